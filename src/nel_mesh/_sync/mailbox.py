@@ -1,0 +1,180 @@
+# Generated from _async/mailbox.py by tools/unasync.py: edit that one, then run `make generate`.
+"""One MESH operation at a time: make the request, authorise each attempt, send with retries, map the answer."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from nel_mesh.brokers.clock import Clock
+from nel_mesh.brokers.http import Answer, HttpBroker
+from nel_mesh.errors import ConnectionLost, MeshError, NotFound, ResponseError
+from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Tracking
+from nel_mesh.protocol import answers, endpoints, retry, token, wire
+from nel_mesh.protocol.endpoints import Request
+from nel_mesh.settings import MeshSettings
+
+_logger = logging.getLogger("nel_mesh")
+
+_ANSWER_LIMIT = 16 * 1024 * 1024
+"""The longest answer, but for content, that is read: 5,000 message ids are far shorter."""
+
+_SEVERAL = 300
+"""The status for a local id that several messages have."""
+
+Body = Callable[[], Iterable[bytes]]
+"""Makes the same body anew for each attempt."""
+
+
+class MailboxOperations:
+    """The operations of one mailbox, each as MESH has it; no operation joins chunks or keeps state."""
+
+    def __init__(self, settings: MeshSettings, http: HttpBroker, clock: Clock) -> None:
+        self.mailbox_id = settings.mailbox_id
+        self._password = settings.password
+        self._shared_key = settings.shared_key
+        self._client = {
+            wire.CLIENT_VERSION: settings.mex_client_version,
+            wire.OS_NAME: settings.mex_os_name,
+            wire.OS_VERSION: settings.mex_os_version,
+            wire.OS_ARCHITECTURE: settings.mex_os_architecture,
+        }
+        self._policy = retry.RetryPolicy(
+            max_attempts=settings.max_attempts,
+            initial_delay_in_seconds=settings.retry_initial_delay_in_seconds,
+            max_delay_in_seconds=settings.retry_max_delay_in_seconds,
+            max_retry_after_in_seconds=settings.max_retry_after_in_seconds,
+        )
+        self._http = http
+        self._clock = clock
+
+    def send(self, request: Request, body: Body | None = None, length: int = 0, *, streamed: bool = False) -> Answer:
+        """Sends a request, again where that is safe, and gives the answer if it is a success.
+
+        The answer's body has been read, unless it is to be streamed; then the caller closes it.
+        """
+        may_have_acted = False
+        for attempt in itertools.count(1):
+            try:
+                return self._attempt(request, body, length, streamed=streamed)
+            except MeshError as failure:
+                failure.operation = request.operation
+                failure.may_have_acted = may_have_acted = may_have_acted or retry.may_have_acted(failure)
+                delay = retry.delay_before_retry(
+                    self._policy,
+                    failure,
+                    attempt=attempt,
+                    repeatable=request.repeatable,
+                    chance=self._clock.chance(),
+                )
+                if delay is None:
+                    raise
+                _logger.warning(
+                    "%s: attempt %d of %d failed (%s, status %s); next in %.1f s",
+                    request.operation,
+                    attempt,
+                    self._policy.max_attempts,
+                    type(failure).__name__,
+                    failure.status,
+                    delay,
+                )
+            self._clock.sleep(delay)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    def _attempt(self, request: Request, body: Body | None, length: int, *, streamed: bool) -> Answer:
+        headers = {
+            "accept": wire.ACCEPT_V2,
+            "accept-encoding": "identity",
+            "user-agent": self._client[wire.CLIENT_VERSION],
+            **request.headers,
+        }
+        if request.needs_token:
+            headers["authorization"] = token.authorization(
+                mailbox_id=self.mailbox_id,
+                password=self._password.get_secret_value(),
+                shared_key=self._shared_key.get_secret_value(),
+                nonce=self._clock.unique(),
+                now=self._clock.now(),
+            )
+        answer = self._http.send(request.method, request.path, headers, body() if body else None, length)
+        succeeded = answer.status in request.success
+        if streamed and succeeded:
+            return answer
+        try:
+            answer.read(_ANSWER_LIMIT)
+        except ConnectionLost:
+            # The status alone says enough of a refusal, whatever became of its words.
+            if succeeded:
+                raise
+        if not succeeded:
+            raise answers.error_from(
+                request.operation, answer.status, answer.headers, answer.body, now=self._clock.now()
+            )
+        return answer
+
+    def ping(self) -> None:
+        self.send(endpoints.ping())
+
+    def handshake(self) -> None:
+        self.send(endpoints.handshake(self.mailbox_id, self._client))
+
+    def list_messages(self, *, max_results: int, continue_from: str | None, workflow_filter: str | None) -> InboxPage:
+        request = endpoints.list_messages(
+            self.mailbox_id,
+            max_results=max_results,
+            continue_from=continue_from,
+            workflow_filter=workflow_filter,
+        )
+        return answers.inbox(request.operation, (self.send(request)).body)
+
+    def count_messages(self) -> int:
+        request = endpoints.count_messages(self.mailbox_id)
+        return answers.count(request.operation, (self.send(request)).body)
+
+    def message_metadata(self, message_id: str) -> MessageMetadata:
+        request = endpoints.message_metadata(self.mailbox_id, message_id)
+        answer = self._about(message_id, request)
+        return answers.metadata(request.operation, message_id, answer.headers)
+
+    def retrieve_chunk(self, message_id: str, chunk: int) -> Answer:
+        request = endpoints.retrieve_message(self.mailbox_id, message_id, chunk)
+        return self._about(message_id, request, streamed=True)
+
+    def acknowledge_message(self, message_id: str) -> None:
+        self._about(message_id, endpoints.acknowledge_message(self.mailbox_id, message_id))
+
+    def track_message(self, message_id: str) -> Tracking:
+        request = endpoints.track_message(self.mailbox_id, message_id)
+        answer = self._about(message_id, request)
+        return answers.tracking(request.operation, answer.body)
+
+    def find_sent(self, local_id: str) -> tuple[Tracking, datetime | None] | None:
+        """The one message sent with this local id, and the server's own time; None if there is none, or several."""
+        request = endpoints.track_by_local_id(self.mailbox_id, local_id)
+        try:
+            answer = self.send(request)
+        except NotFound:
+            return None
+        except ResponseError as error:
+            if error.status == _SEVERAL:
+                return None
+            raise
+        return answers.tracking(request.operation, answer.body), answers.server_time(answer.headers)
+
+    def lookup_endpoint(self, ods_code: str, workflow_id: str) -> list[Mailbox]:
+        request = endpoints.lookup_endpoint(ods_code, workflow_id)
+        return answers.mailboxes(request.operation, (self.send(request)).body)
+
+    def search_workflow(self, workflow_id: str) -> list[Mailbox]:
+        request = endpoints.search_workflow(workflow_id)
+        return answers.mailboxes(request.operation, (self.send(request)).body)
+
+    def _about(self, message_id: str, request: Request, *, streamed: bool = False) -> Answer:
+        """Sends a request about one message, so that a failure tells which."""
+        try:
+            return self.send(request, streamed=streamed)
+        except MeshError as error:
+            error.message_id = error.message_id or message_id
+            raise

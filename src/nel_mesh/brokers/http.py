@@ -1,0 +1,283 @@
+"""HTTP/1.1 requests over one pool of connections. The only module that knows the HTTP package and its exceptions."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+
+import httpx2
+
+from nel_mesh.errors import ConnectionFailed, ConnectionLost
+
+_NOT_CONNECTED = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """How to reach one server.
+
+    Attributes:
+        url: scheme, host, port and leading path.
+        ssl_context: for TLS; None for plain HTTP.
+        proxy: the proxy's URL, with user and password if it needs them; None for none.
+        connect_timeout_in_seconds: for name resolution, TCP and TLS together.
+        read_timeout_in_seconds: for each wait for bytes to come.
+        write_timeout_in_seconds: for each wait for bytes to go.
+        max_connections: how many are open at once; a further request waits for one, as long as a read may.
+    """
+
+    url: str
+    ssl_context: ssl.SSLContext | None
+    proxy: str | None = dataclasses.field(repr=False)
+    connect_timeout_in_seconds: float
+    read_timeout_in_seconds: float
+    write_timeout_in_seconds: float
+    max_connections: int
+
+    def timeout(self) -> httpx2.Timeout:
+        return httpx2.Timeout(
+            connect=self.connect_timeout_in_seconds,
+            read=self.read_timeout_in_seconds,
+            write=self.write_timeout_in_seconds,
+            pool=self.read_timeout_in_seconds,
+        )
+
+    def limits(self) -> httpx2.Limits:
+        return httpx2.Limits(max_connections=self.max_connections, max_keepalive_connections=self.max_connections)
+
+    def verify(self) -> ssl.SSLContext:
+        # Over plain HTTP no context is used, but the package would load the system's certificates to make one.
+        return self.ssl_context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class _Sent:
+    """Counts a body's bytes as they go, to tell whether the server may have the whole request."""
+
+    def __init__(self, length: int) -> None:
+        self.left = length
+
+    def iterate(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            # Before, not after: once handed over, the network may deliver it whatever is said of it here.
+            self.left -= len(block)
+            yield block
+
+    async def aiterate(self, blocks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        async for block in blocks:
+            self.left -= len(block)
+            yield block
+
+
+@contextlib.contextmanager
+def _translated(sent: _Sent | None = None) -> Iterator[None]:
+    """Turns the HTTP package's exceptions into ours; lets everything else through as what it is."""
+    try:
+        yield
+    except _NOT_CONNECTED as error:
+        raise _failed(error) from error
+    except httpx2.TransportError as error:
+        if _is_tls_refusal(error):
+            raise _failed(error) from error
+        lost = ConnectionLost(_what(error, "the connection broke"))
+        lost.request_complete = sent is None or sent.left <= 0
+        raise lost from error
+
+
+def _failed(error: BaseException) -> ConnectionFailed:
+    failed = ConnectionFailed(_what(error, "no connection could be made"))
+    failed.transient = not any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
+    return failed
+
+
+def _is_tls_refusal(error: BaseException) -> bool:
+    """In TLS 1.3 a server that refuses our certificate says so only after the handshake, with an alert."""
+    return any(isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or "") for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _what(error: BaseException, otherwise: str) -> str:
+    """The failure in one line: the first text that the package or the operating system has for it."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the server's certificate is not trusted: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError) and cause.reason:
+            word = cause.reason.lower().replace("_", " ")
+            return f"TLS failed: {word}" + (
+                "; the server refuses our certificate, or wants one" if "alert" in word else ""
+            )
+    if isinstance(error, httpx2.TimeoutException):
+        return {
+            httpx2.ConnectTimeout: "no connection within the connect timeout",
+            httpx2.ReadTimeout: "nothing came within the read timeout",
+            httpx2.WriteTimeout: "nothing could be sent within the write timeout",
+            httpx2.PoolTimeout: "no connection became free; raise max_connections or make fewer calls at once",
+        }.get(type(error), otherwise)
+    for cause in _causes(error):
+        if str(cause):
+            return f"{otherwise}: {cause}"
+    return otherwise
+
+
+class _Answer:
+    def __init__(self, response: httpx2.Response) -> None:
+        self._response = response
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+        """By lower-case name."""
+        self.body = b""
+        """What `read` has read."""
+
+    @property
+    def is_delimited(self) -> bool:
+        """Whether the body's end is announced, so that its lack would be noticed."""
+        return "content-length" in self.headers or "transfer-encoding" in self.headers
+
+
+class Answer(_Answer):
+    """A server's answer, its body still to be read."""
+
+    def blocks(self) -> Iterator[bytes]:
+        """The body as it is on the wire. Raises ConnectionLost if it ends short of what was announced."""
+        with _translated():
+            yield from self._response.iter_raw()
+
+    def read(self, limit: int) -> None:
+        """Reads the body, or its first `limit` bytes, into `body`, and closes."""
+        try:
+            parts, size = [], 0
+            for block in self.blocks():
+                parts.append(block)
+                size += len(block)
+                if size >= limit:
+                    break
+            self.body = b"".join(parts)[:limit]
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Gives the connection back, or drops it if the body was not read to its end."""
+        self._response.close()
+
+
+class HttpBroker:
+    """Sync HTTP. May be shared between threads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._url = connection.url
+        self._client = httpx2.Client(
+            verify=connection.verify(),
+            proxy=connection.proxy,
+            timeout=connection.timeout(),
+            limits=connection.limits(),
+            trust_env=False,
+        )
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Iterable[bytes] | None = None,
+        length: int = 0,
+    ) -> Answer:
+        """Sends one request, its body in blocks that add up to `length`, and waits for the answer's head.
+
+        Raises ConnectionFailed or ConnectionLost.
+        """
+        sent = _Sent(length)
+        request = self._client.build_request(
+            method,
+            self._url + path,
+            headers={**headers, "content-length": str(length)} if body is not None else dict(headers),
+            content=None if body is None else sent.iterate(body),
+        )
+        with _translated(sent):
+            return Answer(self._client.send(request, stream=True))
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._client.close()
+
+
+class AsyncAnswer(_Answer):
+    """A server's answer, its body still to be read."""
+
+    async def blocks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it is on the wire. Raises ConnectionLost if it ends short of what was announced."""
+        with _translated():
+            async for block in self._response.aiter_raw():
+                yield block
+
+    async def read(self, limit: int) -> None:
+        """Reads the body, or its first `limit` bytes, into `body`, and closes."""
+        try:
+            parts, size = [], 0
+            async with contextlib.aclosing(self.blocks()) as blocks:
+                async for block in blocks:
+                    parts.append(block)
+                    size += len(block)
+                    if size >= limit:
+                        break
+            self.body = b"".join(parts)[:limit]
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Gives the connection back, or drops it if the body was not read to its end."""
+        await self._response.aclose()
+
+
+class AsyncHttpBroker:
+    """Async HTTP, under asyncio or trio. May be shared between tasks of one event loop."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._url = connection.url
+        self._client = httpx2.AsyncClient(
+            verify=connection.verify(),
+            proxy=connection.proxy,
+            timeout=connection.timeout(),
+            limits=connection.limits(),
+            trust_env=False,
+        )
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: AsyncIterable[bytes] | None = None,
+        length: int = 0,
+    ) -> AsyncAnswer:
+        """Sends one request, its body in blocks that add up to `length`, and waits for the answer's head.
+
+        Raises ConnectionFailed or ConnectionLost.
+        """
+        sent = _Sent(length)
+        request = self._client.build_request(
+            method,
+            self._url + path,
+            headers={**headers, "content-length": str(length)} if body is not None else dict(headers),
+            content=None if body is None else sent.aiterate(body),
+        )
+        with _translated(sent):
+            return AsyncAnswer(await self._client.send(request, stream=True))
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._client.aclose()

@@ -1,0 +1,205 @@
+"""Every way in which MESH can fail, as one tree.
+
+    MeshError
+    ├── ConfigurationError        the settings: whoever configures the program; every fault at once
+    │   └── CertificateError      a certificate or key: says which one, and when it is or was valid
+    ├── InvalidArgument           a call's argument: the programmer; nothing was sent
+    ├── SourceError               the content could not be read, or changed meanwhile: whoever owns the file
+    ├── StorageError              the content could not be stored here: whoever owns the disk
+    ├── ConnectionFailed          no connection was made, so nothing was sent: the network; try again later
+    ├── ConnectionLost            a connection broke or timed out before the answer: the network
+    ├── OutcomeUnknown            a send's answer was lost and it may have arrived: look before you send again
+    ├── IntegrityError            what arrived is not what was sent: nothing of it may be used
+    └── ResponseError             MESH answered, and the answer is a refusal
+        ├── BadRequest            400, 406: the request is malformed
+        ├── NotAuthorised         401, 403: mailbox, password, shared key, certificate or clock
+        ├── NotFound              404: no such message for this mailbox
+        ├── Gone                  410: the message has expired or failed
+        ├── Refused               417: MESH read the message and will not take it: event, code, description
+        ├── UploadFinished        423: all chunks of that message have arrived already
+        ├── Busy                  425, 429, 503: not now; the request was not acted on
+        └── ServerError           any other 5xx, or an answer that MESH does not give
+
+Each says in `outcome` what happened to the message. None holds a password, a subject, a file name or a recipient.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Outcome(enum.Enum):
+    """What has become of the message that a failed call was about."""
+
+    NOT_SENT = "not sent"
+    """MESH has not taken the message, and will not deliver it."""
+    SENT = "sent"
+    """MESH has the message; only what came after failed."""
+    UNKNOWN = "unknown"
+    """MESH may or may not have the message; sending again could double it."""
+    UNCHANGED = "unchanged"
+    """The call was not a send: the message is where it was, and still in the inbox if it was there."""
+
+
+class MeshError(Exception):
+    """The root: catch it to catch all that this library raises on purpose.
+
+    Attributes:
+        operation: the MESH operation, by its method's name (`send_message`), or None outside of one.
+        outcome: what happened to the message.
+        status: the HTTP status that MESH answered, if it did.
+        event, code, description: MESH's own words for the failure, if it gave them. Codes are ambiguous alone.
+        message_id: the message's id, from the moment there is one: also when a later chunk fails.
+        local_id: the sender's own id of the message.
+        may_have_acted: whether MESH may have acted on one of the attempts that ended in this.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        operation: str | None = None,
+        outcome: Outcome = Outcome.UNCHANGED,
+        status: int | None = None,
+        event: str | None = None,
+        code: str | None = None,
+        description: str | None = None,
+        message_id: str | None = None,
+        local_id: str | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.operation = operation
+        self.outcome = outcome
+        self.status = status
+        self.event = event
+        self.code = code
+        self.description = description
+        self.message_id = message_id
+        self.local_id = local_id
+        self.may_have_acted = False
+
+    def __str__(self) -> str:
+        parts = [f"{self.operation}: {self.reason}" if self.operation else self.reason]
+        mesh = " ".join(word for word in (self.event, self.code, self.description) if word)
+        if mesh:
+            parts.append(f"MESH says: {mesh}")
+        if self.outcome is not Outcome.UNCHANGED:
+            parts.append(f"message {self.outcome.value}")
+        parts.extend(
+            f"{name} {value}"
+            for name, value in (
+                ("status", self.status),
+                ("message id", self.message_id),
+                ("local id", self.local_id),
+            )
+            if value is not None
+        )
+        return "; ".join(parts)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default would call the class with `args` alone and drop every keyword.
+        return (_rebuild, (type(self), self.reason, self.__dict__.copy()))
+
+
+def _rebuild(kind: type[MeshError], reason: str, state: dict[str, object]) -> MeshError:
+    error = kind(reason)
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(MeshError):
+    """The settings cannot be used; `faults` lists each one with its setting and source. Nothing was sent."""
+
+    def __init__(self, reason: str, *, faults: tuple[str, ...] = ()) -> None:
+        super().__init__(reason)
+        self.faults = faults
+
+
+class CertificateError(ConfigurationError):
+    """A certificate or key cannot be used: unreadable, wrong password, not a pair, or outside its dates."""
+
+
+class InvalidArgument(MeshError, ValueError):
+    """An argument of a call cannot be used; the text names it and the limit. Nothing was sent."""
+
+
+class SourceError(MeshError):
+    """The content could not be read to its end, or was not the length that it had at first. It was not sent."""
+
+
+class StorageError(MeshError):
+    """Content could not be stored here (full disk, permissions). A received message is still in the inbox."""
+
+
+class ConnectionFailed(MeshError):
+    """No connection was made: name resolution, TCP, TLS or the proxy failed. The request never left.
+
+    Attributes:
+        transient: whether trying again may help; it does not for a certificate that is refused.
+    """
+
+    transient: bool = True
+
+
+class ConnectionLost(MeshError):
+    """The connection broke, or a time limit passed, before the whole answer came. `outcome` says what that means.
+
+    Attributes:
+        request_complete: whether MESH may have the whole request; if not, it cannot have acted on it.
+    """
+
+    request_complete: bool = True
+
+
+class OutcomeUnknown(MeshError):
+    """A send's answer was lost, and looking the message up by its local id did not settle whether it arrived.
+
+    Do not send it again unless the recipient can bear it twice.
+    """
+
+
+class IntegrityError(MeshError):
+    """What arrived is incomplete or damaged. Nothing of it may be used; the message is still in the inbox."""
+
+
+class ResponseError(MeshError):
+    """MESH answered with something other than success; see the subclasses for what each status means.
+
+    Attributes:
+        retry_after_in_seconds: how long MESH asked to wait before the next try, if it did.
+    """
+
+    retry_after_in_seconds: float | None = None
+
+
+class BadRequest(ResponseError):
+    """400 or 406: MESH could not read the request. It did nothing."""
+
+
+class NotAuthorised(ResponseError):
+    """401 or 403: mailbox id, password, shared key, certificate, or a clock over two hours off. Nothing was done."""
+
+
+class NotFound(ResponseError):
+    """404: no such message, or it is not this mailbox's."""
+
+
+class Gone(ResponseError):
+    """410: the message has expired or failed, and can no longer be had."""
+
+
+class Refused(ResponseError):
+    """417: MESH will not take the message; `event`, `code` and `description` say why. It was not sent."""
+
+
+class UploadFinished(ResponseError):
+    """423: every chunk of this message has arrived already, so no more are taken."""
+
+
+class Busy(ResponseError):
+    """425, 429 or 503, still after every attempt that the settings allow. The request was not acted on."""
+
+
+class ServerError(ResponseError):
+    """Another 5xx, or an answer that MESH does not give. For a send, `outcome` says whether it may have arrived."""

@@ -1,0 +1,184 @@
+"""What comes back from MESH, as values. What can hold patient data is left out of `repr`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _timestamp(value: object) -> object:
+    """MESH writes ISO 8601, with or without a zone, or 14 digits; what has no zone is UTC. Unreadable is absent."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    try:
+        moment = (
+            datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+            if len(text) == 14 and text.isdigit()
+            else datetime.fromisoformat(text)
+        )
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _flag(value: object) -> object:
+    """MESH writes true, Y, or SUCCESS."""
+    if isinstance(value, str):
+        return value.strip().upper() in {"Y", "YES", "TRUE", "SUCCESS", "1"} if value.strip() else None
+    return value
+
+
+def _text(value: object) -> object:
+    """Absent, null and empty are one: absent."""
+    return value or None
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) and value else None
+
+
+Timestamp = Annotated[datetime | None, BeforeValidator(_timestamp)]
+Flag = Annotated[bool | None, BeforeValidator(_flag)]
+Text = Annotated[str | None, BeforeValidator(_text)]
+
+
+def _named(*names: str, hidden: bool = False) -> Any:
+    return Field(default=None, validation_alias=AliasChoices(*names), repr=not hidden)
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class Mailbox(_Value):
+    """A mailbox found by `lookup_endpoint` or `search_workflow` (MESH API, "Look up MESH address")."""
+
+    mailbox_id: str = Field(validation_alias=AliasChoices("mailbox_id", "address"))
+    mailbox_name: Text = _named("mailbox_name", "description")
+
+
+class MessageMetadata(_Value):
+    """What the headers of a message in the inbox say (MESH API, "Get Message").
+
+    `compressed` and `encrypted` are the sender's word on the content itself; gzip in transit is undone on reading.
+    """
+
+    message_id: str = Field(validation_alias=AliasChoices("mex-messageid", "message_id"))
+    message_type: str = Field(default="DATA", validation_alias=AliasChoices("mex-messagetype", "message_type"))
+    sender: Text = _named("mex-from", "sender")
+    recipient: Text = _named("mex-to", "recipient", hidden=True)
+    workflow_id: Text = _named("mex-workflowid", "workflow_id")
+    subject: Text = _named("mex-subject", "subject", hidden=True)
+    local_id: Text = _named("mex-localid", "local_id", hidden=True)
+    file_name: Text = _named("mex-filename", "file_name", hidden=True)
+    partner_id: Text = _named("mex-partnerid", "partner_id", hidden=True)
+    checksum: Text = _named("mex-content-checksum", "checksum")
+    content_type: Text = _named("mex-content-type", "content-type", "content_type")
+    compressed: Flag = _named("mex-content-compressed", "compressed")
+    encrypted: Flag = _named("mex-content-encrypted", "encrypted")
+    chunks: int = 1
+    status_event: Text = _named("mex-statusevent", "status_event")
+    status_code: Text = _named("mex-statuscode", "status_code")
+    status_description: Text = _named("mex-statusdescription", "status_description")
+    status_success: Flag = _named("mex-statussuccess", "status_success")
+    status_timestamp: Timestamp = _named("mex-statustimestamp", "status_timestamp")
+
+
+class Report(MessageMetadata):
+    """A REPORT: MESH says that a message of ours failed (MESH API, "Asynchronous error reporting").
+
+    It has no content, waits in the inbox like a message, and must be acknowledged like one. Codes are ambiguous
+    alone: read event, code and description together.
+    """
+
+    linked_message_id: Text = _named("mex-linkedmsgid", "linked_message_id")
+
+
+class Tracking(_Value):
+    """What has become of a message that this mailbox sent (MESH API, "Track outbox", either version's names).
+
+    `status` is in lower case: accepted, acknowledged, error, uploading. Timestamps are aware, in UTC where MESH gives
+    no zone.
+    """
+
+    message_id: str = Field(validation_alias=AliasChoices("message_id", "messageId", "dtsId"))
+    local_id: Text = _named("local_id", "localId", hidden=True)
+    workflow_id: Text = _named("workflow_id", "workflowId")
+    file_name: Text = _named("filename", "fileName", "file_name", hidden=True)
+    file_size: int | None = Field(default=None, ge=0, validation_alias=AliasChoices("file_size", "fileSize"))
+    recipient: Text = _named("recipient", hidden=True)
+    recipient_name: Text = _named("recipient_name", "recipientName")
+    recipient_ods_code: Text = _named("recipient_ods_code", "meshRecipientOdsCode")
+    recipient_org_code: Text = _named("recipient_org_code", "recipientOrgCode")
+    recipient_org_name: Text = _named("recipient_org_name", "recipientOrgName")
+    status: Annotated[str | None, BeforeValidator(_lower)] = None
+    status_success: Flag = _named("status_success", "statusSuccess")
+    status_event: Text = _named("status_event", "statusEvent")
+    status_code: Text = _named("status_code", "statusCode")
+    status_description: Text = _named("status_description", "statusDescription", "failureDiagnostic")
+    status_timestamp: Timestamp = _named("status_timestamp", "statusTimestamp")
+    upload_timestamp: Timestamp = _named("upload_timestamp", "uploadTimestamp")
+    expiry_time: Timestamp = _named("expiry_time", "expiryTime")
+    download_timestamp: Timestamp = _named("download_timestamp", "downloadTimestamp")
+
+
+class InboxPage(list[str]):
+    """One page of message ids, oldest first: a list, which also knows where the next page begins.
+
+    Attributes:
+        continue_from: pass it to `list_messages` for the next page; None on the last. A filtered page can be empty
+            while a later one is not.
+        approx_inbox_count: MESH's own estimate of how many messages wait, or None.
+    """
+
+    def __init__(
+        self,
+        message_ids: Iterable[str] = (),
+        *,
+        continue_from: str | None = None,
+        approx_inbox_count: int | None = None,
+    ) -> None:
+        super().__init__(message_ids)
+        self.continue_from = continue_from
+        self.approx_inbox_count = approx_inbox_count
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SendReceipt:
+    """MESH has taken the message.
+
+    Attributes:
+        message_id: MESH's id for it; keep it, for tracking and for support.
+        local_id: the sender's own id for it, made here when none was given.
+        chunks: how many requests carried it.
+        bytes: the length of the content.
+        bytes_on_wire: the length of what was sent, after compression; repeats are not counted.
+    """
+
+    message_id: str
+    local_id: str = dataclasses.field(repr=False)
+    chunks: int
+    bytes: int
+    bytes_on_wire: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a send has come; given to the `progress` callable after each block that was handed to the network.
+
+    Attributes:
+        bytes_done: bytes of content sent, out of `bytes_total`. It goes back when a chunk has to be sent again.
+        bytes_total: the length of the content.
+        chunk: the chunk under way, from 1, of `chunks`.
+        chunks: how many chunks there are.
+    """
+
+    bytes_done: int
+    bytes_total: int
+    chunk: int
+    chunks: int

@@ -1,0 +1,53 @@
+"""What becomes of a send whose answer was lost ("sending exactly once").
+
+| request lost       | can MESH have acted?  | what to do                                                       |
+| ------------------ | --------------------- | ---------------------------------------------------------------- |
+| never left         | no                    | try again                                                        |
+| the only one       | yes: it makes a message | ask by local id; if that does not settle it, say so            |
+| first of several   | yes, harmlessly       | start again: what is never finished is never delivered           |
+| a middle one       | yes, harmlessly       | repeat the chunk                                                 |
+| the last           | yes: it delivers      | repeat; 423 means that it had arrived; ask by message id         |
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from nel_mesh.models import Tracking
+
+_CLOCK_GRAIN = timedelta(seconds=2)
+"""MESH's timestamps may have whole seconds only, and its answers' Date has; the two can round apart."""
+
+DELIVERED = frozenset({"accepted", "acknowledged"})
+"""The tracking statuses that say that MESH has the whole message."""
+
+
+def is_delivered(tracking: Tracking) -> bool:
+    """Whether tracking says that MESH has the whole message."""
+    return tracking.status in DELIVERED
+
+
+def is_same_send(
+    tracking: Tracking, *, local_id: str, workflow_id: str, made_here: bool, began: datetime | None
+) -> bool:
+    """Whether the message that was found by its local id is the one whose answer was lost.
+
+    A local id that the caller chose may have been used before; then only a message that was uploaded after this send
+    began can be the one. To take an older one for it would lose a message without a word.
+
+    Args:
+        tracking: what was found.
+        local_id: what was asked for.
+        workflow_id: the workflow id that was sent.
+        made_here: whether the local id was made for this send, and so is unique.
+        began: when this send began by the server's clock; None if that is not known.
+    """
+    if not is_delivered(tracking):
+        return False
+    if tracking.local_id not in (None, local_id) or tracking.workflow_id not in (None, workflow_id):
+        return False
+    if made_here:
+        return True
+    if began is None or tracking.upload_timestamp is None:
+        return False
+    return tracking.upload_timestamp >= began - _CLOCK_GRAIN
