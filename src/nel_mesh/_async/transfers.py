@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,7 +47,10 @@ class AsyncMessage:
         self._disk = disk
         self._message_id = message_id
         self._answer = answer
-        self._content = self._read_chunks()
+        self._sequence = ChunkSequence()
+        self._more = False
+        self._decoder: codec.Decoder | None = None
+        self._decoded: Iterator[bytes] = iter(())
         self._buffer = b""
         self._begun = False
         self._failure: MeshError | None = None
@@ -130,16 +133,15 @@ class AsyncMessage:
         if self._failure is not None:
             raise self._failure
         try:
-            async for block in self._content:
-                return block
+            block = await self._advance()
         except MeshError as error:
             raise self._fail(error) from error.__cause__
         except BaseException:
             # The stream cannot go on from here, and must not look as if it had ended.
             self._fail(IntegrityError("reading the message was interrupted"))
             raise
-        self.complete = True
-        return b""
+        self.complete = not block
+        return block
 
     def _fail(self, error: MeshError) -> MeshError:
         error.operation = error.operation or "retrieve_message"
@@ -147,32 +149,40 @@ class AsyncMessage:
         self._failure = error
         return error
 
-    async def _read_chunks(self) -> AsyncIterator[bytes]:
-        sequence = ChunkSequence()
-        while sequence.accept(self._answer.status, self._answer.headers.get(wire.CHUNK_RANGE)):
-            async for block in self._read_chunk():
-                yield block
-            await self._answer.close()
-            chunk = sequence.received + 1
+    async def _advance(self) -> bytes:
+        """The next block of this chunk or of the next one; b"" after the last chunk's end."""
+        while True:
+            decoder = self._decoder or self._begin_chunk()
+            for block in self._decoded:
+                return block
             try:
-                self._answer = await self._mailbox.retrieve_chunk(self._message_id, chunk)
-            except NotFound as error:
-                raise IntegrityError(f"chunk {chunk} of {sequence.total} is missing", status=error.status) from error
-        async for block in self._read_chunk():
-            yield block
+                raw = await self._answer.next_block()
+            except ConnectionLost as error:
+                raise IntegrityError(f"the body ended early: {error.reason}") from error
+            if raw is not None:
+                self._decoded = decoder.feed(raw)
+                continue
+            decoder.finish()
+            await self._answer.close()
+            if not self._more:
+                return b""
+            await self._fetch(self._sequence.received + 1)
 
-    async def _read_chunk(self) -> AsyncIterator[bytes]:
+    def _begin_chunk(self) -> codec.Decoder:
+        self._more = self._sequence.accept(self._answer.status, self._answer.headers.get(wire.CHUNK_RANGE))
         is_report = isinstance(self.metadata, Report)
         decoder = codec.decoder(None if is_report else self._answer.headers.get(wire.CONTENT_ENCODING))
         if not decoder.knows_its_end and not self._answer.is_delimited:
             raise IntegrityError("the server did not say how long the body is, so a cut could not be told")
+        self._decoder = decoder
+        return decoder
+
+    async def _fetch(self, chunk: int) -> None:
         try:
-            async for raw in self._answer.blocks():
-                for block in decoder.feed(raw):
-                    yield block
-        except ConnectionLost as error:
-            raise IntegrityError(f"the body ended early: {error.reason}") from error
-        decoder.finish()
+            self._answer = await self._mailbox.retrieve_chunk(self._message_id, chunk)
+        except NotFound as error:
+            raise IntegrityError(f"chunk {chunk} of {self._sequence.total} is missing", status=error.status) from error
+        self._decoder = None
 
 
 class AsyncTransfers:

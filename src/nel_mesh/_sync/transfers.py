@@ -48,7 +48,10 @@ class Message:
         self._disk = disk
         self._message_id = message_id
         self._answer = answer
-        self._content = self._read_chunks()
+        self._sequence = ChunkSequence()
+        self._more = False
+        self._decoder: codec.Decoder | None = None
+        self._decoded: Iterator[bytes] = iter(())
         self._buffer = b""
         self._begun = False
         self._failure: MeshError | None = None
@@ -131,16 +134,15 @@ class Message:
         if self._failure is not None:
             raise self._failure
         try:
-            for block in self._content:
-                return block
+            block = self._advance()
         except MeshError as error:
             raise self._fail(error) from error.__cause__
         except BaseException:
             # The stream cannot go on from here, and must not look as if it had ended.
             self._fail(IntegrityError("reading the message was interrupted"))
             raise
-        self.complete = True
-        return b""
+        self.complete = not block
+        return block
 
     def _fail(self, error: MeshError) -> MeshError:
         error.operation = error.operation or "retrieve_message"
@@ -148,32 +150,40 @@ class Message:
         self._failure = error
         return error
 
-    def _read_chunks(self) -> Iterator[bytes]:
-        sequence = ChunkSequence()
-        while sequence.accept(self._answer.status, self._answer.headers.get(wire.CHUNK_RANGE)):
-            for block in self._read_chunk():
-                yield block
-            self._answer.close()
-            chunk = sequence.received + 1
+    def _advance(self) -> bytes:
+        """The next block of this chunk or of the next one; b"" after the last chunk's end."""
+        while True:
+            decoder = self._decoder or self._begin_chunk()
+            for block in self._decoded:
+                return block
             try:
-                self._answer = self._mailbox.retrieve_chunk(self._message_id, chunk)
-            except NotFound as error:
-                raise IntegrityError(f"chunk {chunk} of {sequence.total} is missing", status=error.status) from error
-        for block in self._read_chunk():
-            yield block
+                raw = self._answer.next_block()
+            except ConnectionLost as error:
+                raise IntegrityError(f"the body ended early: {error.reason}") from error
+            if raw is not None:
+                self._decoded = decoder.feed(raw)
+                continue
+            decoder.finish()
+            self._answer.close()
+            if not self._more:
+                return b""
+            self._fetch(self._sequence.received + 1)
 
-    def _read_chunk(self) -> Iterator[bytes]:
+    def _begin_chunk(self) -> codec.Decoder:
+        self._more = self._sequence.accept(self._answer.status, self._answer.headers.get(wire.CHUNK_RANGE))
         is_report = isinstance(self.metadata, Report)
         decoder = codec.decoder(None if is_report else self._answer.headers.get(wire.CONTENT_ENCODING))
         if not decoder.knows_its_end and not self._answer.is_delimited:
             raise IntegrityError("the server did not say how long the body is, so a cut could not be told")
+        self._decoder = decoder
+        return decoder
+
+    def _fetch(self, chunk: int) -> None:
         try:
-            for raw in self._answer.blocks():
-                for block in decoder.feed(raw):
-                    yield block
-        except ConnectionLost as error:
-            raise IntegrityError(f"the body ended early: {error.reason}") from error
-        decoder.finish()
+            self._answer = self._mailbox.retrieve_chunk(self._message_id, chunk)
+        except NotFound as error:
+            raise IntegrityError(f"chunk {chunk} of {self._sequence.total} is missing", status=error.status) from error
+        self._decoder = None
 
 
 class Transfers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 
 import httpx2
 
@@ -152,22 +152,26 @@ class _Answer:
 class Answer(_Answer):
     """A server's answer, its body still to be read."""
 
-    def blocks(self) -> Iterator[bytes]:
-        """The body as it is on the wire. Raises ConnectionLost if it ends short of what was announced."""
+    def __init__(self, response: httpx2.Response) -> None:
+        super().__init__(response)
+        self._blocks = response.iter_raw()
+
+    def next_block(self) -> bytes | None:
+        """The next block of the body as it is on the wire; None at its end.
+
+        Raises ConnectionLost if it ends short of what was announced.
+        """
         with _translated():
-            yield from self._response.iter_raw()
+            return next(self._blocks, None)
 
     def read(self, limit: int) -> None:
-        """Reads the body, or its first `limit` bytes, into `body`, and closes."""
+        """Reads the body, or about its first `limit` bytes, into `body`, and closes."""
+        parts = bytearray()
         try:
-            parts, size = [], 0
-            for block in self.blocks():
-                parts.append(block)
-                size += len(block)
-                if size >= limit:
-                    break
-            self.body = b"".join(parts)[:limit]
+            while len(parts) < limit and (block := self.next_block()) is not None:
+                parts += block
         finally:
+            self.body = bytes(parts)
             self.close()
 
     def close(self) -> None:
@@ -218,29 +222,33 @@ class HttpBroker:
 class AsyncAnswer(_Answer):
     """A server's answer, its body still to be read."""
 
-    async def blocks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it is on the wire. Raises ConnectionLost if it ends short of what was announced."""
+    def __init__(self, response: httpx2.Response) -> None:
+        super().__init__(response)
+        self._blocks = response.aiter_raw()
+
+    async def next_block(self) -> bytes | None:
+        """The next block of the body as it is on the wire; None at its end.
+
+        Raises ConnectionLost if it ends short of what was announced.
+        """
         with _translated():
-            async for block in self._response.aiter_raw():
-                yield block
+            return await anext(self._blocks, None)
 
     async def read(self, limit: int) -> None:
-        """Reads the body, or its first `limit` bytes, into `body`, and closes."""
+        """Reads the body, or about its first `limit` bytes, into `body`, and closes."""
+        parts = bytearray()
         try:
-            parts, size = [], 0
-            async with contextlib.aclosing(self.blocks()) as blocks:
-                async for block in blocks:
-                    parts.append(block)
-                    size += len(block)
-                    if size >= limit:
-                        break
-            self.body = b"".join(parts)[:limit]
+            while len(parts) < limit and (block := await self.next_block()) is not None:
+                parts += block
         finally:
+            self.body = bytes(parts)
             await self.close()
 
     async def close(self) -> None:
         """Gives the connection back, or drops it if the body was not read to its end."""
         await self._response.aclose()
+        # The iterator as well: an async generator that is left to the garbage collector is cleaned up anywhen.
+        await self._blocks.aclose()
 
 
 class AsyncHttpBroker:
