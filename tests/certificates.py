@@ -62,7 +62,7 @@ class Pair:
     def pkcs12(self, password: str | None = None, *chain: Pair) -> bytes:
         return _pkcs12.serialize_key_and_certificates(
             b"test",
-            self.key,  # type: ignore[arg-type]  # ours are of the kinds that it takes
+            self.key,
             self.certificate,
             [link.certificate for link in chain],
             NoEncryption() if password is None else BestAvailableEncryption(password.encode()),

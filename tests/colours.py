@@ -120,3 +120,9 @@ class Connector:
         async_client = self._portal.call(make)
         self._stack.callback(self._portal.call, async_client.close)
         return Face(self._portal, async_client)
+
+
+def settings_for(url: str, **keywords: Any) -> MeshSettings:
+    """Settings for a server without TLS, by the sandboxes' conventions."""
+    usual = {"mailbox_id": "X26ABC1", "password": "password", "shared_key": "TestKey", "url": url}
+    return MeshSettings(**{**usual, **keywords})

@@ -2,14 +2,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from colours import COLOURS, Connector
-from scripted_server import Rule, ScriptedServer
 
+from colours import COLOURS, Connector, settings_for
 from nel_mesh import MeshSettings
+from nel_mesh.sandbox import Sandbox
+from scripted_server import Rule, ScriptedServer
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +52,61 @@ def scripted(connect: Connector, serve: Callable[..., ScriptedServer]) -> Callab
     return start
 
 
-def settings_for(url: str, **keywords: Any) -> MeshSettings:
-    return MeshSettings(
-        **{"mailbox_id": "X26ABC1", "password": "password", "shared_key": "TestKey", "url": url, **keywords}
-    )
+@pytest.fixture(scope="session")
+def official_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """NHS England's own sandbox, as a process of its own; gives its address."""
+    log = tmp_path_factory.mktemp("official") / "log.txt"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "uvicorn",
+        "mesh_sandbox.api:app",
+        "--port",
+        str(port),
+        "--log-level",
+        "warning",
+    ]
+    environment = {**os.environ, "AUTH_MODE": "full", "SHARED_KEY": "TestKey", "STORE_MODE": "memory"}
+    with log.open("wb") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
+        try:
+            for _ in range(300):
+                try:
+                    with urllib.request.urlopen(f"{url}/health", timeout=5):
+                        break
+                except (urllib.error.URLError, OSError):
+                    assert process.poll() is None, log.read_text()
+                    time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+class Server:
+    """A MESH server for tests that must hold for any: ours over mutual TLS, or the official sandbox."""
+
+    def __init__(self, name: str, settings: Callable[..., MeshSettings], reset: Callable[[], object]) -> None:
+        self.name = name
+        self.settings = settings
+        reset()
+
+
+@pytest.fixture(params=["ours", "official"])
+def server(request: pytest.FixtureRequest) -> Server:
+    if request.param == "ours":
+        ours: Sandbox = request.getfixturevalue("mesh_sandbox")
+        return Server("ours", lambda mailbox_id, **more: ours.settings(mailbox_id, **more), lambda: None)
+    url: str = request.getfixturevalue("official_sandbox")
+
+    def reset() -> None:
+        asked = urllib.request.Request(f"{url}/messageexchange/admin/reset", method="DELETE")
+        with urllib.request.urlopen(asked, timeout=10):
+            pass
+
+    return Server("official", lambda mailbox_id, **more: settings_for(url, mailbox_id=mailbox_id, **more), reset)

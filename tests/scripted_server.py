@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,9 +46,9 @@ Rule = Step | Callable[[Seen], Step]
 
 
 class ScriptedServer:
-    """Follows its steps in order; the last one serves for every request after."""
+    """Follows its steps in order; the last one serves for every request after. With `tls`, over TLS."""
 
-    def __init__(self, *steps: Rule) -> None:
+    def __init__(self, *steps: Rule, tls: ssl.SSLContext | None = None) -> None:
         self.seen: list[Seen] = []
         self._steps = list(steps)
         self._lock = threading.Lock()
@@ -58,8 +60,13 @@ class ScriptedServer:
             def handle_one_request(self) -> None:
                 try:
                     super().handle_one_request()
-                except OSError:
+                except OSError as error:
                     self.close_connection = True
+                    if isinstance(error, ssl.SSLError):
+                        # What the client still sends must be taken, or the reset overtakes the alert.
+                        with contextlib.suppress(OSError):
+                            while socket.socket.recv(self.connection, 65536):
+                                pass
 
             def handle_any(self) -> None:
                 outer._handle(self)
@@ -70,9 +77,11 @@ class ScriptedServer:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_port}"
 
     def _handle(self, handler: BaseHTTPRequestHandler) -> None:
         seen = Seen(

@@ -125,5 +125,5 @@ def test_every_public_name_says_what_it_is() -> None:
             kind = getattr(nel_mesh, name)
             assert kind.__doc__, name
             for member, value in vars(kind).items():
-                if callable(value) and not member.startswith("_") and member not in ("model_post_init",):
+                if callable(value) and not member.startswith("_") and member != "model_post_init":
                     assert value.__doc__, f"{name}.{member}"

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colours import Connector
-from scripted_server import ScriptedServer, Seen, Step, raw_answer
 
+from colours import Connector
 from nel_mesh import (
     Gone,
     IntegrityError,
@@ -27,6 +26,7 @@ from nel_mesh import (
     ServerError,
     StorageError,
 )
+from scripted_server import ScriptedServer, Seen, Step, raw_answer
 
 Scripted = Callable[..., tuple[Any, ScriptedServer]]
 
@@ -78,7 +78,8 @@ def test_chunks_are_joined_gzipped_or_not(scripted: Scripted, style: str, sizes:
         piece, start = DATA[start : start + size], start + size
         packed = number % 2 == 0 and bool(piece)
         headers = {"Content_Encoding": "GZIP", "Mex_Content_Compressed": "Y"} if packed else {}
-        steps.append(chunk(number, len(sizes), gz(piece) if packed else piece, style=style, **headers))
+        body = gz(piece) if packed else piece
+        steps.append(chunk(number, len(sizes), body, style=style, status=None, **headers))
     mesh, server = scripted(*steps)
     assert read_all(mesh) == DATA
     assert [seen.path.rsplit("/", 1)[1] for seen in server.seen] == ["M1", *(str(k) for k in range(2, len(sizes) + 1))]
@@ -237,7 +238,7 @@ def test_a_full_disk_leaves_nothing_behind(scripted: Scripted, tmp_path: Path) -
     path = tmp_path / "M1.dat"
     with pytest.raises(StorageError, match="No space left"), NewFile(path) as file:
         file._file.close()
-        file._file = open("/dev/full", "wb", buffering=0)  # noqa: PTH123, SIM115
+        file._file = open("/dev/full", "wb", buffering=0)  # noqa: PTH123
         file.write(DATA)
     assert list(tmp_path.iterdir()) == []
 
@@ -267,7 +268,7 @@ REPORT = {
 }
 
 
-@pytest.mark.parametrize("coding", [{}, {"Content-Encoding": "gzip"}])
+@pytest.mark.parametrize("coding", [{}, {"Content-Encoding": "gzip"}, {"Mex-Chunk-Range": "1:0"}])
 def test_a_report_is_a_type_of_its_own_with_no_content(scripted: Scripted, coding: dict[str, str]) -> None:
     mesh, _ = scripted(Step(200, {**REPORT, **coding}))
     with mesh.retrieve_message("R1") as message:

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colours import Connector
-from conftest import settings_for
-from scripted_server import ScriptedServer, Seen, Step
 
+from colours import Connector, settings_for
 from nel_mesh import (
     Busy,
     ConnectionFailed,
@@ -31,6 +29,7 @@ from nel_mesh import (
     SourceError,
 )
 from nel_mesh.protocol import token
+from scripted_server import ScriptedServer, Seen, Step
 
 Scripted = Callable[..., tuple[Any, ScriptedServer]]
 
@@ -86,7 +85,20 @@ DATA = b"name,value\r\n" + bytes(range(256)) * 10
         lambda folder: (folder / "data.bin").open("rb", buffering=0),
         lambda folder: gzip.open(folder / "data.bin.gz"),
     ],
-    ids=["bytes", "bytearray", "memoryview", "view", "BytesIO", "stream", "generator", "list", "path", "file", "raw", "gz"],
+    ids=[
+        "bytes",
+        "bytearray",
+        "memoryview",
+        "view",
+        "BytesIO",
+        "stream",
+        "generator",
+        "list",
+        "path",
+        "file",
+        "raw",
+        "gz",
+    ],
 )
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("chunked", [False, True])
@@ -130,7 +142,7 @@ def test_an_async_iterable_arrives_whole(scripted: Scripted, connect: Connector)
         assert server.seen[0].body == DATA
 
 
-@pytest.mark.parametrize("opened", [io.BytesIO, lambda data: io.BufferedReader(io.BytesIO(data))])  # type: ignore[arg-type]
+@pytest.mark.parametrize("opened", [io.BytesIO, lambda data: io.BufferedReader(io.BytesIO(data))])
 def test_a_file_read_halfway_is_sent_from_there(scripted: Scripted, opened: Callable[[bytes], Any]) -> None:
     mesh, server = scripted(ACCEPTED)
     file = opened(DATA)
@@ -275,7 +287,7 @@ def test_a_file_that_shrinks_meanwhile_is_not_sent_short(scripted: Scripted, tmp
         path.write_bytes(DATA[:1500])
         return ACCEPTED
 
-    mesh, server = scripted(shrink, ACCEPTED, **SMALL_CHUNKS)
+    mesh, _server = scripted(shrink, ACCEPTED, **SMALL_CHUNKS)
     with pytest.raises(SourceError, match="shorter") as caught:
         mesh.send_file(path, **TO)
     assert caught.value.outcome is Outcome.NOT_SENT
@@ -335,7 +347,9 @@ def tracked(**fields: Any) -> Callable[[Seen], Step]:
     def answer(seen: Seen) -> Step:
         local_id = seen.path.rsplit("/", 1)[1]
         body = {"messageId": "FOUND_1", "localId": local_id, "workflowId": "WF", "status": "Accepted", **fields}
-        return Step(200, headers={"Date": format_datetime(datetime.now(UTC), usegmt=True)}, body=json.dumps(body).encode())
+        return Step(
+            200, headers={"Date": format_datetime(datetime.now(UTC), usegmt=True)}, body=json.dumps(body).encode()
+        )
 
     return answer
 
@@ -361,7 +375,7 @@ def test_what_looking_up_does_not_settle_is_unknown(scripted: Scripted, lost: St
 
 
 def test_an_unreadable_acceptance_is_settled_by_local_id(scripted: Scripted) -> None:
-    mesh, server = scripted(Step(202, body=b"<html>"), tracked())
+    mesh, _server = scripted(Step(202, body=b"<html>"), tracked())
     assert mesh.send_message(b"content", **TO).message_id == "FOUND_1"
 
 
@@ -458,7 +472,8 @@ def test_a_failure_after_the_first_chunk_gives_the_message_id(scripted: Scripted
 
 
 def test_a_refusal_is_not_tried_again_and_says_why(scripted: Scripted) -> None:
-    body = b'{"message_id": "M1", "internal_id": "i", "detail": [{"event": "SEND", "code": "12", "msg": "Unregistered to address"}]}'
+    detail = [{"event": "SEND", "code": "12", "msg": "Unregistered to address"}]
+    body = json.dumps({"message_id": "M1", "internal_id": "i", "detail": detail}).encode()
     mesh, server = scripted(Step(417, body=body))
     with pytest.raises(Refused) as caught:
         mesh.send_message(b"content", **TO)

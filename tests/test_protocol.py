@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import hmac
 import io
+import itertools
 import pickle
 import zlib
 from datetime import UTC, datetime, timedelta, timezone
@@ -84,9 +86,6 @@ def test_chunk_ranges_are_read_with_and_without_braces(text: str, expected: tupl
     "text", ["", "1", "1:", ":1", "0:1", "2:1", "{1:2", "1:2}", "-1:2", "1:2:3", "1:9999999999", "١:٢"]
 )
 def test_what_is_no_chunk_range_is_refused(text: str) -> None:
-    if text == "١:٢":  # \d takes any script's digits, and so does int(): the value is what it says
-        assert str(chunks.ChunkRange.parse(text)) == "1:2"
-        return
     with pytest.raises(ValueError):
         chunks.ChunkRange.parse(text)
 
@@ -118,7 +117,7 @@ def decoded(body: bytes, cuts: list[int], coding: str = "gzip") -> bytes:
     decoder = codec.decoder(coding)
     places = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
     parts = []
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         for block in decoder.feed(body[start:end]):
             assert len(block) <= codec.OUTPUT_BLOCK or coding != "gzip"
             parts.append(block)
@@ -141,7 +140,7 @@ def test_any_content_in_any_members_cut_anywhere_comes_back(
     content: bytes, members: list[int], cuts: list[int]
 ) -> None:
     places = [0, *sorted(place % (len(content) + 1) for place in members), len(content)]
-    pieces = [content[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [content[start:end] for start, end in itertools.pairwise(places)]
     assert decoded(b"".join(gzip.compress(piece) for piece in pieces), cuts, "GZIP") == content
     ours = b"".join(codec.compress(pieces))
     assert gzip.decompress(ours) == content
@@ -166,10 +165,8 @@ def test_any_gzip_body_cut_anywhere_raises(content: bytes, end: int, cuts: list[
 def test_a_damaged_gzip_body_is_never_other_content(content: bytes, place: int, flip: int) -> None:
     body = bytearray(gzip.compress(content))
     body[place % len(body)] ^= flip
-    try:
+    with contextlib.suppress(errors.IntegrityError):
         assert decoded(bytes(body), []) == content
-    except errors.IntegrityError:
-        pass
 
 
 def test_the_standard_library_does_the_same_where_there_is_no_isal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,10 +292,8 @@ def test_any_answer_makes_an_error_that_keeps_its_status(status: int, body: byte
     )
 )
 def test_any_headers_make_metadata_or_a_mesh_error(headers: dict[str, str]) -> None:
-    try:
+    with contextlib.suppress(errors.MeshError):
         assert answers.metadata("retrieve_message", "M1", headers).chunks >= 1
-    except errors.MeshError:
-        pass
 
 
 # Sending once

@@ -22,8 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey |
-ed448.Ed448PrivateKey
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 """The keys with which TLS can prove who a client is."""
 
 MAX_FILE_BYTES = 1_000_000
@@ -125,8 +124,7 @@ def _file(given: str) -> bytes:
         # A text that is no path fails in any of these ways: too long, a NUL in it, no such home directory.
         why = getattr(error, "strerror", None) or "it is not a path"
         problem = f"the file{shown} cannot be read: {why}" if is_path else ""
-    raise Unreadable(problem or "it is neither base64 nor PEM text nor the path of a file; perhaps it was cut
-    off")
+    raise Unreadable(problem or "it is neither base64, PEM text nor a file's path; perhaps it was cut off")
 
 
 _ESCAPED_LINE_FEED = re.compile(r"\\+[rn]")
@@ -161,6 +159,8 @@ def _block(label: str, body: str, password: str | None) -> Contents:
         return Contents()  # such as EC PARAMETERS, which openssl writes before a key
     header = _OLD_ENCRYPTION.match(body)
     if header is not None:
+        if header["cipher"] not in ("AES-128-CBC", "AES-256-CBC", "DES-EDE3-CBC"):
+            raise Unreadable(f"the private key cannot be read: {_UNSUPPORTED}")
         # Where line feeds were lost, only the vector's length tells where the header ends.
         digits = 16 if header["cipher"].startswith("DES") else 32
         end = header.end() + digits
@@ -210,8 +210,7 @@ def _der(data: bytes, password: str | None) -> Contents:
         return _pkcs12(data, password)
     encrypted = deeper == _OBJECT_IDENTIFIER
     if encrypted or data[start:].startswith(_INTEGER):
-        return _key(lambda secret: serialization.load_der_private_key(data, secret), password,
-        encrypted=encrypted)
+        return _key(lambda secret: serialization.load_der_private_key(data, secret), password, encrypted=encrypted)
     return _certificate(data)
 
 
@@ -222,13 +221,12 @@ def _certificate(der: bytes) -> Contents:
         describe(certificate)
         certificate.issuer.rfc4514_string()
         certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise Unreadable(f"the certificate cannot be read: {_DAMAGED}") from None
     return Contents(certificates=(certificate,))
 
 
-def _key(load: Callable[[bytes | None], PrivateKeyTypes], password: str | None, *, encrypted: bool) ->
-Contents:
+def _key(load: Callable[[bytes | None], PrivateKeyTypes], password: str | None, *, encrypted: bool) -> Contents:
     if encrypted and password is None:
         raise WrongPassword("the private key is encrypted, and there is no password")
     try:
@@ -258,7 +256,7 @@ def _pkcs12(data: bytes, password: str | None) -> Contents:
     raise WrongPassword(f"the PKCS#12 file {what}, or is damaged")
 
 
-_UNSUPPORTED = "it is encrypted or made in a way that OpenSSL has given up; export it again, with AES"
+_UNSUPPORTED = "it is encrypted or made in an unusual way; export it as PKCS#8 or PKCS#12 with AES-256"
 
 
 def _for_tls(key: PrivateKeyTypes) -> PrivateKey:

@@ -109,8 +109,7 @@ def _intermediates(
     return intermediates
 
 
-def _read(settings: MeshSettings, setting: str, values: Sequence[str], faults: list[str]) ->
-list[x509.Certificate]:
+def _read(settings: MeshSettings, setting: str, values: Sequence[str], faults: list[str]) -> list[x509.Certificate]:
     found: list[x509.Certificate] = []
     for number, value in enumerate(values, 1):
         item = f", item {number}" if len(values) > 1 else ""
@@ -183,8 +182,8 @@ def _identity(
 def _chain(
     certificate: x509.Certificate, pool: Iterable[x509.Certificate], now: datetime
 ) -> tuple[x509.Certificate, ...]:
-    """The intermediates above a certificate, in order. The root is left out: the server has it, or trusts us
-    not.""" left = [issuer for issuer in pool if _is_valid(issuer, now) and not _is_self_issued(issuer)]
+    """The intermediates above a certificate, in order. The root is left out: who trusts it has it."""
+    left = [issuer for issuer in pool if _is_valid(issuer, now) and not _is_self_issued(issuer)]
     chain: list[x509.Certificate] = []
     while issuer := next((issuer for issuer in left if _is_issued(certificate, by=issuer)), None):
         left.remove(issuer)
@@ -193,8 +192,7 @@ def _chain(
     return tuple(chain)
 
 
-def _verifying_context(roots: Sequence[x509.Certificate], intermediates: Sequence[x509.Certificate]) ->
-ssl.SSLContext:
+def _verifying_context(roots: Sequence[x509.Certificate], intermediates: Sequence[x509.Certificate]) -> ssl.SSLContext:
     # Not ssl.create_default_context: it loads the system's authorities, honours SSLKEYLOGFILE, and from
     # Python 3.13 on lets a chain end at an intermediate.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -234,8 +232,8 @@ def _present(identity: _Identity, context: ssl.SSLContext) -> str | None:
 
 
 def in_a_file(content: bytes) -> AbstractContextManager[str]:
-    """The path of a file with this content, for as long as the context lasts: in memory where the system
-    can.""" if sys.platform == "linux" and Path("/proc/self/fd").is_dir():
+    """The path of a file with this content, while the context lasts: in memory where the system can."""
+    if sys.platform == "linux" and Path("/proc/self/fd").is_dir():
         with contextlib.suppress(OSError):  # a container may forbid it
             return in_memory(os.memfd_create("nel-mesh"), content)
     return on_disk(content)
@@ -243,8 +241,8 @@ def in_a_file(content: bytes) -> AbstractContextManager[str]:
 
 @contextlib.contextmanager
 def in_memory(descriptor: int, content: bytes) -> Iterator[str]:
-    """As `in_a_file`, in an anonymous file of the kernel's: needs no disk, and is gone with the
-    descriptor.""" with open(descriptor, "wb", buffering=0) as file:
+    """As `in_a_file`, in an anonymous file of the kernel's: needs no disk, and goes with the descriptor."""
+    with open(descriptor, "wb", buffering=0) as file:
         file.write(content)
         yield f"/proc/self/fd/{descriptor}"
 

@@ -17,7 +17,9 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -26,7 +28,6 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nel_mesh import settings_sources
 from nel_mesh.errors import ConfigurationError
@@ -187,7 +188,7 @@ _Timeout = Annotated[_Number, Field(gt=0, le=_WEEK_IN_SECONDS)]
 _Delay = Annotated[_Number, Field(ge=0, le=_WEEK_IN_SECONDS)]
 
 
-class MeshSettings(BaseSettings):
+class MeshSettings(BaseModel):
     """All that a client needs to know about one mailbox. It cannot be changed once made.
 
     Each setting comes from the first of these that gives it:
@@ -213,8 +214,8 @@ class MeshSettings(BaseSettings):
             the cure.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True, coerce_numbers_to_str=True
     )
 
     mailbox_id: Annotated[str, AfterValidator(_mailbox_id)]
@@ -334,19 +335,6 @@ class MeshSettings(BaseSettings):
             # context.
             raise _unusable(faults)
         self._labels = labels
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # `settings_sources` has read everything: pydantic's sources neither know .NET's names nor say which
-        # of them a value came from.
-        return (init_settings,)
 
     @field_validator("client_signing_key")
     @classmethod

@@ -85,7 +85,7 @@ def from_keywords(keywords: Mapping[str, object], names: Iterable[str]) -> Readi
         if keyword in known:
             reading.add(keyword, value, label)
         else:
-            reading.faults.append(_unknown(label, keyword, known, str))
+            reading.faults.append(_unknown(label, keyword, known, lambda name: f"`{name}`"))
     return reading
 
 
@@ -210,7 +210,8 @@ def _from_json(text: str, path: Path, names: list[str]) -> Reading:
         )
     except json.JSONDecodeError as error:
         # Only the part before a colon: some messages go on to quote the text.
-        problem = f"line {error.lineno}, column {error.colno}: not valid JSON ({error.msg.partition(':')[0]})"
+        reason = error.msg.partition(":")[0].removesuffix(" at")
+        problem = f"line {error.lineno}, column {error.colno}: not valid JSON ({reason})"
     except RecursionError:
         problem = "it is nested too deep for a settings file"
     if problem:
@@ -220,7 +221,7 @@ def _from_json(text: str, path: Path, names: list[str]) -> Reading:
 
     sections = [value for key, value in document if key.casefold() == SECTION.casefold()]
     if not sections:
-        return _entries(document, path, {name: name for name in names}, str)
+        return _entries(document, path, {name: name for name in names}, lambda name: f"`{name}`")
     if len(sections) > 1:
         return Reading(faults=[f"{SECTION} in {path.name}: it is there {len(sections)} times; leave one"])
     section = _Pairs() if sections[0] is None else sections[0]

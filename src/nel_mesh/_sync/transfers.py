@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -170,9 +170,11 @@ class Message:
             self._fetch(self._sequence.received + 1)
 
     def _begin_chunk(self) -> codec.Decoder:
+        if isinstance(self.metadata, Report):
+            self._decoder = codec.decoder(None)
+            return self._decoder
         self._more = self._sequence.accept(self._answer.status, self._answer.headers.get(wire.CHUNK_RANGE))
-        is_report = isinstance(self.metadata, Report)
-        decoder = codec.decoder(None if is_report else self._answer.headers.get(wire.CONTENT_ENCODING))
+        decoder = codec.decoder(self._answer.headers.get(wire.CONTENT_ENCODING))
         if not decoder.knows_its_end and not self._answer.is_delimited:
             raise IntegrityError("the server did not say how long the body is, so a cut could not be told")
         self._decoder = decoder
@@ -260,6 +262,31 @@ class Transfers:
 
     def _slice_bytes(self, compress: bool) -> int:
         return min(self._chunk_bytes, chunks.MAX_REQUEST_BYTES - _GZIP_SLACK * compress)
+
+
+class _Blocks:
+    """The body of one request. Not a generator: one that is abandoned halfway is cleaned up anywhen."""
+
+    def __init__(self, disk: Disk, content: Content, start: int, length: int, report: Callable[[int], None]) -> None:
+        self._disk = disk
+        self._content = content
+        self._start = start
+        self._length = length
+        self._report = report
+        self._done = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        size = min(READ_BLOCK, self._length - self._done)
+        if not size:
+            raise StopIteration
+        block = self._disk.read(self._content, self._start + self._done, size)
+        # Told before the block goes: a callable that raises to stop the send stops it for certain.
+        self._report(self._done)
+        self._done += size
+        return block
 
 
 class _Send:
@@ -384,16 +411,10 @@ class _Send:
         )
 
     def _body(self, content: Content, start: int, length: int, piece: Slice, total: int) -> Body:
-        def blocks() -> Iterable[bytes]:
-            done = 0
-            while done < length:
-                block = self._disk.read(content, start + done, min(READ_BLOCK, length - done))
-                # Told before the block goes: a callable that raises to stop the send stops it for certain.
-                self._report(piece.start + piece.length * done // length, piece, total)
-                yield block
-                done += len(block)
+        def report(done: int) -> None:
+            self._report(piece.start + piece.length * done // length, piece, total)
 
-        return blocks
+        return lambda: _Blocks(self._disk, content, start, length, report)
 
     def _report(self, bytes_done: int, piece: Slice, total: int) -> None:
         if self._progress is not None:

@@ -61,29 +61,45 @@ class Connection:
 class _Sent:
     """Counts a body's bytes as they go, to tell whether the server may have the whole request."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, blocks: Iterable[bytes], length: int) -> None:
+        self._blocks = iter(blocks)
         self.left = length
 
-    def iterate(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        for block in blocks:
-            # Before, not after: once handed over, the network may deliver it whatever is said of it here.
-            self.left -= len(block)
-            yield block
+    def __iter__(self) -> Iterator[bytes]:
+        return self
 
-    async def aiterate(self, blocks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        async for block in blocks:
-            self.left -= len(block)
-            yield block
+    def __next__(self) -> bytes:
+        block = next(self._blocks)
+        # Before, not after: once handed over, the network may deliver it whatever is said of it here.
+        self.left -= len(block)
+        return block
+
+
+class _AsyncSent:
+    """As `_Sent`. Not a generator: one that is abandoned halfway is cleaned up anywhen."""
+
+    def __init__(self, blocks: AsyncIterable[bytes], length: int) -> None:
+        self._blocks = aiter(blocks)
+        self.left = length
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        block = await anext(self._blocks)
+        self.left -= len(block)
+        return block
 
 
 @contextlib.contextmanager
-def _translated(sent: _Sent | None = None) -> Iterator[None]:
+def _translated(sent: _Sent | _AsyncSent | None = None) -> Iterator[None]:
     """Turns the HTTP package's exceptions into ours; lets everything else through as what it is."""
     try:
         yield
     except _NOT_CONNECTED as error:
         raise _failed(error) from error
-    except httpx2.TransportError as error:
+    # Under asyncio an alert that comes with the answer leaves the package as what TLS raised.
+    except (httpx2.TransportError, ssl.SSLError) as error:
         if _is_tls_refusal(error):
             raise _failed(error) from error
         lost = ConnectionLost(_what(error, "the connection broke"))
@@ -204,12 +220,12 @@ class HttpBroker:
 
         Raises ConnectionFailed or ConnectionLost.
         """
-        sent = _Sent(length)
+        sent = None if body is None else _Sent(body, length)
         request = self._client.build_request(
             method,
             self._url + path,
             headers={**headers, "content-length": str(length)} if body is not None else dict(headers),
-            content=None if body is None else sent.iterate(body),
+            content=sent,
         )
         with _translated(sent):
             return Answer(self._client.send(request, stream=True))
@@ -276,12 +292,12 @@ class AsyncHttpBroker:
 
         Raises ConnectionFailed or ConnectionLost.
         """
-        sent = _Sent(length)
+        sent = None if body is None else _AsyncSent(body, length)
         request = self._client.build_request(
             method,
             self._url + path,
             headers={**headers, "content-length": str(length)} if body is not None else dict(headers),
-            content=None if body is None else sent.aiterate(body),
+            content=sent,
         )
         with _translated(sent):
             return AsyncAnswer(await self._client.send(request, stream=True))

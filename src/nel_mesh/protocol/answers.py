@@ -143,13 +143,14 @@ def mailboxes(operation: str, body: bytes) -> list[Mailbox]:
 def metadata(operation: str, message_id: str, headers: Mapping[str, str]) -> MessageMetadata:
     """What a message's headers say; a Report if it is one."""
     fields: dict[str, Any] = {wire.MESSAGE_ID: message_id, **headers, "chunks": 1}
+    is_report = headers.get(wire.MESSAGE_TYPE, "").strip().upper() == "REPORT"
     text = headers.get(wire.CHUNK_RANGE, "").strip()
-    if text:
+    # A report has no content, and MESH numbers its chunks accordingly: 1:0.
+    if text and not is_report:
         try:
             fields["chunks"] = ChunkRange.parse(text).total
         except ValueError as error:
             raise errors.IntegrityError(str(error), operation=operation, message_id=message_id) from None
-    is_report = headers.get(wire.MESSAGE_TYPE, "").strip().upper() == "REPORT"
     fields[wire.MESSAGE_TYPE] = "REPORT" if is_report else headers.get(wire.MESSAGE_TYPE) or "DATA"
     if is_report:
         # What the transport says of an empty body is no property of the report.

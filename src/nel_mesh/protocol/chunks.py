@@ -19,7 +19,7 @@ MAX_REQUEST_BYTES = 100 * MEGABYTE
 MAX_MESSAGE_BYTES = 100_000 * MEGABYTE
 """The most that one message may hold (20 GB if the recipient runs the Java client)."""
 
-_RANGE = re.compile(r"\s*(?P<open>\{)?\s*(?P<number>\d{1,9})\s*:\s*(?P<total>\d{1,9})\s*(?(open)\}\s*)")
+_RANGE = re.compile(r"\s*(?P<open>\{)?\s*(?P<number>\d{1,9})\s*:\s*(?P<total>\d{1,9})\s*(?(open)\}\s*)", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,0 +1,204 @@
+"""The receiving side: listing, counting, downloading and acknowledging."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from starlette.responses import Response
+
+from nel_mesh.protocol import wire
+from nel_mesh.sandbox import bodies, views
+from nel_mesh.sandbox.context import Context
+from nel_mesh.sandbox.refusals import Invalid, Refusal
+from nel_mesh.sandbox.store import Message, MessageStatus
+
+DEFAULT_PAGE: Final = 500
+MIN_PAGE: Final = 10
+MAX_PAGE: Final = 5000
+OCTETS: Final = "application/octet-stream"
+
+
+async def list_messages(context: Context) -> Response:
+    """One page of the inbox (MESH API, "Check an inbox").
+
+    A page looks at `max_results` messages and shows those that the filter lets through: so a filtered page can
+    be short, or empty, and be followed by another.
+    """
+    limit = _max_results(context)
+    wanted = _filter(context)
+    after = _continue_from(context)
+    mailbox_id = context.call.mailbox_id
+    looked_at, more = context.store.inbox_page(mailbox_id, after=after, limit=limit)
+    found = [message.message_id for message in looked_at if wanted(message.description.workflow_id)]
+    if context.version == 1:
+        return context.json({"messages": found})
+    query = {
+        name: value
+        for name in ("max_results", "workflow_filter")
+        if (value := context.request.query_params.get(name)) is not None
+    }
+    links = {"self": _link(mailbox_id, query)}
+    if more:
+        links["next"] = _link(mailbox_id, query | {"continue_from": _bookmark(mailbox_id, looked_at[-1])})
+    return context.json(
+        {"messages": found, "links": links, "approx_inbox_count": context.store.inbox_count(mailbox_id)}
+    )
+
+
+async def count_messages(context: Context) -> Response:
+    """How many messages wait (MESH API, "Check an inbox count (deprecated)")."""
+    count = context.store.inbox_count(context.call.mailbox_id)
+    if context.version == 2:
+        return context.json({"count": count})
+    return context.json({"count": count, "internalID": secrets.token_hex(16), "allResultsIncluded": True})
+
+
+async def metadata(context: Context) -> Response:
+    """A message's headers alone (MESH API, "Head Message")."""
+    message = _message(context, foreign_status=404)
+    return Response(headers=views.message_headers(message, 1), media_type=wire.ACCEPT_V2)
+
+
+async def retrieve(context: Context) -> Response:
+    """A message or one of its chunks (MESH API, "Get Message", "Get Message chunk").
+
+    The last chunk comes with 200, any other with 206.
+    """
+    number = context.chunk_number() if context.call.chunk_number else 1
+    message = _message(context, foreign_status=403)
+    if message.failure:
+        if number > 1:
+            raise _no_such_message()
+        return Response(headers=views.message_headers(message, 1), media_type=OCTETS)
+    if number > message.total_chunks:
+        raise _no_such_message()
+    return _body_answer(context, message, number)
+
+
+async def acknowledge(context: Context) -> Response:
+    """Takes a message out of the inbox for good (MESH API, "Acknowledge message"); once more is harmless."""
+    message = _message(context, foreign_status=403, gone=False)
+    context.store.acknowledge(message)
+    if context.version == 2:
+        return Response(media_type=wire.ACCEPT_V2)
+    return context.json({"messageId": message.message_id})
+
+
+def _message(context: Context, *, foreign_status: int, gone: bool = True) -> Message:
+    message = context.store.find(context.call.message_id)
+    if message is None:
+        raise _no_such_message()
+    if message.recipient != context.call.mailbox_id:
+        raise Refusal(foreign_status, event="RECEIVE", code="20", description="the message is not for this mailbox")
+    if message.status is MessageStatus.UPLOADING:
+        raise _no_such_message()
+    if gone and message.status is not MessageStatus.ACCEPTED:
+        raise Refusal(410, event="RECEIVE", description="the message is no longer in the inbox")
+    return message
+
+
+def _no_such_message() -> Refusal:
+    return Refusal(404, event="RECEIVE", code="20", description="the message does not exist")
+
+
+def _body_answer(context: Context, message: Message, number: int) -> Response:
+    path = context.store.body(message, number)
+    stored_as = message.description.content_encoding
+    takes_gzip = _accepts_gzip(context.header("accept-encoding"))
+    make: Callable[[Path], Iterator[bytes]]
+    make, encoding = bodies.plain, stored_as
+    if stored_as and not takes_gzip:
+        make, encoding = bodies.gunzipped, ""
+    elif not stored_as and takes_gzip and context.version == 2 and context.configuration.compress_downloads:
+        make, encoding = bodies.gzipped, "gzip"
+    headers = views.message_headers(message, number)
+    headers[wire.CONTENT_TYPE] = _content_type(message, context.version)
+    if encoding:
+        headers |= {wire.CONTENT_ENCODING: encoding, wire.COMPRESSED: "Y"}
+    return bodies.BodyAnswer(
+        make(path),
+        status=200 if number == message.total_chunks else 206,
+        headers=headers,
+        length=message.sizes[number - 1] if make is bodies.plain else None,
+        slow=make is not bodies.plain,
+    )
+
+
+def _content_type(message: Message, version: int) -> str:
+    # A part of something is not of its type, and version 1 never says what the type is.
+    whole = message.total_chunks == 1
+    return (whole and version == 2 and message.description.content_type) or OCTETS
+
+
+def _accepts_gzip(accept_encoding: str) -> bool:
+    for part in accept_encoding.lower().split(","):
+        coding, _, parameters = part.partition(";")
+        if coding.strip() in ("gzip", "*"):
+            return parameters.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def _max_results(context: Context) -> int:
+    text = context.request.query_params.get("max_results", str(DEFAULT_PAGE))
+    if not (text.isascii() and text.isdigit() and MIN_PAGE <= int(text[:9]) <= MAX_PAGE):
+        raise Invalid("query", "max_results", f"a number from {MIN_PAGE} to {MAX_PAGE} is needed")
+    return int(text)
+
+
+def _filter(context: Context) -> Callable[[str], bool]:
+    """The test that `workflow_filter` describes: WORKFLOW1, WORKFL*, *_ACK*, each also with ! before it."""
+    text = context.request.query_params.get("workflow_filter")
+    if text is None:
+        return lambda _: True
+    if not 2 <= len(text) <= 255:
+        raise Invalid("query", "workflow_filter", "2 to 255 characters are needed")
+    wanted = not text.startswith("!")
+    pattern = text.removeprefix("!")
+    if pattern.startswith("*"):
+        part = pattern.strip("*")
+        return lambda workflow_id: (part in workflow_id) is wanted
+    if pattern.endswith("*"):
+        start = pattern.rstrip("*")
+        return lambda workflow_id: workflow_id.startswith(start) is wanted
+    return lambda workflow_id: (workflow_id == pattern) is wanted
+
+
+def _continue_from(context: Context) -> int:
+    """The position after which the page begins: from our own link in version 2, a message id in version 1."""
+    text = context.request.query_params.get("continue_from")
+    if text is None:
+        return 0
+    if not 24 <= len(text) <= 1000:
+        raise Invalid("query", "continue_from", "24 to 1000 characters are needed")
+    if context.version == 1:
+        message = context.store.find(text)
+        position = message.position if message and message.recipient == context.call.mailbox_id else 0
+    else:
+        position = _bookmark_position(context.call.mailbox_id, text)
+    if not position:
+        raise Invalid("query", "continue_from", "it was not made by an earlier page of this inbox")
+    return position
+
+
+def _bookmark(mailbox_id: str, message: Message) -> str:
+    return base64.urlsafe_b64encode(json.dumps({"pk": mailbox_id, "sk": message.position}).encode()).decode()
+
+
+def _bookmark_position(mailbox_id: str, text: str) -> int:
+    try:
+        mark = json.loads(base64.urlsafe_b64decode(text))
+        return int(mark["sk"]) if mark["pk"] == mailbox_id else 0
+    except (binascii.Error, ValueError, TypeError, KeyError):
+        return 0
+
+
+def _link(mailbox_id: str, query: dict[str, str]) -> str:
+    path = f"/messageexchange/{mailbox_id}/inbox"
+    return f"{path}?{urlencode(query, quote_via=quote)}" if query else path

@@ -1,0 +1,127 @@
+"""A real socket with an ASGI app behind it, in a thread of its own, started and stopped within a bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+import sys
+import threading
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+START_SECONDS = 10.0
+STOP_SECONDS = 10.0
+_KEEP_ALIVE_SECONDS = 60
+_GRACE_SECONDS = 1
+_BACKLOG = 2048
+
+
+class Listener:
+    """Listens from construction on, and serves between `start` and `stop`.
+
+    Args:
+        app: what answers.
+        host: the address or name to listen on.
+        port: the port, or 0 for a free one.
+        tls: the server's side of TLS, or None for plain HTTP.
+
+    Raises OSError if the address cannot be had.
+    """
+
+    def __init__(self, app: ASGIApp, *, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        self._socket = _listen(host, port)
+        configuration = uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        configuration.load()
+        # uvicorn reads certificates from files only; ours have never been in one.
+        configuration.ssl = tls
+        self._server = _Server(configuration)
+        self._failure: BaseException | None = None
+        scheme = "https" if tls else "http"
+        self.port: int = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._run, name=f"nel-mesh-sandbox-{self.port}", daemon=True)
+        self.url = f"{scheme}://{_reachable(host)}:{self.port}"
+
+    def start(self) -> None:
+        """Serves from now on. Raises RuntimeError if that has not begun within 10 seconds."""
+        self._thread.start()
+        if not self._server.ready.wait(START_SECONDS) or self._failure:
+            self.stop()
+            raise RuntimeError("the sandbox's server did not start") from self._failure
+
+    def stop(self) -> None:
+        """Breaks off every connection and frees the port. Raises RuntimeError if the server does not end."""
+        self._server.should_exit = True
+        if self._thread.ident is not None:
+            self._thread.join(STOP_SECONDS)
+            if self._thread.is_alive():
+                raise RuntimeError("the sandbox's server did not stop")
+        self._socket.close()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._server.serve(sockets=[self._socket]))
+        except BaseException as error:  # noqa: BLE001 - it is raised again by `start`, in the caller's thread
+            self._failure = error
+        finally:
+            self._server.ready.set()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, configuration: uvicorn.Config) -> None:
+        super().__init__(configuration)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A TLS connection that is closed politely waits half a minute for its client, who may never read again.
+        for connection in list(self.server_state.connections):
+            transport: Any = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        await super().shutdown(sockets)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With its protocol named: asyncio turns Nagle's delay off only for sockets that say they are TCP.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if sys.platform != "win32":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _reachable(host: str) -> str:
+    """The host as a client on this machine writes it in a URL."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "localhost"
+    return f"[{address}]" if address.version == 6 else host

@@ -1,0 +1,186 @@
+"""The sending side: messages, chunks, and tracking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.responses import Response
+
+from nel_mesh.protocol import wire
+from nel_mesh.protocol.chunks import ChunkRange
+from nel_mesh.sandbox import views
+from nel_mesh.sandbox.bodies import receive_body
+from nel_mesh.sandbox.configuration import Mailbox
+from nel_mesh.sandbox.context import Context
+from nel_mesh.sandbox.refusals import Invalid, Refusal, json_answer, malformed
+from nel_mesh.sandbox.store import Description, Message
+
+_CHECKED = (
+    *wire.LIMITS,
+    wire.FROM,
+    wire.MESSAGE_TYPE,
+    wire.MEX_CONTENT_TYPE,
+    wire.COMPRESSED,
+    wire.ENCRYPTED,
+)
+
+
+async def send_message(context: Context) -> Response:
+    """A new message, or its first chunk (MESH API, "Send message")."""
+    _check_headers(context)
+    recipient = _recipient(context)
+    total = _first_of(context)
+    description = _description(context)
+    with context.store.new_upload() as upload:
+        await receive_body(context.request, upload, context.configuration.max_request_bytes)
+        if not upload.size:
+            raise _no_data()
+        message = context.store.add(
+            sender=context.call.mailbox_id,
+            recipient=recipient.mailbox_id,
+            description=description,
+            total_chunks=total,
+            upload=upload,
+        )
+    return _accepted(context, message)
+
+
+async def send_chunk(context: Context) -> Response:
+    """A further chunk of a message (MESH API, "Send chunked message")."""
+    number = context.chunk_number()
+    message = context.store.find(context.call.message_id)
+    if message is None or message.failure:
+        raise Refusal(404, event="SEND", description="the message does not exist")
+    if message.sender != context.call.mailbox_id:
+        raise Refusal(403, event="SEND", description="the message was sent by another mailbox")
+    _check_headers(context)
+    context.store.check_chunk(message, number, _total(context, message, number))
+    if _encoding(context) != message.description.content_encoding:
+        raise malformed("the content encoding cannot change within a message", message.message_id)
+    with context.store.new_upload() as upload:
+        await receive_body(context.request, upload, context.configuration.max_request_bytes)
+        if not upload.size:
+            raise _no_data(message.message_id)
+        context.store.add_chunk(message, number, upload)
+    return _accepted(context, message)
+
+
+async def track_message(context: Context) -> Response:
+    """What has become of a message, by its message id (MESH API, "Track outbox")."""
+    message_id = context.request.query_params.get("messageID", "")
+    if not message_id:
+        raise Invalid("query", "messageID", "this parameter is required", "missing")
+    message = context.store.find(message_id)
+    if message is None or message.sender != context.call.mailbox_id:
+        raise Refusal(404, description="this mailbox sent no such message")
+    return context.json(views.tracking(message, _known(context), context.version))
+
+
+async def track_by_local_id(context: Context) -> Response:
+    """What has become of a message, by its sender's own id, if just one has it (MESH API, deprecated)."""
+    found = context.store.sent_as(context.call.mailbox_id, context.call.local_id)
+    if not found:
+        raise Refusal(404, description="this mailbox sent no message with this local id")
+    if len(found) > 1:
+        raise Refusal(300, description="several messages have this local id")
+    return json_answer(views.tracking(found[0], _known(context), 1), 1)
+
+
+def _known(context: Context) -> Callable[[str], Mailbox]:
+    boxes = {box.mailbox_id: box for box in context.configuration.mailboxes}
+    return boxes.__getitem__
+
+
+def _check_headers(context: Context) -> None:
+    for header in _CHECKED:
+        rule = wire.CONTENT_TYPE if header == wire.MEX_CONTENT_TYPE else header
+        fault = wire.fault_in(rule, context.header(header))
+        if fault:
+            raise Invalid("header", header, fault)
+    sender = context.header(wire.FROM)
+    if sender and sender != context.call.mailbox_id:
+        raise Refusal(417, event="SEND", code="07", description="Mex-From is not the mailbox that the token is for")
+    if context.header("mex-version") not in ("", "1.0"):
+        raise Refusal(417, event="SEND", code="09", description="Mex-Version is not 1.0")
+    if context.header(wire.MESSAGE_TYPE) not in ("", "DATA"):
+        raise Refusal(417, event="SEND", code="11", description="Mex-MessageType is not DATA")
+
+
+def _recipient(context: Context) -> Mailbox:
+    to = context.header(wire.TO).upper()
+    if not to:
+        raise Refusal(417, event="SEND", code="08", description="Mex-To is missing")
+    workflow_id = context.header(wire.WORKFLOW_ID)
+    if not workflow_id:
+        raise Invalid("header", wire.WORKFLOW_ID, "this header is required", "missing")
+    recipient = context.mailbox(to)
+    if recipient is None:
+        raise Refusal(417, event="SEND", code="12", description="Mex-To is not a registered mailbox")
+    workflows = context.configuration.workflows
+    if workflows:
+        allowed = [flow for flow in workflows if flow.workflow_id == workflow_id]
+        if not any(to in flow.receivers for flow in allowed):
+            raise Refusal(417, event="SEND", code="17", description="the workflow is not registered for this recipient")
+        if not any(context.call.mailbox_id in flow.senders for flow in allowed):
+            raise Refusal(417, event="SEND", code="16", description="this mailbox may not send under this workflow")
+    return recipient
+
+
+def _first_of(context: Context) -> int:
+    """How many chunks the message will have."""
+    text = context.header(wire.CHUNK_RANGE)
+    if not text:
+        return 1
+    given = _range(text)
+    if given.number != 1:
+        raise malformed("a message begins with chunk 1")
+    return given.total
+
+
+def _total(context: Context, message: Message, number: int) -> int:
+    """How many chunks a further chunk says that there are."""
+    if number > message.total_chunks:
+        # The store knows how to refuse this, and the header can only be wrong too.
+        return message.total_chunks
+    given = _range(context.header(wire.CHUNK_RANGE), message.message_id)
+    if given.number != number:
+        raise malformed(f"the path says chunk {number}, the header {given.number}", message.message_id)
+    return given.total
+
+
+def _range(text: str, message_id: str | None = None) -> ChunkRange:
+    try:
+        return ChunkRange.parse(text)
+    except ValueError:
+        raise malformed("Mex-Chunk-Range must be k:n, with k from 1 to n", message_id) from None
+
+
+def _description(context: Context) -> Description:
+    return Description(
+        workflow_id=context.header(wire.WORKFLOW_ID),
+        subject=context.header(wire.SUBJECT),
+        local_id=context.header(wire.LOCAL_ID),
+        file_name=context.header(wire.FILE_NAME),
+        partner_id=context.header(wire.PARTNER_ID),
+        checksum=context.header(wire.CHECKSUM),
+        content_type=context.header(wire.MEX_CONTENT_TYPE) or context.header(wire.CONTENT_TYPE),
+        content_encoding=_encoding(context),
+        compressed=context.header(wire.COMPRESSED),
+        encrypted=context.header(wire.ENCRYPTED),
+    )
+
+
+def _encoding(context: Context) -> str:
+    encoding = context.header(wire.CONTENT_ENCODING).lower()
+    if encoding not in ("", "identity", "gzip"):
+        raise malformed("the only content encoding is gzip")
+    return encoding if encoding == "gzip" else ""
+
+
+def _no_data(message_id: str | None = None) -> Refusal:
+    return Refusal(417, event="COLLECT", code="02", description="the message has no data", message_id=message_id)
+
+
+def _accepted(context: Context, message: Message) -> Response:
+    name = "message_id" if context.version == 2 else "messageID"
+    return context.json({name: message.message_id}, status=202)

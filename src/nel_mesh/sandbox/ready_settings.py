@@ -1,0 +1,81 @@
+"""A sandbox's settings for one mailbox, in the forms that programs read: keywords, environment, appsettings file."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from nel_mesh.sandbox.certificates import Certificates
+from nel_mesh.sandbox.configuration import Mailbox
+
+_NO_PROXY = "none"  # it is on this machine, and many an environment sends everything through a proxy
+
+
+def keywords(mailbox: Mailbox, *, shared_key: str, url: str, certificates: Certificates | None) -> dict[str, Any]:
+    """The arguments of `MeshSettings`; certificates as PEM."""
+    given: dict[str, Any] = {
+        "mailbox_id": mailbox.mailbox_id,
+        "password": mailbox.password,
+        "shared_key": shared_key,
+        "url": url,
+        "proxy": _NO_PROXY,
+    }
+    if certificates:
+        given["tls_root_certificates"] = [certificates.root]
+        given["client_signing_certificate"] = certificates.client
+    return given
+
+
+def appsettings(mailbox: Mailbox, *, shared_key: str, url: str, certificates: Certificates | None) -> dict[str, Any]:
+    """The content of a settings file as NEL.MESH has it; certificates as base64, the key in PKCS#12."""
+    settings: dict[str, Any] = {
+        "MailboxId": mailbox.mailbox_id,
+        "Password": mailbox.password,
+        "SharedKey": shared_key,
+        "Url": url,
+        "Proxy": _NO_PROXY,
+    }
+    if certificates:
+        password = secrets.token_urlsafe(16)
+        settings["TlsRootCertificates"] = [certificates.root_base64()]
+        settings["TlsIntermediateCertificates"] = []
+        settings["ClientSigningCertificate"] = certificates.client_base64(password)
+        settings["ClientSigningCertificatePassword"] = password
+    return {"MeshConfiguration": settings}
+
+
+def environment(settings: dict[str, Any]) -> dict[str, str]:
+    """The same as `appsettings` gives, as environment variables, each on one line."""
+    names = {
+        "MailboxId": "MESH_MAILBOX_ID",
+        "Password": "MESH_PASSWORD",
+        "SharedKey": "MESH_SHARED_KEY",
+        "Url": "MESH_URL",
+        "Proxy": "MESH_PROXY",
+        "TlsRootCertificates": "MESH_TLS_ROOT_CERTIFICATES",
+        "ClientSigningCertificate": "MESH_CLIENT_SIGNING_CERTIFICATE",
+        "ClientSigningCertificatePassword": "MESH_CLIENT_SIGNING_CERTIFICATE_PASSWORD",
+    }
+    values = settings["MeshConfiguration"]
+    return {
+        variable: values[name] if isinstance(values[name], str) else json.dumps(values[name])
+        for name, variable in names.items()
+        if name in values
+    }
+
+
+def write_private(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON to a file that only its owner may read, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

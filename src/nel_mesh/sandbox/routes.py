@@ -1,0 +1,127 @@
+"""Which MESH operation a request asks for (MESH API, "Endpoints")."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from urllib.parse import unquote
+
+from nel_mesh.sandbox.refusals import Refusal
+
+
+class Operation(enum.StrEnum):
+    """What a request wants, named as the client's method where there is one."""
+
+    PING = "ping"
+    HANDSHAKE = "handshake"
+    LIST_MESSAGES = "list_messages"
+    COUNT_MESSAGES = "count_messages"
+    RETRIEVE_MESSAGE = "retrieve_message"
+    RETRIEVE_CHUNK = "retrieve_chunk"
+    MESSAGE_METADATA = "message_metadata"
+    ACKNOWLEDGE_MESSAGE = "acknowledge_message"
+    SEND_MESSAGE = "send_message"
+    SEND_CHUNK = "send_chunk"
+    TRACK_MESSAGE = "track_message"
+    TRACK_BY_LOCAL_ID = "track_by_local_id"
+    LOOKUP_ENDPOINT = "lookup_endpoint"
+    SEARCH_WORKFLOW = "search_workflow"
+
+
+OPEN = frozenset({Operation.PING, Operation.LOOKUP_ENDPOINT, Operation.SEARCH_WORKFLOW})
+"""The operations that need no token."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request's operation, and what its path says."""
+
+    operation: Operation
+    mailbox_id: str = ""
+    message_id: str = ""
+    chunk_number: str = ""
+    local_id: str = ""
+    ods_code: str = ""
+    workflow_id: str = ""
+
+
+def find(method: str, raw_path: bytes) -> Call:
+    """The call that a method and a path, still percent-encoded, stand for.
+
+    Raises Refusal: 404 where there is no such path, 405 where the path has other methods.
+    """
+    # Split first, decode then: a local id or workflow id may hold an encoded slash.
+    segments = [unquote(segment) for segment in raw_path.decode("latin-1").split("/")]
+    offers = _offers(segments[2:]) if segments[:2] == ["", "messageexchange"] else {}
+    if not offers:
+        raise Refusal(404, description="no such path")
+    call = offers.get(method)
+    if call is None:
+        raise Refusal(405, description=f"this path takes {' or '.join(offers)}", headers={"Allow": ", ".join(offers)})
+    return call
+
+
+def _offers(path: list[str]) -> dict[str, Call]:
+    match path:
+        case ["_ping"]:
+            return {"GET": Call(operation=Operation.PING)}
+        case ["endpointlookup", ods_code, workflow_id]:
+            return {"GET": Call(operation=Operation.LOOKUP_ENDPOINT, ods_code=ods_code, workflow_id=workflow_id)}
+        case ["workflowsearch", workflow_id]:
+            return {"GET": Call(operation=Operation.SEARCH_WORKFLOW, workflow_id=workflow_id)}
+        case [mailbox_id]:
+            # The live service can answer a GET with 200 and an error in the body: a client must not use it.
+            return {"POST": Call(operation=Operation.HANDSHAKE, mailbox_id=mailbox_id)}
+        case [mailbox_id, "count"]:
+            return {"GET": Call(operation=Operation.COUNT_MESSAGES, mailbox_id=mailbox_id)}
+        case [mailbox_id, "inbox", *rest]:
+            return _inbox_offers(mailbox_id, rest)
+        case [mailbox_id, "outbox", *rest]:
+            return _outbox_offers(mailbox_id, rest)
+    return {}
+
+
+def _inbox_offers(mailbox_id: str, path: list[str]) -> dict[str, Call]:
+    match path:
+        case []:
+            return {"GET": Call(operation=Operation.LIST_MESSAGES, mailbox_id=mailbox_id)}
+        case [message_id]:
+            return {
+                method: Call(operation=operation, mailbox_id=mailbox_id, message_id=message_id)
+                for method, operation in (
+                    ("GET", Operation.RETRIEVE_MESSAGE),
+                    ("HEAD", Operation.MESSAGE_METADATA),
+                )
+            }
+        case [message_id, "status", "acknowledged"]:
+            return {"PUT": Call(operation=Operation.ACKNOWLEDGE_MESSAGE, mailbox_id=mailbox_id, message_id=message_id)}
+        case [message_id, chunk_number]:
+            return {
+                "GET": Call(
+                    operation=Operation.RETRIEVE_CHUNK,
+                    mailbox_id=mailbox_id,
+                    message_id=message_id,
+                    chunk_number=chunk_number,
+                )
+            }
+    return {}
+
+
+def _outbox_offers(mailbox_id: str, path: list[str]) -> dict[str, Call]:
+    match path:
+        case []:
+            return {"POST": Call(operation=Operation.SEND_MESSAGE, mailbox_id=mailbox_id)}
+        case ["tracking"]:
+            return {"GET": Call(operation=Operation.TRACK_MESSAGE, mailbox_id=mailbox_id)}
+        case ["tracking", local_id]:
+            return {"GET": Call(operation=Operation.TRACK_BY_LOCAL_ID, mailbox_id=mailbox_id, local_id=local_id)}
+        case [message_id, chunk_number]:
+            return {
+                "POST": Call(
+                    operation=Operation.SEND_CHUNK,
+                    mailbox_id=mailbox_id,
+                    message_id=message_id,
+                    chunk_number=chunk_number,
+                )
+            }
+    return {}

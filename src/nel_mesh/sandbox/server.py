@@ -1,0 +1,318 @@
+"""The sandbox as one object: a MESH server on a real socket, with what tests need to look inside."""
+
+from __future__ import annotations
+
+import gzip
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Unpack
+
+from nel_mesh.sandbox import ready_settings
+from nel_mesh.sandbox.app import SandboxApp
+from nel_mesh.sandbox.certificates import Certificates
+from nel_mesh.sandbox.configuration import Mailbox, SandboxConfiguration
+from nel_mesh.sandbox.journal import RequestSeen
+from nel_mesh.sandbox.listener import Listener
+from nel_mesh.sandbox.store import Description, Failure, Message, MessageStatus, Store
+
+if TYPE_CHECKING:
+    from nel_mesh.settings import MeshSettings, SettingsKeywords
+
+
+class Sandbox:
+    """A strict MESH server. Use it in a `with` block, or call `start` and `stop`; it runs once.
+
+    Every method may be called from any thread while it runs.
+
+    Raises OSError on start if its address cannot be had.
+    """
+
+    def __init__(self, configuration: SandboxConfiguration | None = None) -> None:
+        self.configuration = configuration or SandboxConfiguration()
+        self._mailboxes = {mailbox.mailbox_id: mailbox for mailbox in self.configuration.mailboxes}
+        self._certificates: Certificates | None = None
+        self._store: Store | None = None
+        self._app: SandboxApp | None = None
+        self._listener: Listener | None = None
+
+    def start(self) -> None:
+        """Makes its certificates, listens and serves. Raises RuntimeError if it was started before."""
+        if self._store is not None:
+            raise RuntimeError("this sandbox has been started before; make another")
+        chosen = self.configuration
+        if chosen.tls:
+            self._certificates = Certificates(chosen.host)
+        self._store = Store(chosen.data_folder, chosen.clock)
+        self._app = SandboxApp(chosen, self._store)
+        try:
+            self._listener = Listener(
+                self._app,
+                host=chosen.host,
+                port=chosen.port,
+                tls=self._certificates.server_context() if self._certificates else None,
+            )
+            self._listener.start()
+        except BaseException:
+            self._store.close()
+            raise
+
+    def stop(self) -> None:
+        """Breaks off every connection, frees the port and removes every body. A second time changes nothing."""
+        try:
+            if self._listener is not None:
+                self._listener.stop()
+        finally:
+            if self._store is not None:
+                self._store.close()
+
+    def __enter__(self) -> Sandbox:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as MeshSettings takes it."""
+        if self._listener is None:
+            raise RuntimeError("this sandbox has not been started")
+        return self._listener.url
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        if self._listener is None:
+            raise RuntimeError("this sandbox has not been started")
+        return self._listener.port
+
+    @property
+    def mailbox_ids(self) -> tuple[str, ...]:
+        """Its mailboxes, in the order of the configuration."""
+        return tuple(self._mailboxes)
+
+    @property
+    def folder(self) -> Path:
+        """Where bodies lie while it runs; `stop` removes it."""
+        return self._running_store().folder
+
+    @property
+    def root_certificate(self) -> str | None:
+        """The certificate to trust, PEM; None without TLS."""
+        return self._certificates.root if self._certificates else None
+
+    @property
+    def client_certificate(self) -> str | None:
+        """The certificate and key that a client needs, PEM; None without TLS."""
+        return self._certificates.client if self._certificates else None
+
+    def client_context(self) -> ssl.SSLContext:
+        """A TLS context that trusts this sandbox and shows its client certificate, for any HTTP client.
+
+        Raises RuntimeError without TLS.
+        """
+        if self._certificates is None:
+            raise RuntimeError("this sandbox has no TLS, or has not been started")
+        return self._certificates.client_context()
+
+    def settings(self, mailbox_id: str | None = None, /, **overrides: Unpack[SettingsKeywords]) -> MeshSettings:
+        """Settings for a mailbox (the first if None), ready for a client; `overrides` are further settings."""
+        # Imported late, so that the server can run where the client's dependencies are absent.
+        from nel_mesh.settings import MeshSettings
+
+        ready: dict[str, Any] = self._details(ready_settings.keywords, mailbox_id)
+        return MeshSettings(**{**ready, **overrides})
+
+    def environment(self, mailbox_id: str | None = None) -> dict[str, str]:
+        """The same settings as environment variables (`MESH_MAILBOX_ID` and so on), each on one line."""
+        return ready_settings.environment(self._details(ready_settings.appsettings, mailbox_id))
+
+    def write_settings(self, folder: Path | str) -> list[Path]:
+        """Writes `appsettings.<mailbox id>.json` for each mailbox, readable by their owner only.
+
+        Makes the folder if there is none; files of the same names are replaced. They hold a private key.
+        """
+        target = Path(folder)
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        paths = []
+        for mailbox_id in self.mailbox_ids:
+            path = target / f"appsettings.{mailbox_id}.json"
+            ready_settings.write_private(path, self._details(ready_settings.appsettings, mailbox_id))
+            paths.append(path)
+        return paths
+
+    def messages(
+        self,
+        *,
+        recipient: str | None = None,
+        sender: str | None = None,
+        status: MessageStatus | str | None = None,
+    ) -> list[Message]:
+        """Copies of all messages, oldest first, in every state: uploading, accepted, acknowledged; or of some."""
+        return [
+            message
+            for message in self._running_store().snapshot()
+            if (recipient is None or message.recipient == recipient)
+            and (sender is None or message.sender == sender)
+            and (status is None or message.status == status)
+        ]
+
+    def delivered(self, recipient: str) -> list[Message]:
+        """The messages, without reports, that have reached an inbox, whether acknowledged or not; oldest first."""
+        return [message for message in self.messages(recipient=recipient) if message.position and not message.failure]
+
+    def content(self, message_id: str) -> bytes:
+        """A message's whole content in memory, decompressed if it came as gzip. Raises KeyError if there is none."""
+        chunks = self.chunks(message_id)
+        message = self._message(message_id)
+        if message.description.content_encoding:
+            return b"".join(gzip.decompress(chunk) for chunk in chunks)
+        return b"".join(chunks)
+
+    def chunks(self, message_id: str) -> list[bytes]:
+        """The chunks of a message that have arrived, as they were on the wire. Raises KeyError if there is none."""
+        message = self._message(message_id)
+        store = self._running_store()
+        return [store.body(message, number).read_bytes() for number in range(1, len(message.sizes) + 1)]
+
+    def requests(self, operation: str | None = None) -> list[RequestSeen]:
+        """Copies of the last requests, oldest first; or of those for one operation, such as `send_message`."""
+        seen = self._running_app().journal.all()
+        return [request for request in seen if operation is None or request.operation == operation]
+
+    def deliver_message(
+        self,
+        recipient: str,
+        content: bytes | Sequence[bytes],
+        *,
+        sender: str | None = None,
+        workflow_id: str = "SANDBOX_TEST",
+        subject: str = "",
+        local_id: str = "",
+        file_name: str = "",
+        partner_id: str = "",
+        checksum: str = "",
+        content_type: str = "",
+        content_encoding: str = "",
+        compressed: str = "",
+        encrypted: str = "",
+    ) -> str:
+        """Puts a message into an inbox as if it had been sent; returns its id.
+
+        Args:
+            recipient: a mailbox of this sandbox.
+            content: the body, or one for each chunk, just as they are to be on the wire.
+            sender: a mailbox of this sandbox; the first if None.
+            content_encoding: what the bodies are said to be, in any case; nothing checks that it is true.
+
+        The rest are the Mex headers of the same names; nothing checks them. Raises KeyError for an unknown mailbox.
+        """
+        store = self._running_store()
+        bodies = [content] if isinstance(content, bytes) else list(content)
+        if not bodies:
+            raise ValueError("content: at least one chunk is needed")
+        description = Description(
+            workflow_id=workflow_id,
+            subject=subject,
+            local_id=local_id,
+            file_name=file_name,
+            partner_id=partner_id,
+            checksum=checksum,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            compressed=compressed,
+            encrypted=encrypted,
+        )
+        with store.new_upload() as upload:
+            upload.write(bodies[0])
+            upload.close()
+            message = store.add(
+                sender=self._mailbox(sender).mailbox_id,
+                recipient=self._mailbox(recipient).mailbox_id,
+                description=description,
+                total_chunks=len(bodies),
+                upload=upload,
+            )
+        for number, body in enumerate(bodies[1:], start=2):
+            with store.new_upload() as upload:
+                upload.write(body)
+                upload.close()
+                store.add_chunk(message, number, upload)
+        return message.message_id
+
+    def deliver_report(
+        self,
+        recipient: str,
+        *,
+        linked_message_id: str,
+        event: str = "SEND",
+        code: str = "14",
+        description: str = "Undelivered message",
+        workflow_id: str | None = None,
+        subject: str | None = None,
+        local_id: str | None = None,
+        file_name: str = "",
+    ) -> str:
+        """Puts a REPORT into an inbox (MESH API, "Asynchronous error reporting"); returns its id.
+
+        Args:
+            recipient: the mailbox that sent the message which failed.
+            linked_message_id: the message that failed; it need not exist.
+            event, code, description: what went wrong; undelivered by default.
+            workflow_id, subject, local_id: those of the message that failed, if None and if it exists.
+
+        Raises KeyError for an unknown mailbox.
+        """
+        store = self._running_store()
+        failed = store.find(linked_message_id)
+        about = failed.description if failed else Description()
+        message = store.add_report(
+            recipient=self._mailbox(recipient).mailbox_id,
+            description=Description(
+                workflow_id=about.workflow_id if workflow_id is None else workflow_id,
+                subject=about.subject if subject is None else subject,
+                local_id=about.local_id if local_id is None else local_id,
+                file_name=file_name,
+            ),
+            failure=Failure(linked_message_id=linked_message_id, event=event, code=code, description=description),
+        )
+        return message.message_id
+
+    def reset(self) -> None:
+        """Forgets every message, request and used token, as if just started. Connections stay."""
+        self._running_store().reset()
+        app = self._running_app()
+        app.journal.clear()
+        app.guard.forget()
+
+    def _message(self, message_id: str) -> Message:
+        message = self._running_store().find(message_id)
+        if message is None:
+            raise KeyError(message_id)
+        return message
+
+    def _mailbox(self, mailbox_id: str | None) -> Mailbox:
+        return self._mailboxes[self.mailbox_ids[0] if mailbox_id is None else mailbox_id]
+
+    def _details(self, form: Any, mailbox_id: str | None) -> dict[str, Any]:
+        details: dict[str, Any] = form(
+            self._mailbox(mailbox_id),
+            shared_key=self.configuration.shared_key,
+            url=self.url,
+            certificates=self._certificates,
+        )
+        return details
+
+    def _running_store(self) -> Store:
+        if self._store is None:
+            raise RuntimeError("this sandbox has not been started")
+        return self._store
+
+    def _running_app(self) -> SandboxApp:
+        if self._app is None:
+            raise RuntimeError("this sandbox has not been started")
+        return self._app

@@ -1,0 +1,321 @@
+"""The messages of a sandbox: what is known of them in memory, their bodies on disk.
+
+Every method may be called from any thread. Bodies arrive under a temporary name and get their own when they are
+whole.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import enum
+import shutil
+import tempfile
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+
+from nel_mesh.sandbox.refusals import Refusal, malformed
+
+INBOX_LIFE = timedelta(days=5)
+"""How long a message waits in an inbox (MESH API, "Message expiration")."""
+
+
+class MessageStatus(enum.StrEnum):
+    """Where a message is in its life."""
+
+    UPLOADING = "uploading"
+    ACCEPTED = "accepted"
+    ACKNOWLEDGED = "acknowledged"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What the sender says about a message; passed through to the recipient as it came."""
+
+    workflow_id: str = ""
+    subject: str = ""
+    local_id: str = ""
+    file_name: str = ""
+    partner_id: str = ""
+    checksum: str = ""
+    content_type: str = ""
+    content_encoding: str = ""
+    compressed: str = ""
+    encrypted: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a REPORT says went wrong with the message that it is about."""
+
+    linked_message_id: str
+    event: str
+    code: str
+    description: str
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Message:
+    """One message, and what has happened to it so far.
+
+    `sizes` are the bytes of each chunk that has arrived, as they were on the wire. `position` is its place among
+    all that was ever delivered; 0 until then. A REPORT has a `failure`, no chunks, and no sender.
+    """
+
+    message_id: str
+    sender: str
+    recipient: str
+    description: Description
+    total_chunks: int
+    created: datetime
+    status: MessageStatus = MessageStatus.UPLOADING
+    changed: datetime
+    sizes: list[int] = dataclasses.field(default_factory=list)
+    position: int = 0
+    failure: Failure | None = None
+
+    @property
+    def message_type(self) -> str:
+        """DATA or REPORT."""
+        return "REPORT" if self.failure else "DATA"
+
+    @property
+    def expires(self) -> datetime:
+        """When it leaves the inbox if nobody acknowledges it."""
+        return self.created + INBOX_LIFE
+
+
+class Upload:
+    """A body on its way to disk. Leaving the `with` block without having stored it removes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        # Blocking writes: they go to the page cache in less time than a thread switch takes.
+        self._file = path.open("wb")
+
+    def write(self, block: bytes) -> None:
+        """Adds a block to the body."""
+        self.size += len(block)
+        self._file.write(block)
+
+    def close(self) -> None:
+        """Ends the body; what was written can now be stored."""
+        self._file.close()
+
+    def __enter__(self) -> Upload:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class _Inbox:
+    """The messages delivered to one mailbox, oldest first; those acknowledged are swept out now and then."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self.waiting = 0
+
+    def add(self, message: Message) -> None:
+        self._messages.append(message)
+        self.waiting += 1
+
+    def removed(self) -> None:
+        """To be called when one of the messages has ceased to wait."""
+        self.waiting -= 1
+        if len(self._messages) > 2 * self.waiting + 1000:
+            self._messages = [message for message in self._messages if _waits(message)]
+
+    def page(self, after: int, limit: int) -> list[Message]:
+        """The first `limit` waiting messages whose position is beyond `after`."""
+        found: list[Message] = []
+        start = bisect.bisect_right(self._messages, after, key=lambda message: message.position)
+        for index in range(start, len(self._messages)):
+            if len(found) == limit:
+                break
+            if _waits(self._messages[index]):
+                found.append(self._messages[index])
+        return found
+
+
+def _waits(message: Message) -> bool:
+    return message.status is MessageStatus.ACCEPTED
+
+
+class Store:
+    """All messages of a sandbox.
+
+    Args:
+        folder: an existing folder; a new one is made in it, and removed by `close`. None: the usual one.
+        clock: the present time, with its time zone.
+    """
+
+    def __init__(self, folder: Path | None, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._root = Path(tempfile.mkdtemp(prefix="nel-mesh-sandbox-", dir=folder))
+        self._generation = 0
+        self._numbers = 0
+        self._last_id_time = datetime.min.replace(tzinfo=UTC)
+        self._clear()
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this store lies on disk; `close` removes it."""
+        return self._root
+
+    def close(self) -> None:
+        """Removes every body, and the folder itself."""
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    def reset(self) -> None:
+        """Removes every message, and every body that is still arriving."""
+        with self._lock:
+            old = self._folder
+            self._clear()
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _clear(self) -> None:
+        self._generation += 1
+        self._folder = self._root / str(self._generation)
+        self._folder.mkdir()
+        self._messages: dict[str, Message] = {}
+        self._by_local_id: dict[tuple[str, str], list[Message]] = defaultdict(list)
+        self._inboxes: dict[str, _Inbox] = defaultdict(_Inbox)
+        self._delivered = 0
+
+    def new_upload(self) -> Upload:
+        """A place for a body that is about to arrive."""
+        with self._lock:
+            self._numbers += 1
+            return Upload(self._folder / f"arriving-{self._numbers}")
+
+    def body(self, message: Message, number: int) -> Path:
+        """The file that holds chunk `number` of a message, as it came over the wire."""
+        return self._folder / f"{message.message_id}.{number}"
+
+    def add(
+        self, *, sender: str, recipient: str, description: Description, total_chunks: int, upload: Upload
+    ) -> Message:
+        """Stores a new message with its only or first chunk; one chunk of one is delivered at once."""
+        with self._lock:
+            message = self._new_message(sender, recipient, description, total_chunks)
+            upload.path.replace(self.body(message, 1))
+            message.sizes.append(upload.size)
+            self._keep(message)
+            return message
+
+    def add_report(self, *, recipient: str, description: Description, failure: Failure) -> Message:
+        """Delivers a REPORT, which has no content."""
+        with self._lock:
+            message = self._new_message("", recipient, description, 0)
+            message.failure = failure
+            self._keep(message)
+            return message
+
+    def check_chunk(self, message: Message, number: int, total: int) -> None:
+        """Whether this chunk may come now: the one after the last received, or that one once more.
+
+        Raises Refusal: 423 if all have arrived, 406 for a number beyond the total, 417 for any other fault.
+        """
+        identity = message.message_id
+        if message.status is not MessageStatus.UPLOADING:
+            raise Refusal(423, event="SEND", description="all chunks have arrived already", message_id=identity)
+        if number > message.total_chunks:
+            raise Refusal(
+                406,
+                event="SEND",
+                description=f"the message has {message.total_chunks} chunks",
+                message_id=identity,
+            )
+        if total != message.total_chunks:
+            raise malformed(f"the message was begun with {message.total_chunks} chunks", identity)
+        received = len(message.sizes)
+        if number not in (received, received + 1):
+            raise malformed(f"chunk {received + 1} is next, or {received} once more", identity)
+
+    def add_chunk(self, message: Message, number: int, upload: Upload) -> None:
+        """Stores a chunk, over an earlier copy if there is one; the last one delivers the message.
+
+        Raises Refusal as `check_chunk` does, since another request may have come first.
+        """
+        with self._lock:
+            self.check_chunk(message, number, message.total_chunks)
+            upload.path.replace(self.body(message, number))
+            message.sizes[number - 1 :] = [upload.size]
+            self._deliver_if_whole(message)
+
+    def acknowledge(self, message: Message) -> None:
+        """Takes a message out of its inbox; a second time changes nothing."""
+        with self._lock:
+            if message.status is not MessageStatus.ACCEPTED:
+                return
+            message.status = MessageStatus.ACKNOWLEDGED
+            message.changed = self._clock()
+            self._inboxes[message.recipient].removed()
+
+    def find(self, message_id: str) -> Message | None:
+        """The message with this id, in whatever state."""
+        return self._messages.get(message_id)
+
+    def sent_as(self, sender: str, local_id: str) -> list[Message]:
+        """All that a mailbox sent under one local id, oldest first."""
+        with self._lock:
+            return list(self._by_local_id.get((sender, local_id), ()))
+
+    def inbox_page(self, mailbox_id: str, *, after: int, limit: int) -> tuple[list[Message], bool]:
+        """Up to `limit` messages that wait beyond a position, oldest first, and whether more follow."""
+        with self._lock:
+            found = self._inboxes[mailbox_id].page(after, limit + 1)
+        return found[:limit], len(found) > limit
+
+    def inbox_count(self, mailbox_id: str) -> int:
+        """How many messages wait in an inbox."""
+        with self._lock:
+            return self._inboxes[mailbox_id].waiting
+
+    def snapshot(self) -> list[Message]:
+        """Copies of all messages, oldest first."""
+        with self._lock:
+            return [dataclasses.replace(message, sizes=list(message.sizes)) for message in self._messages.values()]
+
+    def _new_message(self, sender: str, recipient: str, description: Description, total_chunks: int) -> Message:
+        now = self._clock()
+        return Message(
+            message_id=self._new_id(now),
+            sender=sender,
+            recipient=recipient,
+            description=description,
+            total_chunks=total_chunks,
+            created=now,
+            changed=now,
+        )
+
+    def _new_id(self, now: datetime) -> str:
+        # Unique and ascending also while the clock stands still or goes back.
+        self._last_id_time = max(now.astimezone(UTC), self._last_id_time + timedelta(microseconds=1))
+        self._numbers += 1
+        return f"{self._last_id_time:%Y%m%d%H%M%S%f}_{self._numbers % 0x1000000:06X}"
+
+    def _keep(self, message: Message) -> None:
+        self._messages[message.message_id] = message
+        if message.sender and message.description.local_id:
+            self._by_local_id[message.sender, message.description.local_id].append(message)
+        self._deliver_if_whole(message)
+
+    def _deliver_if_whole(self, message: Message) -> None:
+        if len(message.sizes) < message.total_chunks:
+            return
+        self._delivered += 1
+        message.position = self._delivered
+        message.status = MessageStatus.ACCEPTED
+        message.changed = self._clock()
+        self._inboxes[message.recipient].add(message)

@@ -1,0 +1,134 @@
+"""How messages look from outside: the headers of a download, and what tracking says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from nel_mesh.protocol import wire
+from nel_mesh.sandbox.configuration import Mailbox
+from nel_mesh.sandbox.store import Message, MessageStatus
+
+
+def message_headers(message: Message, number: int) -> dict[str, str]:
+    """The Mex headers of a message or one of its chunks (MESH API, "Get Message", "Error Report Header")."""
+    about = message.description
+    headers = {
+        wire.FROM: message.sender,
+        wire.TO: message.recipient,
+        wire.WORKFLOW_ID: about.workflow_id,
+        # A REPORT has no chunks, and says 1:0, as the official sandbox does.
+        wire.CHUNK_RANGE: f"{number}:{message.total_chunks}",
+        "mex-total-chunks": str(message.total_chunks),
+        "mex-addresstype": "ALL",
+        wire.LOCAL_ID: about.local_id,
+        wire.PARTNER_ID: about.partner_id,
+        wire.FILE_NAME: about.file_name or f"{message.message_id}.dat",
+        wire.SUBJECT: about.subject,
+        "mex-version": "1.0",
+        wire.MESSAGE_TYPE: message.message_type,
+        wire.MESSAGE_ID: message.message_id,
+        wire.COMPRESSED: about.compressed or "N",
+        wire.ENCRYPTED: about.encrypted,
+        wire.CHECKSUM: about.checksum,
+        wire.MEX_CONTENT_TYPE: about.content_type,
+        wire.STATUS_TIMESTAMP: _digits(message.changed),
+    }
+    if message.failure:
+        headers |= {
+            wire.LINKED_MESSAGE_ID: message.failure.linked_message_id,
+            wire.STATUS_EVENT: message.failure.event,
+            wire.STATUS_CODE: message.failure.code,
+            wire.STATUS_DESCRIPTION: message.failure.description,
+            wire.STATUS_SUCCESS: "ERROR",
+        }
+    else:
+        headers |= {
+            wire.STATUS_EVENT: "TRANSFER",
+            wire.STATUS_CODE: "00",
+            wire.STATUS_DESCRIPTION: "Transferred to recipient mailbox",
+            wire.STATUS_SUCCESS: "SUCCESS",
+        }
+    return {name: value for name, value in headers.items() if value}
+
+
+def tracking(message: Message, mailbox: Callable[[str], Mailbox], version: int) -> dict[str, Any]:
+    """What tracking says of a sent message (MESH API, "Track outbox"); `mailbox` finds one by its id."""
+    recipient, sender = mailbox(message.recipient), mailbox(message.sender)
+    fields = _tracking_v2(message, recipient) if version == 2 else _tracking_v1(message, recipient, sender)
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _tracking_v2(message: Message, recipient: Mailbox) -> dict[str, Any]:
+    about = message.description
+    return {
+        "message_id": message.message_id,
+        "local_id": about.local_id,
+        "workflow_id": about.workflow_id,
+        "filename": about.file_name or f"{message.message_id}.dat",
+        "expiry_time": _iso(message.expires),
+        "upload_timestamp": _iso(message.created),
+        "recipient": recipient.mailbox_id,
+        "recipient_name": recipient.name,
+        "recipient_ods_code": recipient.ods_code,
+        "recipient_org_code": recipient.ods_code,
+        "recipient_org_name": "",
+        "status_success": True,
+        "status": message.status.value,
+        "status_event": "TRANSFER",
+        "status_timestamp": _iso(message.changed),
+        "status_description": "Transferred to recipient mailbox",
+        "status_code": "00",
+    }
+
+
+def _tracking_v1(message: Message, recipient: Mailbox, sender: Mailbox) -> dict[str, Any]:
+    about = message.description
+    acknowledged = message.status is MessageStatus.ACKNOWLEDGED
+    return {
+        "addressType": "ALL",
+        "checksum": about.checksum,
+        "chunkCount": message.total_chunks,
+        "compressFlag": about.compressed,
+        "contentEncoding": about.content_encoding,
+        "downloadTimestamp": _digits(message.changed) if acknowledged else None,
+        "dtsId": message.message_id,
+        "encryptedFlag": about.encrypted,
+        "expiryTime": _digits(message.expires),
+        "fileName": about.file_name or f"{message.message_id}.dat",
+        "fileSize": sum(message.sizes),
+        "isCompressed": about.compressed,
+        "localId": about.local_id,
+        "meshRecipientOdsCode": recipient.ods_code,
+        "messageId": message.message_id,
+        "messageType": message.message_type,
+        "partnerId": about.partner_id,
+        "recipient": recipient.mailbox_id,
+        "recipientName": recipient.name,
+        "recipientOrgCode": recipient.ods_code,
+        "recipientOrgName": "",
+        "recipientSmtp": "",
+        "sender": sender.mailbox_id,
+        "senderName": sender.name,
+        "senderOdsCode": sender.ods_code,
+        "senderOrgCode": sender.ods_code,
+        "senderOrgName": "",
+        "senderSmtp": "",
+        "status": message.status.value.title(),
+        "statusSuccess": "SUCCESS",
+        "statusTimestamp": _digits(message.changed),
+        "subject": about.subject,
+        "uploadTimestamp": _digits(message.created),
+        "version": "1.0",
+        "workflowId": about.workflow_id,
+    }
+
+
+def _digits(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y%m%d%H%M%S")
+
+
+def _iso(moment: datetime) -> str:
+    # UTC, and without a zone, as the specification's examples are.
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")

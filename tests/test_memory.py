@@ -1,0 +1,52 @@
+"""Memory does not grow with the message: a client in a process of its own, and a message far larger than the bound.
+
+`make test` runs it at 128 MiB; `make memory` at 1 GiB (NEL_MESH_TEST_MEBIBYTES).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from colours import COLOURS
+from nel_mesh.sandbox import Sandbox
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+    pytest.mark.timeout(600),
+]
+
+MEBIBYTES = int(os.environ.get("NEL_MESH_TEST_MEBIBYTES", "128"))
+BOUND_KIB = 64 * 1024
+
+
+def probe(settings_file: Path, *arguments: str) -> int:
+    command = [sys.executable, str(Path(__file__).with_name("memory_probe.py")), str(settings_file), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("compress", ["0", "1"], ids=["plain", "gzipped"])
+@pytest.mark.parametrize("source", ["path", "stream", "iterable"])
+@pytest.mark.parametrize("colour", COLOURS)
+def test_sending_and_receiving_need_little_memory(
+    mesh_sandbox: Sandbox, tmp_path: Path, colour: str, source: str, compress: str
+) -> None:
+    if colour == "trio" and source != "path" and MEBIBYTES < 1024:
+        pytest.skip("at this size asyncio's run covers the one async source; `make memory` runs them all")
+    alice, bob, _ = mesh_sandbox.write_settings(tmp_path)
+    if source == "path":
+        with (tmp_path / "big.bin").open("wb") as file:
+            file.truncate(MEBIBYTES * 1024 * 1024)
+        source = str(tmp_path / "big.bin")
+    used = probe(alice, colour, "send", source, compress, str(MEBIBYTES))
+    print(f"{colour} send {Path(source).name} compress={compress}: {used / 1024:.1f} MiB above idle")
+    assert used < BOUND_KIB
+    used = probe(bob, colour, "receive", "path", compress, str(MEBIBYTES))
+    print(f"{colour} receive compress={compress}: {used / 1024:.1f} MiB above idle")
+    assert used < BOUND_KIB
