@@ -135,6 +135,10 @@ BROKEN: dict[str, list[Step]] = {
     "nonsense for a range": [Step(206, {**MEX, "Mex-Chunk-Range": "one:two"}, DATA)],
     "a range of nought": [Step(206, {**MEX, "Mex-Chunk-Range": "0:0"}, DATA)],
     "no end announced": [Step(raw=b"HTTP/1.1 200 OK\r\nMex-MessageID: M1\r\n\r\n" + DATA)],
+    "another message": [Step(200, {**MEX, "Mex-MessageID": "M2"}, DATA)],
+    "gzip with no end announced": [
+        Step(raw=b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nMex-MessageID: M1\r\n\r\n" + gz(DATA))
+    ],
     "chunked transfer cut": [Step(raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")],
 }
 
@@ -237,6 +241,7 @@ def test_a_full_disk_leaves_nothing_behind(scripted: Scripted, tmp_path: Path) -
 
     path = tmp_path / "M1.dat"
     with pytest.raises(StorageError, match="No space left"), NewFile(path) as file:
+        assert file._file
         file._file.close()
         file._file = open("/dev/full", "wb", buffering=0)  # noqa: PTH123
         file.write(DATA)
@@ -504,3 +509,72 @@ def test_the_operation_that_failed_is_named(scripted: Scripted) -> None:
     mesh, _ = scripted(forbidden)
     with pytest.raises(NotAuthorised, match=r"^handshake: access refused"):
         mesh.handshake()
+
+
+# What a review found
+
+
+def test_nothing_is_dropped_between_ways_of_reading(scripted: Scripted) -> None:
+    mesh, _ = scripted(Step(200, MEX, DATA))
+    with mesh.retrieve_message("M1") as message:
+        lines = message.iter_lines()
+        first = next(lines)
+        second = message.readline()
+        rest = message.read(5) + next(message.iter_bytes()) + message.read(None)
+        assert first + second + rest == DATA
+        assert message.complete
+
+
+@pytest.mark.parametrize("last", [Step(404), Step(drop=True)])
+def test_an_acknowledgement_whose_answer_was_lost_may_have_been_made(scripted: Scripted, last: Step) -> None:
+    mesh, _ = scripted(Step(drop=True), last, max_attempts=2)
+    with pytest.raises(MeshError) as caught:
+        mesh.acknowledge_message("M1")
+    assert caught.value.outcome is Outcome.UNKNOWN
+    mesh, _ = scripted(Step(404))
+    with pytest.raises(NotFound) as refused:
+        mesh.acknowledge_message("M1")
+    assert refused.value.outcome is Outcome.UNCHANGED
+
+
+def test_a_report_with_content_gives_it(scripted: Scripted) -> None:
+    mesh, _ = scripted(Step(200, {**REPORT, "Content-Encoding": "gzip"}, gz(DATA)))
+    with mesh.retrieve_message("R1") as message:
+        assert isinstance(message.metadata, Report)
+        assert message.read() == DATA
+
+
+def test_an_unreadable_next_page_is_not_taken_for_the_last(scripted: Scripted) -> None:
+    mesh, _ = scripted(page(["A"], "http://[x"))
+    with pytest.raises(ServerError):
+        list(mesh.iter_message_ids())
+
+
+def test_absurd_dates_are_no_dates(scripted: Scripted) -> None:
+    mesh, _ = scripted(Step(503, {"Retry-After": "Sun, 22 Nov 2026 12:00:00 +99999999999999999999"}), max_attempts=1)
+    with pytest.raises(MeshError) as caught:
+        mesh.handshake()
+    assert caught.value.status == 503
+
+
+def test_every_new_folder_is_made_durable(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(os.path.realpath(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    mesh, _ = scripted(Step(200, MEX, DATA))
+    with mesh.retrieve_message("M1") as message:
+        message.save(tmp_path / "new1" / "new2" / "M1.dat")
+    folders = [path for path in synced if not path.endswith(".part")]
+    assert folders == [str(tmp_path), str(tmp_path / "new1"), str(tmp_path / "new1" / "new2")]
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_a_path_that_is_none_is_said_to_be(scripted: Scripted, path: str) -> None:
+    mesh, _ = scripted(Step(200, MEX, DATA))
+    with mesh.retrieve_message("M1") as message, pytest.raises(StorageError):
+        message.save(path)

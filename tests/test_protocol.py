@@ -11,6 +11,7 @@ import itertools
 import pickle
 import zlib
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path, PureWindowsPath
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from nel_mesh import errors
 from nel_mesh.models import Tracking
-from nel_mesh.protocol import answers, chunks, codec, endpoints, retry, token, transfer, wire
+from nel_mesh.protocol import answers, checksum, chunks, codec, endpoints, naming, retry, token, transfer, wire
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -148,6 +149,19 @@ def test_any_content_in_any_members_cut_anywhere_comes_back(
     assert decoded(content, cuts, "") == content
 
 
+@given(st.binary(max_size=300), st.integers(0, 31), st.binary(max_size=40), CUTS)
+@settings(deadline=None)
+def test_any_gzip_header_cut_anywhere_is_read(content: bytes, flags: int, extra: bytes, cuts: list[int]) -> None:
+    head = bytes([31, 139, 8, flags, 0, 0, 0, 0, 0, 255])
+    head += len(extra).to_bytes(2, "little") + extra if flags & 4 else b""
+    head += b"name\0" if flags & 8 else b""
+    head += b"comment\0" if flags & 16 else b""
+    head += (zlib.crc32(head) & 0xFFFF).to_bytes(2, "little") if flags & 2 else b""
+    body = head + gzip.compress(content, mtime=0)[10:]
+    assert decoded(body, cuts) == content
+    assert decoded(body + body, cuts) == content * 2
+
+
 @given(CONTENT, st.integers(0, 2**32), CUTS)
 @settings(deadline=None)
 def test_any_gzip_body_cut_anywhere_raises(content: bytes, end: int, cuts: list[int]) -> None:
@@ -219,6 +233,7 @@ def refused_certificate() -> errors.ConnectionFailed:
         (lost(complete=True), True, False),
         *((answered(status), True, True) for status in (425, 429, 503)),
         *((answered(status), True, False) for status in (500, 502, 504)),
+        *((answered(status), False, False) for status in (200, 201)),
         *((answered(status), False, False) for status in (300, 400, 401, 403, 404, 406, 410, 413, 417, 423, 501)),
         (errors.IntegrityError("damaged"), False, False),
         (errors.SourceError("unreadable"), False, False),
@@ -300,16 +315,30 @@ def test_any_headers_make_metadata_or_a_mesh_error(headers: dict[str, str]) -> N
 
 
 def test_only_a_delivered_message_of_this_send_settles_it() -> None:
-    found = Tracking(message_id="M", local_id="L", workflow_id="WF", status="accepted", upload_timestamp=NOW)
+    found = Tracking(
+        message_id="M",
+        local_id="L",
+        workflow_id="WF",
+        recipient="X1",
+        file_name="a",
+        status="accepted",
+        upload_timestamp=NOW,
+    )
 
-    def same(tracking: Tracking, *, made_here: bool = False, began: datetime | None = NOW) -> bool:
-        return transfer.is_same_send(tracking, local_id="L", workflow_id="WF", made_here=made_here, began=began)
+    def same(tracking: Tracking, *, to: str = "X1", made_here: bool = False, began: datetime | None = NOW) -> bool:
+        return transfer.is_same_send(
+            tracking, local_id="L", workflow_id="WF", to=to, file_name="a", made_here=made_here, began=began
+        )
 
     assert same(found)
+    assert same(found, to="x1")
+    assert same(found, to="GPPROVIDER_9434765919_01011950_SMITH"), "MESH finds that recipient's mailbox itself"
     assert same(found, began=NOW + timedelta(seconds=1))
     assert not same(found, began=NOW + timedelta(seconds=10))
     assert not same(found, began=None)
     assert same(found, began=None, made_here=True)
+    assert not same(found, to="X2")
+    assert not same(found.model_copy(update={"file_name": "b"}))
     for change in (
         {"local_id": "other"},
         {"workflow_id": "other"},
@@ -318,6 +347,68 @@ def test_only_a_delivered_message_of_this_send_settles_it() -> None:
         {"status": "error"},
     ):
         assert not same(found.model_copy(update=change), made_here=True)
+
+
+# Names and checksums
+
+
+@given(st.text(max_size=200))
+def test_no_name_is_a_path_a_device_or_hidden(wish: str) -> None:
+    name = naming.safe_name(wish, "M1")
+    assert name == Path(name).name == PureWindowsPath(name).name
+    assert not name.startswith((".", "-", "~"))
+    assert not name.endswith((".", " "))
+    assert name.isascii()
+    assert 0 < len(name) <= 151
+    assert not PureWindowsPath(name).is_reserved()
+    assert naming.another_name(name, "M1", 3) != name
+
+
+@pytest.mark.parametrize(
+    ("wish", "name"),
+    [
+        ("results.csv", "results.csv"),
+        (None, "M1.dat"),
+        ("", "M1.dat"),
+        ("..", "M1.dat"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Windows\\system32\\cmd.exe", "cmd.exe"),
+        (".bashrc", "bashrc"),
+        ("con.txt", "_con.txt"),
+        ("LPT1", "_LPT1"),
+        ("a\0b\nc", "a_b_c"),
+        ("file.csv:stream", "stream"),
+        ("x" * 400, "x" * 150),
+    ],
+)
+def test_names_are_made_safe(wish: str | None, name: str) -> None:
+    assert naming.safe_name(wish, "M1") == name
+
+
+def test_another_name_keeps_the_ending() -> None:
+    assert naming.another_name("results.csv", "M1", 1) == "results.M1.csv"
+    assert naming.another_name("results.csv", "M1", 2) == "results.M1.2.csv"
+    assert naming.another_name("results", "M1", 1) == "results.M1"
+
+
+@pytest.mark.parametrize(
+    ("text", "algorithm"),
+    [
+        ("b10a8db164e0754105b7a99be72e3fe5", "md5"),
+        ("B10A8DB164E0754105B7A99BE72E3FE5", "md5"),
+        ("md5 b10a8db164e0754105b7a99be72e3fe5", "md5"),
+        ("SHA-1:" + "0" * 40, "sha1"),
+        ("sha256/" + "a" * 64, "sha256"),
+        ("a" * 64, "sha256"),
+        ("md5 " + "a" * 64, None),
+        ("crc32 abcdef01", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_checksums_are_recognised_by_their_form(text: str | None, algorithm: str | None) -> None:
+    found = checksum.recognise(text)
+    assert (found.algorithm if found else None) == algorithm
 
 
 # Errors

@@ -4,9 +4,9 @@ The public names are these; everything else may change.
 """
 
 from nel_mesh._async.client import AsyncMeshClient
-from nel_mesh._async.transfers import AsyncMessage
+from nel_mesh._async.message import AsyncMessage
 from nel_mesh._sync.client import MeshClient
-from nel_mesh._sync.transfers import Message
+from nel_mesh._sync.message import Message
 from nel_mesh._version import __version__
 from nel_mesh.errors import (
     BadRequest,
@@ -31,10 +31,13 @@ from nel_mesh.errors import (
     UploadFinished,
 )
 from nel_mesh.models import (
+    Collection,
+    FailedMessage,
     InboxPage,
     Mailbox,
     MessageMetadata,
     Progress,
+    ReceivedFile,
     Report,
     SendReceipt,
     Tracking,
@@ -47,9 +50,11 @@ __all__ = [
     "BadRequest",
     "Busy",
     "CertificateError",
+    "Collection",
     "ConfigurationError",
     "ConnectionFailed",
     "ConnectionLost",
+    "FailedMessage",
     "Gone",
     "InboxPage",
     "IntegrityError",
@@ -65,6 +70,7 @@ __all__ = [
     "Outcome",
     "OutcomeUnknown",
     "Progress",
+    "ReceivedFile",
     "Refused",
     "Report",
     "ResponseError",

@@ -36,7 +36,7 @@ class Outcome(enum.Enum):
     SENT = "sent"
     """MESH has the message; only what came after failed."""
     UNKNOWN = "unknown"
-    """MESH may or may not have the message; sending again could double it."""
+    """MESH may or may not have the message, and sending again could double it; or an acknowledgement may be made."""
     UNCHANGED = "unchanged"
     """The call was not a send: the message is where it was, and still in the inbox if it was there."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
@@ -165,6 +166,55 @@ class SendReceipt:
     chunks: int
     bytes: int
     bytes_on_wire: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedFile:
+    """A message's content, whole, checked and durable in a file.
+
+    Attributes:
+        path: the file.
+        metadata: what the message's headers say.
+        bytes: the length of the content.
+        verified: the algorithm of the sender's checksum, which the content has; None if the sender gave none that is
+            recognised (MD5, SHA-1, SHA-256), and so only lengths and gzip trailers were checked.
+    """
+
+    path: Path
+    metadata: MessageMetadata
+    bytes: int
+    verified: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FailedMessage:
+    """A message that could not be received or handled. It was not acknowledged, and is still in the inbox."""
+
+    message_id: str
+    error: Exception
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Collection:
+    """What `receive_messages` did.
+
+    Attributes:
+        delivered: ids of messages that were stored or handled, and acknowledged.
+        files: where they are, when they went to a folder.
+        reports: the reports that were received and acknowledged.
+        repeated: ids that had been delivered here before, and were only acknowledged again.
+        elsewhere: ids that another process was working on.
+        failed: what could not be received or handled, each with its error; never acknowledged.
+        finished: whether the inbox was gone through to its end; False if limit, deadline or `stop` came first.
+    """
+
+    delivered: list[str] = dataclasses.field(default_factory=list)
+    files: list[ReceivedFile] = dataclasses.field(default_factory=list)
+    reports: list[Report] = dataclasses.field(default_factory=list)
+    repeated: list[str] = dataclasses.field(default_factory=list)
+    elsewhere: list[str] = dataclasses.field(default_factory=list)
+    failed: list[FailedMessage] = dataclasses.field(default_factory=list)
+    finished: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

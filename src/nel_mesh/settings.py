@@ -119,6 +119,8 @@ def _split(url: str) -> SplitResult | None:
     """The URL's parts, or None for what is no URL. The library's own errors would quote it."""
     try:
         parts = urlsplit(url)
+        # Resolving a name raises for a part that is empty or over 63 characters, and not an OSError.
+        (parts.hostname or "").encode("idna")
         usable = parts.hostname and parts.port != 0 and url.isascii() and not re.search(r"[\s\\]", url)
     except ValueError:
         return None

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from nel_mesh.brokers.clock import AsyncClock
 from nel_mesh.brokers.http import AsyncAnswer, AsyncHttpBroker
-from nel_mesh.errors import ConnectionLost, MeshError, NotFound, ResponseError
+from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, ResponseError
 from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Tracking
 from nel_mesh.protocol import answers, endpoints, retry, token, wire
 from nel_mesh.protocol.endpoints import Request
@@ -40,7 +40,7 @@ class AsyncMailboxOperations:
             wire.OS_VERSION: settings.mex_os_version,
             wire.OS_ARCHITECTURE: settings.mex_os_architecture,
         }
-        self._policy = retry.RetryPolicy(
+        self.policy = retry.RetryPolicy(
             max_attempts=settings.max_attempts,
             initial_delay_in_seconds=settings.retry_initial_delay_in_seconds,
             max_delay_in_seconds=settings.retry_max_delay_in_seconds,
@@ -64,7 +64,7 @@ class AsyncMailboxOperations:
                 failure.operation = request.operation
                 failure.may_have_acted = may_have_acted = may_have_acted or retry.may_have_acted(failure)
                 delay = retry.delay_before_retry(
-                    self._policy,
+                    self.policy,
                     failure,
                     attempt=attempt,
                     repeatable=request.repeatable,
@@ -76,7 +76,7 @@ class AsyncMailboxOperations:
                     "%s: attempt %d of %d failed (%s, status %s); next in %.1f s",
                     request.operation,
                     attempt,
-                    self._policy.max_attempts,
+                    self.policy.max_attempts,
                     type(failure).__name__,
                     failure.status,
                     delay,
@@ -146,7 +146,12 @@ class AsyncMailboxOperations:
         return await self._about(message_id, request, streamed=True)
 
     async def acknowledge_message(self, message_id: str) -> None:
-        await self._about(message_id, endpoints.acknowledge_message(self.mailbox_id, message_id))
+        try:
+            await self._about(message_id, endpoints.acknowledge_message(self.mailbox_id, message_id))
+        except MeshError as failure:
+            if failure.may_have_acted:
+                failure.outcome = Outcome.UNKNOWN
+            raise
 
     async def track_message(self, message_id: str) -> Tracking:
         request = endpoints.track_message(self.mailbox_id, message_id)

@@ -12,15 +12,30 @@ from types import TracebackType
 from typing import Self
 
 from nel_mesh.brokers.clock import Clock
-from nel_mesh.brokers.disk import ContentSource, Disk
+from nel_mesh.brokers.content import Contents, ContentSource
+from nel_mesh.brokers.disk import Disk
 from nel_mesh.brokers.http import Connection, HttpBroker
+from nel_mesh.errors import InvalidArgument
 from nel_mesh.identity import client_ssl_context
-from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Progress, SendReceipt, Tracking
+from nel_mesh.models import (
+    Collection,
+    InboxPage,
+    Mailbox,
+    MessageMetadata,
+    Progress,
+    ReceivedFile,
+    SendReceipt,
+    Tracking,
+)
+from nel_mesh.protocol import transfer
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from nel_mesh.settings import MeshSettings
 
+from .inbox import Handler, Inbox, ReportHandler
 from .mailbox import MailboxOperations
-from .transfers import Message, Transfers
+from .message import Message
+from .receiving import Receiver
+from .sending import Sender, SendOptions
 
 
 class MeshClient:
@@ -39,7 +54,8 @@ class MeshClient:
 
     def __init__(self, settings: MeshSettings, *, clock: Clock | None = None) -> None:
         clock = clock or Clock()
-        disk = Disk(settings.spool_directory)
+        disk = Disk()
+        contents = Contents(settings.spool_directory)
         proxy = settings.proxy_for_url()
         self._http = HttpBroker(
             Connection(
@@ -50,10 +66,14 @@ class MeshClient:
                 read_timeout_in_seconds=settings.read_timeout_in_seconds,
                 write_timeout_in_seconds=settings.write_timeout_in_seconds,
                 max_connections=settings.max_connections,
+                advice=_advice(settings),
             )
         )
         self._mailbox = MailboxOperations(settings, self._http, clock)
-        self._transfers = Transfers(self._mailbox, disk, clock, chunk_bytes=settings.chunk_bytes)
+        self._sender = Sender(self._mailbox, contents, disk, clock, chunk_bytes=settings.chunk_bytes)
+        self._receiver = Receiver(self._mailbox, disk, clock, self._mailbox.policy)
+        self._inbox = Inbox(self._mailbox, self._receiver, clock)
+        self._clock = clock
         self.mailbox_id = settings.mailbox_id
         """The mailbox, in upper case."""
 
@@ -137,12 +157,10 @@ class MeshClient:
             OutcomeUnknown: the answer was lost, and it may have been delivered; do not blindly send it again.
             MeshError: every other failure; it will not be delivered, as `outcome` says.
         """
-        return self._transfers.send_message(
-            content,
+        options = SendOptions(
             to=to,
             workflow_id=workflow_id,
             subject=subject,
-            local_id=local_id,
             file_name=file_name,
             checksum=checksum,
             content_type=content_type,
@@ -152,6 +170,7 @@ class MeshClient:
             compress=compress,
             progress=progress,
         )
+        return self._sender.send(content, options, local_id=local_id)
 
     def send_file(
         self,
@@ -169,15 +188,28 @@ class MeshClient:
         partner_id: str | None = None,
         compress: bool = False,
         progress: Callable[[Progress], object] | None = None,
+        resume: str | os.PathLike[str] | None = None,
     ) -> SendReceipt:
-        """Sends a file; as `send_message`, and gives its own name as the `file_name` if you give none."""
+        """Sends a file; as `send_message`, and gives its own name as the `file_name` if you give none.
+
+        Args:
+            path: the file.
+            resume: a file for a small record, or a folder of such records. After each chunk the record is replaced;
+                called again with the same arguments, after whatever happened, the send goes on at the next chunk. A
+                send of one request is looked up by its local id first. Under a record of its own, or with a
+                `local_id`, a send that is complete gives its receipt again instead of being sent twice; in a folder
+                and without a `local_id` its record is removed, and the next call is a new send.
+
+        Raises:
+            SourceError: also if the file has changed since the record was begun.
+            InvalidArgument: also if the record is of a send with other arguments.
+            StorageError: also if the record cannot be read or written, or another process is using it.
+        """
         path = Path(path)
-        return self.send_message(
-            path,
+        options = SendOptions(
             to=to,
             workflow_id=workflow_id,
             subject=subject,
-            local_id=local_id,
             file_name=path.name if file_name is None else file_name,
             checksum=checksum,
             content_type=content_type,
@@ -187,6 +219,44 @@ class MeshClient:
             compress=compress,
             progress=progress,
         )
+        return self._sender.send(path, options, local_id=local_id, resume=resume)
+
+    def resolve_send(self, local_id: str) -> Tracking | None:
+        """Settles a send whose outcome was unknown: what MESH knows of the message of this local id.
+
+        Give MESH half a minute before you ask. None: MESH knows no such message, or several; if the local id was
+        unique, it was not sent, and may be sent again. Source: MESH API, "Track outbox (deprecated)".
+
+        Raises OutcomeUnknown if MESH has begun to take the message, and it is neither delivered nor failed.
+        """
+        return self._sender.find(local_id)
+
+    def wait_for_delivery(
+        self,
+        message_id: str,
+        *,
+        first_wait_in_seconds: float = 30.0,
+        longest_wait_in_seconds: float = 900.0,
+        deadline_in_seconds: float = 5 * 24 * 3600.0,
+    ) -> Tracking:
+        """Follows a sent message until it is acknowledged, has failed, or the deadline passes; gives the last tracking.
+
+        Args:
+            message_id: the message.
+            first_wait_in_seconds: between the first two times of asking; it doubles from there. MESH asks that
+                tracking is not polled frequently.
+            longest_wait_in_seconds: no wait is longer.
+            deadline_in_seconds: when to give up; by default five days, when MESH gives the message back.
+        """
+        end = self._clock.monotonic() + deadline_in_seconds
+        wait = first_wait_in_seconds
+        while True:
+            tracking = self._mailbox.track_message(message_id)
+            left = end - self._clock.monotonic()
+            if tracking.status in transfer.FINAL or left <= 0:
+                return tracking
+            self._clock.sleep(min(wait, left))
+            wait = min(2 * wait, longest_wait_in_seconds)
 
     def track_message(self, message_id: str) -> Tracking:
         """Says what has become of a message that this mailbox sent. Not for frequent polling.
@@ -223,20 +293,108 @@ class MeshClient:
 
         Arguments as for `list_messages`.
         """
-        seen: set[str] = set()
-        starts: set[str] = set()
-        start: str | None = None
-        while start is None or start not in starts:
-            if start is not None:
-                starts.add(start)
-            page = self.list_messages(max_results=max_results, continue_from=start, workflow_filter=workflow_filter)
-            for message_id in page:
-                if message_id not in seen:
-                    seen.add(message_id)
-                    yield message_id
-            start = page.continue_from
-            if start is None:
-                return
+        return self._inbox.message_ids(max_results=max_results, workflow_filter=workflow_filter)
+
+    def receive_messages(
+        self,
+        destination: str | os.PathLike[str] | Handler,
+        *,
+        on_report: ReportHandler | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        workflow_filter: str | None = None,
+        limit: int | None = None,
+        deadline_in_seconds: float | None = None,
+        concurrency: int = 1,
+        stop: Callable[[], bool] | None = None,
+    ) -> Collection:
+        """Empties the inbox into a folder, or through a handler; acknowledges each message only when it is safe there.
+
+        It lists all pages, until the inbox holds nothing new. One bad message never stops the others, and is never
+        acknowledged. A message that was delivered here before is acknowledged again, and not delivered twice.
+
+        Args:
+            destination: a folder, which is made if need be; or a callable that is given each message, open, and must
+                read it to its end. If it raises, the message is not acknowledged.
+            on_report: is given each report. Without it a report goes to the folder, as `report-<message id>.json`; with
+                a handler as destination it is only logged, and listed in what comes back. In all cases it is then
+                acknowledged.
+            journal: the file that remembers what has been delivered, on a local disk. By default it is in the folder;
+                with a handler, give one, or a restart forgets.
+            workflow_filter: as for `list_messages`.
+            limit: how many messages to take at most.
+            deadline_in_seconds: no message is begun after this time.
+            concurrency: how many messages are received at once.
+            stop: asked before each message; True ends the loop there.
+
+        Returns:
+            What was delivered, reported, repeated, and what failed and why.
+
+        Raises:
+            MeshError: the inbox could not be listed, or the journal not opened. What goes wrong with one message is
+                not raised, but listed in `failed`.
+        """
+        if not 1 <= concurrency <= 1000:
+            raise InvalidArgument("concurrency: from 1 to 1,000")
+        is_folder = isinstance(destination, (str, os.PathLike))
+        if not is_folder and not callable(destination):
+            raise InvalidArgument("destination: expected a folder's path, or a callable")
+        return self._inbox.collect(
+            folder=Path(destination) if isinstance(destination, (str, os.PathLike)) else None,
+            handler=None if isinstance(destination, (str, os.PathLike)) else destination,
+            on_report=on_report,
+            journal=None if journal is None else Path(journal),
+            workflow_filter=workflow_filter,
+            limit=limit,
+            deadline_in_seconds=deadline_in_seconds,
+            concurrency=concurrency,
+            stop=stop,
+        )
+
+    def iter_messages(
+        self,
+        *,
+        journal: str | os.PathLike[str] | None = None,
+        workflow_filter: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Message]:
+        """Gives each message in the inbox, open, for the body of a `for` loop.
+
+        When the body comes back, the message is acknowledged if it was read to its end and found whole (a report:
+        in any case). If the body raises or leaves the loop, or did not read all of it, it is not.
+
+        Arguments as for `receive_messages`; without a journal, a message whose acknowledgement was lost comes again.
+        """
+        path = None if journal is None else Path(journal)
+        return self._inbox.messages(journal=path, workflow_filter=workflow_filter, limit=limit)
+
+    def receive_file(
+        self,
+        message_id: str,
+        folder: str | os.PathLike[str],
+        *,
+        file_name: str | None = None,
+        verify_checksum: bool = True,
+    ) -> ReceivedFile:
+        """Receives a message into a file, and goes on where it was if it is called again after an interruption.
+
+        Content arrives under a temporary name, chunk by chunk, with a record. A chunk that breaks or comes damaged is
+        fetched again. When all of it is there, its length and checksum are right and it is durable, it gets its name.
+        It is not acknowledged.
+
+        Args:
+            message_id: the message.
+            folder: where the file goes; made if need be.
+            file_name: what to call it; by default what the message says. Either is made safe: no folders, no hidden
+                or device names. A file of that name is never replaced: the message id is put into the name instead.
+            verify_checksum: compare the content with the sender's checksum, if it is an MD5, SHA-1 or SHA-256.
+
+        Raises:
+            IntegrityError: it is not whole, or has another checksum; there is no file.
+            StorageError: the disk will not have it, or another process is receiving it into this folder.
+        """
+        return self._receiver.receive_file(
+            message_id, Path(folder), file_name=file_name, verify_checksum=verify_checksum
+        )
 
     def message_metadata(self, message_id: str) -> MessageMetadata:
         """Says what a message in the inbox is, without its content; a `Report` if it is one.
@@ -251,7 +409,7 @@ class MeshClient:
         Source: MESH API, "Get Message", "Get Message chunk". Raises NotFound, or Gone if it has expired; reading
         raises IntegrityError if it is not whole.
         """
-        return self._transfers.retrieve_message(message_id)
+        return self._receiver.open(message_id)
 
     def acknowledge_message(self, message_id: str) -> None:
         """Tells MESH that the message is safe here, and so removes it from the inbox. Twice does no harm.
@@ -279,3 +437,11 @@ class MeshClient:
             stacklevel=2,
         )
         return self._mailbox.count_messages()
+
+
+def _advice(settings: MeshSettings) -> str:
+    if settings.url.startswith("http:"):
+        return "the address is http; if the server speaks TLS, it must be https"
+    if settings.client_signing_certificate is None:
+        return "no client certificate is set (client_signing_certificate), and MESH wants one"
+    return ""

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from nel_mesh.brokers.clock import Clock
 from nel_mesh.brokers.http import Answer, HttpBroker
-from nel_mesh.errors import ConnectionLost, MeshError, NotFound, ResponseError
+from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, ResponseError
 from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Tracking
 from nel_mesh.protocol import answers, endpoints, retry, token, wire
 from nel_mesh.protocol.endpoints import Request
@@ -41,7 +41,7 @@ class MailboxOperations:
             wire.OS_VERSION: settings.mex_os_version,
             wire.OS_ARCHITECTURE: settings.mex_os_architecture,
         }
-        self._policy = retry.RetryPolicy(
+        self.policy = retry.RetryPolicy(
             max_attempts=settings.max_attempts,
             initial_delay_in_seconds=settings.retry_initial_delay_in_seconds,
             max_delay_in_seconds=settings.retry_max_delay_in_seconds,
@@ -63,7 +63,7 @@ class MailboxOperations:
                 failure.operation = request.operation
                 failure.may_have_acted = may_have_acted = may_have_acted or retry.may_have_acted(failure)
                 delay = retry.delay_before_retry(
-                    self._policy,
+                    self.policy,
                     failure,
                     attempt=attempt,
                     repeatable=request.repeatable,
@@ -75,7 +75,7 @@ class MailboxOperations:
                     "%s: attempt %d of %d failed (%s, status %s); next in %.1f s",
                     request.operation,
                     attempt,
-                    self._policy.max_attempts,
+                    self.policy.max_attempts,
                     type(failure).__name__,
                     failure.status,
                     delay,
@@ -143,7 +143,12 @@ class MailboxOperations:
         return self._about(message_id, request, streamed=True)
 
     def acknowledge_message(self, message_id: str) -> None:
-        self._about(message_id, endpoints.acknowledge_message(self.mailbox_id, message_id))
+        try:
+            self._about(message_id, endpoints.acknowledge_message(self.mailbox_id, message_id))
+        except MeshError as failure:
+            if failure.may_have_acted:
+                failure.outcome = Outcome.UNKNOWN
+            raise
 
     def track_message(self, message_id: str) -> Tracking:
         request = endpoints.track_message(self.mailbox_id, message_id)

@@ -1,145 +1,29 @@
-"""Content to be sent and files that arrive: reading from anywhere, waiting on disk, writing so that it lasts.
+"""Files that arrive, and the small records that let a transfer go on after anything.
 
-Content is read at random, since a chunk may have to be sent again, and its length must be known before the first
-chunk goes (`Mex-Chunk-Range: 1:n`). What cannot do that, a pipe or an iterable, first waits in a spool: in memory
-while it is small, then in a nameless temporary file.
+Three orders make a file trustworthy: its content is durable before its name; a record is durable before what it says
+is relied on; and a lock dies with its process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
+import errno
+import hashlib
 import os
 import secrets
-import tempfile
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import BinaryIO, Self, TypeVar
 
 import anyio.to_thread
 
-from nel_mesh.errors import InvalidArgument, SourceError, StorageError
-
-READ_BLOCK = 256 * 1024
-"""How many bytes are read and handed on at a time."""
-
-SPOOL_MEMORY = 4 * 1024 * 1024
-"""A spool up to this length stays in memory."""
-
-
-class Readable(Protocol):
-    """Anything with a binary `read`; it may give fewer bytes than it was asked for."""
-
-    def read(self, size: int, /) -> bytes | None: ...
-
-
-ContentSource: TypeAlias = "bytes | bytearray | memoryview | str | os.PathLike[str] | Readable | Iterable[bytes]"
-AsyncContentSource: TypeAlias = "ContentSource | AsyncIterable[bytes]"
+from nel_mesh.brokers.os_errors import as_storage_error
+from nel_mesh.errors import StorageError
 
 _T = TypeVar("_T")
-
-
-class Content:
-    """Bytes of known length that can be read at any place, any number of times, by several threads."""
-
-    def __init__(self, length: int, *, in_memory: bool) -> None:
-        self.length = length
-        self.in_memory = in_memory
-
-    def read(self, start: int, size: int) -> bytes:
-        """Exactly `size` bytes from `start`. Raises SourceError if they cannot be had."""
-        raise NotImplementedError
-
-    def blocks(self, start: int, length: int) -> Iterator[bytes]:
-        """The `length` bytes from `start`, a block at a time."""
-        for position in range(start, start + length, READ_BLOCK):
-            yield self.read(position, min(READ_BLOCK, start + length - position))
-
-    def close(self) -> None:
-        """Lets go of what was opened here; never of the caller's file."""
-
-
-class _Memory(Content):
-    def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        view = memoryview(data).cast("B")
-        super().__init__(view.nbytes, in_memory=True)
-        self._view = view
-
-    def read(self, start: int, size: int) -> bytes:
-        return bytes(self._view[start : start + size])
-
-    def close(self) -> None:
-        self._view.release()
-
-
-class _File(Content):
-    """A seekable file, from `start` for `length` bytes; closed at the end only if it is ours."""
-
-    def __init__(self, file: BinaryIO, start: int, length: int, *, ours: bool, in_memory: bool = False) -> None:
-        super().__init__(length, in_memory=in_memory)
-        self._file = file
-        self._start = start
-        self._ours = ours
-        self._lock = threading.Lock()
-
-    def read(self, start: int, size: int) -> bytes:
-        with self._lock, _as_source_error():
-            self._file.seek(self._start + start)
-            data = _read_full(self._file, size)
-        if len(data) != size:
-            raise SourceError("content: it became shorter while it was being sent")
-        return data
-
-    def close(self) -> None:
-        if self._ours:
-            self._file.close()
-
-
-class Disk:
-    """The sync disk."""
-
-    def __init__(self, spool_directory: Path | None = None) -> None:
-        self._spool_directory = spool_directory
-
-    def open_content(self, source: Any) -> Content:
-        """Makes any form of content readable at random, spooling what is not; the caller's file stays open.
-
-        Raises InvalidArgument for what is no content, SourceError for what cannot be read, StorageError for a spool
-        that cannot be written.
-        """
-        if isinstance(source, str):
-            return _Memory(source.encode())
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            return _Memory(source)
-        if isinstance(source, os.PathLike):
-            return _open_path(Path(source))
-        if isinstance(source, io.TextIOBase):
-            raise InvalidArgument("content: the file is open as text; open it in binary mode ('rb')")
-        if callable(getattr(source, "read", None)):
-            rest = _rest_of(source)
-            return rest if rest is not None else self.spool(_blocks_of(source))
-        if isinstance(source, Iterable):
-            return self.spool(_checked(source))
-        raise InvalidArgument(
-            f"content: expected bytes, text, a path, a binary file or an iterable of bytes, not {type(source).__name__}"
-        )
-
-    def spool(self, blocks: Iterable[bytes]) -> Content:
-        """Keeps blocks of any number until they are sent. Raises StorageError if there is no room for them."""
-        with _Spool(self._spool_directory) as spool:
-            for block in blocks:
-                spool.write(block)
-            return spool.content()
-
-    def read(self, content: Content, start: int, size: int) -> bytes:
-        """Reads `size` bytes of content from `start`."""
-        return content.read(start, size)
-
-    def new_file(self, path: Path) -> NewFile:
-        """Begins a file that gets its name only when it is complete."""
-        return NewFile(path)
 
 
 class NewFile:
@@ -150,71 +34,56 @@ class NewFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._temporary = path.with_name(f".{secrets.token_hex(8)}.part")
-        with _as_storage_error():
-            if path.is_dir():
+        self._temporary = path.parent / f".{secrets.token_hex(8)}.part"
+        self._file: BinaryIO | None = None
+        self._discarded = False
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Makes the temporary file, and the folders above it."""
+        with self._lock, as_storage_error():
+            # An async caller may have gone away while this was under way in its thread.
+            if self._discarded:
+                return
+            if self._path.is_dir():
                 raise StorageError("path: it is a folder; name a file in it")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = self._temporary.open("xb", buffering=0)
+            _make_folder(self._path.parent)
+            self._file = self._temporary.open("xb", buffering=0)
 
     def write(self, block: bytes) -> None:
         """Writes the whole block."""
-        with _as_storage_error():
-            view = memoryview(block)
-            while view:
-                view = view[self._file.write(view) :]
+        with as_storage_error():
+            _write(self._opened(), block)
 
     def commit(self) -> None:
         """Makes the content durable, then the name."""
-        with _as_storage_error():
-            os.fsync(self._file.fileno())
-            self._file.close()
+        with as_storage_error():
+            os.fsync(self._opened().fileno())
+            self._opened().close()
             self._temporary.replace(self._path)
             _sync_folder(self._path.parent)
 
     def discard(self) -> None:
         """Removes what has not been committed."""
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        with self._lock, contextlib.suppress(OSError):
+            self._discarded = True
+            if self._file is not None:
+                self._file.close()
+                self._temporary.unlink(missing_ok=True)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            raise StorageError("the file has not been opened")
+        return self._file
 
     def __enter__(self) -> Self:
+        self.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
-
-
-class AsyncDisk:
-    """The async disk: the sync one in worker threads, so that the event loop never waits for it."""
-
-    def __init__(self, spool_directory: Path | None = None) -> None:
-        self._spool_directory = spool_directory
-        self._disk = Disk(spool_directory)
-
-    async def open_content(self, source: Any) -> Content:
-        """As `Disk.open_content`; takes an async iterable of bytes too."""
-        if isinstance(source, AsyncIterable):
-            with _Spool(self._spool_directory) as spool:
-                async for block in source:
-                    await anyio.to_thread.run_sync(spool.write, _checked_block(block))
-                return spool.content()
-        return await _in_thread(lambda: self._disk.open_content(source))
-
-    async def spool(self, blocks: Iterable[bytes]) -> Content:
-        """As `Disk.spool`; the blocks are made in a worker thread."""
-        return await _in_thread(lambda: self._disk.spool(blocks))
-
-    async def read(self, content: Content, start: int, size: int) -> bytes:
-        """As `Disk.read`."""
-        if content.in_memory:
-            return content.read(start, size)
-        return await _in_thread(lambda: content.read(start, size))
-
-    async def new_file(self, path: Path) -> AsyncNewFile:
-        """As `Disk.new_file`."""
-        return AsyncNewFile(await _in_thread(lambda: NewFile(path)))
 
 
 class AsyncNewFile:
@@ -232,6 +101,11 @@ class AsyncNewFile:
         await _in_thread(self._file.commit)
 
     async def __aenter__(self) -> Self:
+        try:
+            await _in_thread(self._file.open)
+        except BaseException:
+            self._file.discard()
+            raise
         return self
 
     async def __aexit__(
@@ -241,107 +115,272 @@ class AsyncNewFile:
         self._file.discard()
 
 
-class _Spool:
-    """Collects blocks; a nameless file once they are many, so that nothing stays behind, whatever happens."""
+class FileLock:
+    """Keeps other processes, and other users of this one, from the same work. It dies with its process."""
 
-    def __init__(self, folder: Path | None) -> None:
-        with _as_storage_error():
-            self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_MEMORY, dir=str(folder) if folder else None)  # noqa: SIM115
-        self._length = 0
-        self._taken = False
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Takes the lock; False if somebody else has it. Raises StorageError if the file cannot be made."""
+        with as_storage_error():
+            _make_folder(self._path.parent)
+            while True:
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+                if not _lock(descriptor):
+                    os.close(descriptor)
+                    return False
+                if _is_still(self._path, descriptor):
+                    self._descriptor = descriptor
+                    return True
+                # Its last owner removed the file between our opening and our locking it.
+                os.close(descriptor)
+
+    def release(self) -> None:
+        """Gives the lock back, and removes its file."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            if os.name == "nt":
+                os.close(descriptor)
+            self._path.unlink(missing_ok=True)
+            if os.name != "nt":
+                os.close(descriptor)
+
+
+class Disk:
+    """The sync disk."""
+
+    def new_file(self, path: Path) -> NewFile:
+        """Begins a file that gets its name only when it is complete."""
+        return NewFile(path)
+
+    def is_folder(self, path: Path) -> bool:
+        """Whether there is a folder of that name."""
+        return path.is_dir()
+
+    def lock(self, path: Path) -> FileLock | None:
+        """Takes the lock of that name; None if somebody else has it."""
+        lock = FileLock(path)
+        return lock if lock.acquire() else None
+
+    def read_record(self, path: Path) -> bytes | None:
+        """A record's content; None if there is none."""
+        with as_storage_error():
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def write_record(self, path: Path, content: bytes) -> None:
+        """Replaces a record: after any interruption it is the old one or the new one, whole."""
+        with NewFile(path) as file:
+            file.write(content)
+            file.commit()
+
+    def remove(self, *paths: Path) -> None:
+        """Removes files, if they are there."""
+        with as_storage_error():
+            for path in paths:
+                path.unlink(missing_ok=True)
+
+    def part(self, path: Path) -> Part:
+        """Opens the file in which content arrives."""
+        return Part(path)
+
+
+class Part:
+    """A file whose content is still arriving, under a temporary name beside its destination."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with as_storage_error():
+            _make_folder(path.parent)
+            self.is_new = not path.exists()
+            """Whether there was no such file before."""
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            self._file = os.fdopen(descriptor, "r+b", buffering=0)
+
+    def length(self) -> int:
+        """How many bytes have arrived."""
+        with as_storage_error():
+            return self._file.seek(0, os.SEEK_END)
+
+    def cut(self, length: int) -> None:
+        """Drops what came after the first `length` bytes, and goes on from there."""
+        with as_storage_error():
+            self._file.truncate(length)
+            self._file.seek(length)
 
     def write(self, block: bytes) -> None:
-        with _as_storage_error():
-            self._file.write(block)
-        self._length += len(block)
+        """Writes the whole block."""
+        with as_storage_error():
+            _write(self._file, block)
 
-    def content(self) -> Content:
-        self._taken = True
-        return _File(cast("BinaryIO", self._file), 0, self._length, ours=True, in_memory=self._length <= SPOOL_MEMORY)
+    def sync(self) -> None:
+        """Makes what was written durable, and its temporary name."""
+        with as_storage_error():
+            os.fsync(self._file.fileno())
+            _sync_folder(self.path.parent)
 
-    def __enter__(self) -> Self:
-        return self
+    def digest(self, algorithm: str) -> str:
+        """The content's checksum, in hex."""
+        with as_storage_error():
+            self._file.seek(0)
+            return hashlib.file_digest(self._file, algorithm).hexdigest()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._taken:
-            self._file.close()
+    def is_placed(self, path: Path) -> bool:
+        """Whether this content has that name already, or had it, and somebody has moved it on since."""
+        if self.is_new:
+            # What was to get the name is no longer under its temporary one.
+            return True
+        with as_storage_error():
+            if os.fstat(self._file.fileno()).st_nlink > 1:
+                return True
+            try:
+                return os.path.samestat(path.stat(), os.fstat(self._file.fileno()))
+            except FileNotFoundError:
+                return False
+
+    def place(self, path: Path) -> bool:
+        """Gives the content its name as well, durably; False if there is a file of that name."""
+        with as_storage_error():
+            try:
+                os.link(self.path, path)
+            except FileExistsError:
+                return False
+            except OSError:
+                # No hard links here (FAT, some shares). Then a name is looked for, and taken, in two steps.
+                if path.exists():
+                    return False
+                self._file.close()
+                self.path.rename(path)
+            _sync_folder(path.parent)
+        return True
+
+    def close(self) -> None:
+        """Closes it; what has arrived stays."""
+        self._file.close()
+
+
+class AsyncDisk:
+    """The async disk: the sync one in worker threads, so that the event loop never waits for it."""
+
+    def __init__(self) -> None:
+        self._disk = Disk()
+
+    def new_file(self, path: Path) -> AsyncNewFile:
+        """As `Disk.new_file`."""
+        return AsyncNewFile(NewFile(path))
+
+    async def is_folder(self, path: Path) -> bool:
+        """As `Disk.is_folder`."""
+        return await _in_thread(lambda: self._disk.is_folder(path))
+
+    async def lock(self, path: Path) -> FileLock | None:
+        """As `Disk.lock`."""
+        return await _in_thread(lambda: self._disk.lock(path))
+
+    async def read_record(self, path: Path) -> bytes | None:
+        """As `Disk.read_record`."""
+        return await _in_thread(lambda: self._disk.read_record(path))
+
+    async def write_record(self, path: Path, content: bytes) -> None:
+        """As `Disk.write_record`."""
+        await _in_thread(lambda: self._disk.write_record(path, content))
+
+    async def remove(self, *paths: Path) -> None:
+        """As `Disk.remove`."""
+        await _in_thread(lambda: self._disk.remove(*paths))
+
+    async def part(self, path: Path) -> AsyncPart:
+        """As `Disk.part`."""
+        return AsyncPart(await _in_thread(lambda: Part(path)))
+
+
+class AsyncPart:
+    """As `Part`."""
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
+        self.path = part.path
+
+    async def length(self) -> int:
+        """As `Part.length`."""
+        return await _in_thread(self._part.length)
+
+    async def cut(self, length: int) -> None:
+        """As `Part.cut`."""
+        await _in_thread(lambda: self._part.cut(length))
+
+    async def write(self, block: bytes) -> None:
+        """As `Part.write`."""
+        await _in_thread(lambda: self._part.write(block))
+
+    async def sync(self) -> None:
+        """As `Part.sync`."""
+        await _in_thread(self._part.sync)
+
+    async def digest(self, algorithm: str) -> str:
+        """As `Part.digest`."""
+        return await _in_thread(lambda: self._part.digest(algorithm))
+
+    async def is_placed(self, path: Path) -> bool:
+        """As `Part.is_placed`."""
+        return await _in_thread(lambda: self._part.is_placed(path))
+
+    async def place(self, path: Path) -> bool:
+        """As `Part.place`."""
+        return await _in_thread(lambda: self._part.place(path))
+
+    def close(self) -> None:
+        """As `Part.close`; at once, since a task that is being cancelled could not wait."""
+        self._part.close()
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        if os.name == "nt":  # pragma: no cover - not run here
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            return False
+        raise
+    return True
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 async def _in_thread(work: Callable[[], _T]) -> _T:
     return await anyio.to_thread.run_sync(work)
 
 
-def _open_path(path: Path) -> Content:
-    with _as_source_error():
-        if path.is_dir():
-            raise SourceError("content: the path is a folder; name a file")
-        file = path.open("rb", buffering=0)
-    try:
-        with _as_source_error():
-            seekable = file.seekable()
-            length = file.seek(0, os.SEEK_END) if seekable else 0
-    except BaseException:
-        file.close()
-        raise
-    if not seekable:
-        with file:
-            return Disk().spool(_blocks_of(file))
-    return _File(cast("BinaryIO", file), 0, length, ours=True)
+def _write(file: BinaryIO | FileIO, block: bytes) -> None:
+    view = memoryview(block)
+    while view:
+        view = view[file.write(view) :]
 
 
-def _rest_of(file: Any) -> Content | None:
-    """The caller's file from where it stands to its end, if it can seek both ways; else None."""
-    try:
-        if not file.seekable():
-            return None
-        start = file.tell()
-        end = file.seek(0, os.SEEK_END)
-        file.seek(start)
-    except (AttributeError, OSError, ValueError):
-        # Some files say that they can seek and then cannot seek to the end (gzip.open): read them through.
-        return None
-    if not isinstance(end, int):
-        end = file.seek(0, os.SEEK_END) or file.tell()
-        file.seek(start)
-    return _File(file, start, max(0, end - start), ours=False)
-
-
-def _blocks_of(file: Any) -> Iterator[bytes]:
-    while True:
-        with _as_source_error():
-            block = file.read(READ_BLOCK)
-        if block is None:
-            raise SourceError("content: the stream has nothing at present (it is non-blocking); use a blocking one")
-        if not isinstance(block, (bytes, bytearray, memoryview)):
-            raise InvalidArgument("content: the stream gives text; open it in binary mode ('rb')")
-        if not block:
-            return
-        yield bytes(block)
-
-
-def _checked(blocks: Iterable[Any]) -> Iterator[bytes]:
-    for block in blocks:
-        yield _checked_block(block)
-
-
-def _checked_block(block: Any) -> bytes:
-    if isinstance(block, (bytes, bytearray, memoryview)):
-        return bytes(block)
-    raise InvalidArgument(f"content: the iterable gives {type(block).__name__}; it must give bytes")
-
-
-def _read_full(file: BinaryIO, size: int) -> bytes:
-    data = file.read(size)
-    if data is not None and len(data) == size:
-        return data
-    parts = [data or b""]
-    missing = size - len(parts[0])
-    while missing and (data := file.read(missing)):
-        parts.append(data)
-        missing -= len(data)
-    return b"".join(parts)
+def _make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, and makes their names as durable as what will be in them."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for made in reversed(missing):
+        made.mkdir(exist_ok=True)
+        _sync_folder(made.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -353,19 +392,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _as_source_error() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SourceError(f"content: it cannot be read: {error.strerror or type(error).__name__}") from error
-
-
-@contextlib.contextmanager
-def _as_storage_error() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"it cannot be stored here: {error.strerror or type(error).__name__}") from error

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import ssl
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -32,6 +36,7 @@ class Connection:
         read_timeout_in_seconds: for each wait for bytes to come.
         write_timeout_in_seconds: for each wait for bytes to go.
         max_connections: how many are open at once; a further request waits for one, as long as a read may.
+        advice: what to look at first if the server hangs up without a word.
     """
 
     url: str
@@ -41,6 +46,7 @@ class Connection:
     read_timeout_in_seconds: float
     write_timeout_in_seconds: float
     max_connections: int
+    advice: str = ""
 
     def timeout(self) -> httpx2.Timeout:
         return httpx2.Timeout(
@@ -91,52 +97,90 @@ class _AsyncSent:
         return block
 
 
+class _NotOurRequests(logging.Filter):
+    """Keeps the HTTP packages from logging our requests: their headers hold tokens and patient data."""
+
+    ours: ContextVar[bool] = ContextVar("nel_mesh_request", default=False)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not self.ours.get()
+
+
+_filter = _NotOurRequests()
+for _name in ("httpx2", *(f"httpcore2.{part}" for part in ("connection", "http11", "http2", "proxy", "socks"))):
+    logging.getLogger(_name).addFilter(_filter)
+
+
 @contextlib.contextmanager
-def _translated(sent: _Sent | _AsyncSent | None = None) -> Iterator[None]:
-    """Turns the HTTP package's exceptions into ours; lets everything else through as what it is."""
+def _translated(sent: _Sent | _AsyncSent | None = None, to: Connection | None = None) -> Iterator[None]:
+    """Turns the HTTP package's exceptions into ours; lets everything else through as what it is.
+
+    With `to` while a request is under way to it; without while its answer is read.
+    """
+    # What the caller is handling already is in the context of every exception raised here, and says nothing of it.
+    ambient = sys.exc_info()[1]
+    token = _NotOurRequests.ours.set(True)
     try:
         yield
-    except _NOT_CONNECTED as error:
-        raise _failed(error) from error
     # Under asyncio an alert that comes with the answer leaves the package as what TLS raised.
     except (httpx2.TransportError, ssl.SSLError) as error:
-        if _is_tls_refusal(error):
-            raise _failed(error) from error
-        lost = ConnectionLost(_what(error, "the connection broke"))
+        causes = _causes(error, ambient)
+        for cause in causes:
+            if isinstance(cause, httpx2.RequestError):
+                # The request's headers hold the token, and may hold patient data.
+                cause._request = None
+        if to is not None and (isinstance(error, _NOT_CONNECTED) or _is_certificate_refused(causes)):
+            failed = ConnectionFailed(_what(error, causes, f"no connection could be made to {urlsplit(to.url).netloc}"))
+            failed.transient = not any(isinstance(cause, ssl.SSLError) for cause in causes)
+            raise failed from error
+        lost = ConnectionLost(_what(error, causes, "the connection broke", to.advice if to else ""))
         lost.request_complete = sent is None or sent.left <= 0
         raise lost from error
+    finally:
+        _NotOurRequests.ours.reset(token)
 
 
-def _failed(error: BaseException) -> ConnectionFailed:
-    failed = ConnectionFailed(_what(error, "no connection could be made"))
-    failed.transient = not any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
-    return failed
+_CERTIFICATE_ALERTS = (
+    "CERTIFICATE_REQUIRED",
+    "BAD_CERTIFICATE",
+    "UNSUPPORTED_CERTIFICATE",
+    "CERTIFICATE_REVOKED",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_UNKNOWN",
+    "UNKNOWN_CA",
+    "ACCESS_DENIED",
+    "HANDSHAKE_FAILURE",
+)
 
 
-def _is_tls_refusal(error: BaseException) -> bool:
+def _is_certificate_refused(causes: list[BaseException]) -> bool:
     """In TLS 1.3 a server that refuses our certificate says so only after the handshake, with an alert."""
-    return any(isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or "") for cause in _causes(error))
+    return any(
+        isinstance(cause, ssl.SSLError)
+        and "ALERT" in (cause.reason or "")
+        and any(word in cause.reason for word in _CERTIFICATE_ALERTS)
+        for cause in causes
+    )
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
+def _causes(error: BaseException, ambient: BaseException | None) -> list[BaseException]:
+    causes: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
+    while cause is not None and cause is not ambient and cause not in causes:
+        causes.append(cause)
         cause = cause.__cause__ or cause.__context__
+    return causes
 
 
-def _what(error: BaseException, otherwise: str) -> str:
+def _what(error: BaseException, causes: list[BaseException], otherwise: str, advice: str = "") -> str:
     """The failure in one line: the first text that the package or the operating system has for it."""
-    for cause in _causes(error):
+    for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"the server's certificate is not trusted: {cause.verify_message}"
         if isinstance(cause, ssl.SSLError) and cause.reason:
             word = cause.reason.lower().replace("_", " ")
-            return f"TLS failed: {word}" + (
-                "; the server refuses our certificate, or wants one" if "alert" in word else ""
-            )
+            refused = "; the server refuses our certificate, or wants one" if _is_certificate_refused(causes) else ""
+            return f"TLS failed: {word}{refused}"
     if isinstance(error, httpx2.TimeoutException):
         return {
             httpx2.ConnectTimeout: "no connection within the connect timeout",
@@ -144,10 +188,16 @@ def _what(error: BaseException, otherwise: str) -> str:
             httpx2.WriteTimeout: "nothing could be sent within the write timeout",
             httpx2.PoolTimeout: "no connection became free; raise max_connections or make fewer calls at once",
         }.get(type(error), otherwise)
-    for cause in _causes(error):
-        if str(cause):
-            return f"{otherwise}: {cause}"
-    return otherwise
+    text = next((str(cause) for cause in causes if str(cause)), "")
+    return "; ".join(filter(None, (f"{otherwise}: {text}" if text else otherwise, advice)))
+
+
+def _check_complete(sent: _Sent | _AsyncSent | None, status: int) -> None:
+    """A server that says that it took what it cannot have is not to be believed, in either direction."""
+    if sent is not None and sent.left > 0 and 200 <= status < 300:
+        lost = ConnectionLost("the server answered with success before it had the whole request")
+        lost.request_complete = True
+        raise lost
 
 
 class _Answer:
@@ -199,7 +249,7 @@ class HttpBroker:
     """Sync HTTP. May be shared between threads."""
 
     def __init__(self, connection: Connection) -> None:
-        self._url = connection.url
+        self._connection = connection
         self._client = httpx2.Client(
             verify=connection.verify(),
             proxy=connection.proxy,
@@ -223,12 +273,18 @@ class HttpBroker:
         sent = None if body is None else _Sent(body, length)
         request = self._client.build_request(
             method,
-            self._url + path,
+            self._connection.url + path,
             headers={**headers, "content-length": str(length)} if body is not None else dict(headers),
             content=sent,
         )
-        with _translated(sent):
-            return Answer(self._client.send(request, stream=True))
+        with _translated(sent, self._connection):
+            answer = Answer(self._client.send(request, stream=True))
+        try:
+            _check_complete(sent, answer.status)
+        except ConnectionLost:
+            answer.close()
+            raise
+        return answer
 
     def close(self) -> None:
         """Closes every connection."""
@@ -271,7 +327,7 @@ class AsyncHttpBroker:
     """Async HTTP, under asyncio or trio. May be shared between tasks of one event loop."""
 
     def __init__(self, connection: Connection) -> None:
-        self._url = connection.url
+        self._connection = connection
         self._client = httpx2.AsyncClient(
             verify=connection.verify(),
             proxy=connection.proxy,
@@ -295,12 +351,18 @@ class AsyncHttpBroker:
         sent = None if body is None else _AsyncSent(body, length)
         request = self._client.build_request(
             method,
-            self._url + path,
+            self._connection.url + path,
             headers={**headers, "content-length": str(length)} if body is not None else dict(headers),
             content=sent,
         )
-        with _translated(sent):
-            return AsyncAnswer(await self._client.send(request, stream=True))
+        with _translated(sent, self._connection):
+            answer = AsyncAnswer(await self._client.send(request, stream=True))
+        try:
+            _check_complete(sent, answer.status)
+        except ConnectionLost:
+            await answer.close()
+            raise
+        return answer
 
     async def close(self) -> None:
         """Closes every connection."""

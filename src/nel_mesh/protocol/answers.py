@@ -79,7 +79,7 @@ def retry_after(value: str | None, *, now: datetime) -> float | None:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -90,7 +90,7 @@ def server_time(headers: Mapping[str, str]) -> datetime | None:
     """The server's own clock, as its answer's `Date` has it; None if it does not say."""
     try:
         moment = parsedate_to_datetime(headers.get("date", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
@@ -110,7 +110,11 @@ def inbox(operation: str, body: bytes) -> InboxPage:
         raise unreadable(operation)
     links = answer.get("links")
     following = links.get("next") if isinstance(links, dict) else None
-    query = parse_qs(urlsplit(following).query) if isinstance(following, str) else {}
+    try:
+        query = parse_qs(urlsplit(following).query) if isinstance(following, str) else {}
+    except ValueError:
+        # To take it for the last page would lose the rest.
+        raise unreadable(operation) from None
     count = answer.get("approx_inbox_count")
     return InboxPage(
         ids,
@@ -142,7 +146,12 @@ def mailboxes(operation: str, body: bytes) -> list[Mailbox]:
 
 def metadata(operation: str, message_id: str, headers: Mapping[str, str]) -> MessageMetadata:
     """What a message's headers say; a Report if it is one."""
-    fields: dict[str, Any] = {wire.MESSAGE_ID: message_id, **headers, "chunks": 1}
+    named = headers.get(wire.MESSAGE_ID, "").strip()
+    if named and named.upper() != message_id.upper():
+        raise errors.IntegrityError(
+            "the server gave another message than the one asked for", operation=operation, message_id=message_id
+        )
+    fields: dict[str, Any] = {**headers, wire.MESSAGE_ID: message_id, "chunks": 1}
     is_report = headers.get(wire.MESSAGE_TYPE, "").strip().upper() == "REPORT"
     text = headers.get(wire.CHUNK_RANGE, "").strip()
     # A report has no content, and MESH numbers its chunks accordingly: 1:0.

@@ -77,9 +77,9 @@ class ChunkSequence:
     IntegrityError: short data must never look whole.
     """
 
-    def __init__(self) -> None:
-        self.received = 0
-        self.total: int | None = None
+    def __init__(self, received: int = 0, total: int | None = None) -> None:
+        self.received = received
+        self.total = total
 
     def accept(self, status: int, chunk_range: str | None) -> bool:
         """Takes note of the next chunk's answer; True if there must be another one after it."""

@@ -23,17 +23,15 @@ except ImportError:  # pragma: no cover - where ISA-L has no wheel
 _GZIP_WINDOW: Final = 31
 """zlib's way to ask for a gzip header and trailer around the largest window."""
 
+_HEADER_LIMIT: Final = 1024 * 1024
+"""The longest gzip header that is waited for; they are of ten bytes and a file name."""
+
 OUTPUT_BLOCK: Final = 256 * 1024
 """The most that one step of decompression gives."""
 
 
 class Decoder(Protocol):
-    """Turns the bytes of one body on the wire into content.
-
-    `knows_its_end` says whether the form itself tells a cut body from a whole one.
-    """
-
-    knows_its_end: bool
+    """Turns the bytes of one body on the wire into content."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Gives the content that `data` adds, in bounded blocks. Raises IntegrityError for damage."""
@@ -43,8 +41,6 @@ class Decoder(Protocol):
 
 
 class _Identity:
-    knows_its_end = False
-
     def feed(self, data: bytes) -> Iterator[bytes]:
         if data:
             yield data
@@ -54,15 +50,21 @@ class _Identity:
 
 
 class _Gzip:
-    knows_its_end = True
-
     def __init__(self) -> None:
         self._member: Any = None
+        self._head = b""
         self._members_ended = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._member is None:
+                # ISA-L cannot go on with a header that has been cut between two blocks.
+                self._head += data
+                if not _has_whole_header(self._head):
+                    if len(self._head) > _HEADER_LIMIT:
+                        raise IntegrityError("the gzip body is damaged")
+                    return
+                data, self._head = self._head, b""
                 self._member = engine.decompressobj(_GZIP_WINDOW)
             yield from self._drain(data)
             if not self._member.eof:
@@ -84,8 +86,31 @@ class _Gzip:
                 return
 
     def finish(self) -> None:
-        if self._member is not None or not self._members_ended:
+        if self._member is not None or self._head or not self._members_ended:
             raise IntegrityError("the gzip body ends before its trailer")
+
+
+def _may_be_header(head: bytes) -> bool:
+    return b"\x1f\x8b\x08".startswith(head[:3])
+
+
+def _has_whole_header(head: bytes) -> bool:
+    """Whether a member's header is there to its end (RFC 1952, 2.3), or is none, which the engine will say."""
+    if not _may_be_header(head):
+        return True
+    if len(head) < 10:
+        return False
+    flags, end = head[3], 10
+    if flags & 0x04:
+        if len(head) < 12:
+            return False
+        end = 12 + int.from_bytes(head[10:12], "little")
+    for flag in (0x08, 0x10):
+        if flags & flag:
+            end = head.find(b"\0", end) + 1
+            if not end:
+                return False
+    return len(head) >= end + (2 if flags & 0x02 else 0)
 
 
 def decoder(content_encoding: str | None) -> Decoder:

@@ -36,7 +36,9 @@ def may_have_acted(failure: MeshError) -> bool:
         return failure.request_complete
     if isinstance(failure, (ConnectionFailed, Busy)):
         return False
-    return isinstance(failure, ResponseError) and (failure.status or 0) >= 500
+    # A success that is not the one that was to be expected is still no refusal.
+    status = failure.status or 0
+    return isinstance(failure, ResponseError) and (200 <= status < 300 or status >= 500)
 
 
 def delay_before_retry(

@@ -22,13 +22,33 @@ DELIVERED = frozenset({"accepted", "acknowledged"})
 """The tracking statuses that say that MESH has the whole message."""
 
 
+SETTLED = DELIVERED | {"error"}
+"""The tracking statuses that say what became of a send."""
+
+FINAL = frozenset({"acknowledged", "error"})
+"""The tracking statuses after which nothing more happens."""
+
+SETTLING_DELAYS_IN_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""How long to wait before each time of asking for a message by its local id, after its answer was lost.
+
+We take it that MESH knows its own messages after these 30 seconds.
+"""
+
+
 def is_delivered(tracking: Tracking) -> bool:
     """Whether tracking says that MESH has the whole message."""
     return tracking.status in DELIVERED
 
 
 def is_same_send(
-    tracking: Tracking, *, local_id: str, workflow_id: str, made_here: bool, began: datetime | None
+    tracking: Tracking,
+    *,
+    local_id: str,
+    workflow_id: str,
+    to: str,
+    file_name: str | None,
+    made_here: bool,
+    began: datetime | None,
 ) -> bool:
     """Whether the message that was found by its local id is the one whose answer was lost.
 
@@ -39,6 +59,8 @@ def is_same_send(
         tracking: what was found.
         local_id: what was asked for.
         workflow_id: the workflow id that was sent.
+        to: the recipient that was asked for; MESH itself finds the mailbox for one that begins with `GPPROVIDER_`.
+        file_name: the file name that was sent, if one was.
         made_here: whether the local id was made for this send, and so is unique.
         began: when this send began by the server's clock; None if that is not known.
     """
@@ -48,6 +70,11 @@ def is_same_send(
         return False
     if made_here:
         return True
+    is_looked_up = to.upper().startswith("GPPROVIDER")
+    if not is_looked_up and (tracking.recipient or to).upper() != to.upper():
+        return False
+    if file_name and tracking.file_name not in (None, file_name):
+        return False
     if began is None or tracking.upload_timestamp is None:
         return False
     return tracking.upload_timestamp >= began - _CLOCK_GRAIN

@@ -108,12 +108,12 @@ def message_headers(
     }
     headers = {FROM: sender, CONTENT_TYPE: "application/octet-stream"}
     for argument, (header, value) in arguments.items():
-        if value is None or (value == "" and argument not in ("to", "workflow_id")):
+        if not value and argument in ("to", "workflow_id"):
+            raise InvalidArgument(f"{argument}: it is empty; MESH needs it to deliver the message")
+        if value is None or value == "":
             continue
         if not isinstance(value, str):
             raise InvalidArgument(f"{argument}: expected text, not {type(value).__name__}")
-        if not value:
-            raise InvalidArgument(f"{argument}: it is empty; MESH needs it to deliver the message")
         fault = fault_in(header, value)
         if fault:
             raise InvalidArgument(f"{argument}: {fault}")

@@ -1,0 +1,215 @@
+"""The receive loop: list, fetch, verify, store or handle, and only then acknowledge."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+from nel_mesh.brokers.clock import AsyncClock
+from nel_mesh.brokers.crew import AsyncCrew
+from nel_mesh.brokers.journal import AsyncJournal
+from nel_mesh.errors import IntegrityError
+from nel_mesh.models import Collection, FailedMessage, Report
+from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
+
+from .mailbox import AsyncMailboxOperations
+from .message import AsyncMessage
+from .receiving import AsyncReceiver
+
+_logger = logging.getLogger("nel_mesh")
+
+JOURNAL_NAME = ".nel-mesh-journal"
+"""The journal's file, in the folder that messages go to."""
+
+AsyncHandler = Callable[[AsyncMessage], Awaitable[object]]
+AsyncReportHandler = Callable[[Report], Awaitable[object]]
+
+
+class AsyncInbox:
+    """Goes through one mailbox's inbox."""
+
+    def __init__(self, mailbox: AsyncMailboxOperations, receiver: AsyncReceiver, clock: AsyncClock) -> None:
+        self._mailbox = mailbox
+        self._receiver = receiver
+        self._clock = clock
+
+    async def message_ids(
+        self, *, max_results: int = DEFAULT_RESULTS, workflow_filter: str | None = None
+    ) -> AsyncIterator[str]:
+        """The id of every message, page after page, each once."""
+        seen: set[str] = set()
+        starts: set[str | None] = set()
+        start: str | None = None
+        # A server that names a page twice would have us go round in circles.
+        while start not in starts:
+            starts.add(start)
+            page = await self._mailbox.list_messages(
+                max_results=max_results, continue_from=start, workflow_filter=workflow_filter
+            )
+            for message_id in page:
+                if message_id not in seen:
+                    seen.add(message_id)
+                    yield message_id
+            start = page.continue_from
+            if start is None:
+                return
+
+    async def collect(
+        self,
+        *,
+        folder: Path | None,
+        handler: AsyncHandler | None,
+        on_report: AsyncReportHandler | None,
+        journal: Path | None,
+        workflow_filter: str | None,
+        limit: int | None,
+        deadline_in_seconds: float | None,
+        concurrency: int,
+        stop: Callable[[], bool] | None,
+    ) -> Collection:
+        """Empties the inbox into a folder or a handler."""
+        if folder is not None and journal is None:
+            journal = folder / JOURNAL_NAME
+        book = await AsyncJournal.open(journal)
+        try:
+            round_ = _Round(self._mailbox, self._receiver, self._clock, book, folder, handler, on_report)
+            ids = self._due(round_.result, workflow_filter, limit, deadline_in_seconds, stop)
+            await AsyncCrew().work_through(ids, round_.take, hands=concurrency)
+            return round_.result
+        finally:
+            book.close()
+
+    async def _due(
+        self,
+        result: Collection,
+        workflow_filter: str | None,
+        limit: int | None,
+        deadline_in_seconds: float | None,
+        stop: Callable[[], bool] | None,
+    ) -> AsyncIterator[str]:
+        """Ids to receive, each once, until the inbox holds nothing new or it is time to stop."""
+        end = None if deadline_in_seconds is None else self._clock.monotonic() + deadline_in_seconds
+        seen: set[str] = set()
+        while True:
+            before = len(seen)
+            async for message_id in self.message_ids(workflow_filter=workflow_filter):
+                if message_id in seen:
+                    continue
+                late = end is not None and self._clock.monotonic() >= end
+                if late or (stop is not None and stop()) or (limit is not None and len(seen) >= limit):
+                    result.finished = False
+                    return
+                seen.add(message_id)
+                yield message_id
+            if len(seen) == before:
+                return
+
+    async def messages(
+        self, *, journal: Path | None, workflow_filter: str | None, limit: int | None
+    ) -> AsyncIterator[AsyncMessage]:
+        """Messages one by one, for a loop's body; acknowledged when the body has read them whole and comes back."""
+        book = await AsyncJournal.open(journal)
+        try:
+            async for message_id in self._due(Collection(), workflow_filter, limit, None, None):
+                if await book.has(self._mailbox.mailbox_id, message_id):
+                    await self._mailbox.acknowledge_message(message_id)
+                    continue
+                async with self._receiver.open(message_id) as message:
+                    yield message
+                    # Not reached if the body raises or leaves the loop.
+                    if not message.complete and isinstance(message.metadata, Report):
+                        await message.read()
+                if message.complete:
+                    await book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
+                    await self._mailbox.acknowledge_message(message_id)
+        finally:
+            book.close()
+
+
+class _Round:
+    """One going through the inbox: what to do with each message, and what became of it."""
+
+    def __init__(
+        self,
+        mailbox: AsyncMailboxOperations,
+        receiver: AsyncReceiver,
+        clock: AsyncClock,
+        book: AsyncJournal,
+        folder: Path | None,
+        handler: AsyncHandler | None,
+        on_report: AsyncReportHandler | None,
+    ) -> None:
+        self.result = Collection()
+        self._mailbox = mailbox
+        self._receiver = receiver
+        self._clock = clock
+        self._book = book
+        self._folder = folder
+        self._handler = handler
+        self._on_report = on_report
+
+    async def take(self, message_id: str) -> None:
+        """Receives one message; what goes wrong with it is noted, and never stops the others."""
+        try:
+            if await self._book.has(self._mailbox.mailbox_id, message_id):
+                await self._mailbox.acknowledge_message(message_id)
+                self.result.repeated.append(message_id)
+            elif self._folder is not None:
+                await self._store(message_id, self._folder)
+            else:
+                await self._hand_over(message_id)
+        except Exception as error:  # noqa: BLE001 - a handler's own errors too; the message stays in the inbox
+            _logger.warning("receive_messages: message %s failed (%s)", message_id, type(error).__name__)
+            self.result.failed.append(FailedMessage(message_id=message_id, error=error))
+
+    async def _store(self, message_id: str, folder: Path) -> None:
+        async with self._receiver.arriving(message_id, folder) as arrival:
+            if arrival is None:
+                self.result.elsewhere.append(message_id)
+                return
+            # Another process may have had it until a moment ago.
+            if await self._book.has(self._mailbox.mailbox_id, message_id):
+                await arrival.clear()
+                await self._mailbox.acknowledge_message(message_id)
+                self.result.repeated.append(message_id)
+                return
+            metadata = await self._mailbox.message_metadata(message_id)
+            if isinstance(metadata, Report):
+                if self._on_report is None:
+                    await arrival.receive_report(metadata)
+                await self._report(metadata)
+            else:
+                self.result.files.append(await arrival.receive())
+                self.result.delivered.append(message_id)
+            await self._book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
+            await arrival.clear()
+            await self._mailbox.acknowledge_message(message_id)
+
+    async def _hand_over(self, message_id: str) -> None:
+        async with self._receiver.open(message_id) as message:
+            if isinstance(message.metadata, Report):
+                await self._report(message.metadata)
+            elif self._handler is not None:
+                await self._handler(message)
+                if not message.complete:
+                    raise IntegrityError(
+                        "the handler came back without having read the message to its end",
+                        operation="receive_messages",
+                        message_id=message_id,
+                    )
+        await self._book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
+        await self._mailbox.acknowledge_message(message_id)
+        if not isinstance(message.metadata, Report):
+            self.result.delivered.append(message_id)
+
+    async def _report(self, report: Report) -> None:
+        _logger.warning(
+            "receive_messages: a report says that message %s failed: %s %s",
+            report.linked_message_id,
+            report.status_event,
+            report.status_code,
+        )
+        if self._on_report is not None:
+            await self._on_report(report)
+        self.result.reports.append(report)

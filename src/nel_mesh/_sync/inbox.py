@@ -1,0 +1,212 @@
+# Generated from _async/inbox.py by tools/unasync.py: edit that one, then run `make generate`.
+"""The receive loop: list, fetch, verify, store or handle, and only then acknowledge."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from nel_mesh.brokers.clock import Clock
+from nel_mesh.brokers.crew import Crew
+from nel_mesh.brokers.journal import Journal
+from nel_mesh.errors import IntegrityError
+from nel_mesh.models import Collection, FailedMessage, Report
+from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
+
+from .mailbox import MailboxOperations
+from .message import Message
+from .receiving import Receiver
+
+_logger = logging.getLogger("nel_mesh")
+
+JOURNAL_NAME = ".nel-mesh-journal"
+"""The journal's file, in the folder that messages go to."""
+
+Handler = Callable[[Message], object]
+ReportHandler = Callable[[Report], object]
+
+
+class Inbox:
+    """Goes through one mailbox's inbox."""
+
+    def __init__(self, mailbox: MailboxOperations, receiver: Receiver, clock: Clock) -> None:
+        self._mailbox = mailbox
+        self._receiver = receiver
+        self._clock = clock
+
+    def message_ids(self, *, max_results: int = DEFAULT_RESULTS, workflow_filter: str | None = None) -> Iterator[str]:
+        """The id of every message, page after page, each once."""
+        seen: set[str] = set()
+        starts: set[str | None] = set()
+        start: str | None = None
+        # A server that names a page twice would have us go round in circles.
+        while start not in starts:
+            starts.add(start)
+            page = self._mailbox.list_messages(
+                max_results=max_results, continue_from=start, workflow_filter=workflow_filter
+            )
+            for message_id in page:
+                if message_id not in seen:
+                    seen.add(message_id)
+                    yield message_id
+            start = page.continue_from
+            if start is None:
+                return
+
+    def collect(
+        self,
+        *,
+        folder: Path | None,
+        handler: Handler | None,
+        on_report: ReportHandler | None,
+        journal: Path | None,
+        workflow_filter: str | None,
+        limit: int | None,
+        deadline_in_seconds: float | None,
+        concurrency: int,
+        stop: Callable[[], bool] | None,
+    ) -> Collection:
+        """Empties the inbox into a folder or a handler."""
+        if folder is not None and journal is None:
+            journal = folder / JOURNAL_NAME
+        book = Journal(journal)
+        try:
+            round_ = _Round(self._mailbox, self._receiver, self._clock, book, folder, handler, on_report)
+            ids = self._due(round_.result, workflow_filter, limit, deadline_in_seconds, stop)
+            Crew().work_through(ids, round_.take, hands=concurrency)
+            return round_.result
+        finally:
+            book.close()
+
+    def _due(
+        self,
+        result: Collection,
+        workflow_filter: str | None,
+        limit: int | None,
+        deadline_in_seconds: float | None,
+        stop: Callable[[], bool] | None,
+    ) -> Iterator[str]:
+        """Ids to receive, each once, until the inbox holds nothing new or it is time to stop."""
+        end = None if deadline_in_seconds is None else self._clock.monotonic() + deadline_in_seconds
+        seen: set[str] = set()
+        while True:
+            before = len(seen)
+            for message_id in self.message_ids(workflow_filter=workflow_filter):
+                if message_id in seen:
+                    continue
+                late = end is not None and self._clock.monotonic() >= end
+                if late or (stop is not None and stop()) or (limit is not None and len(seen) >= limit):
+                    result.finished = False
+                    return
+                seen.add(message_id)
+                yield message_id
+            if len(seen) == before:
+                return
+
+    def messages(self, *, journal: Path | None, workflow_filter: str | None, limit: int | None) -> Iterator[Message]:
+        """Messages one by one, for a loop's body; acknowledged when the body has read them whole and comes back."""
+        book = Journal(journal)
+        try:
+            for message_id in self._due(Collection(), workflow_filter, limit, None, None):
+                if book.has(self._mailbox.mailbox_id, message_id):
+                    self._mailbox.acknowledge_message(message_id)
+                    continue
+                with self._receiver.open(message_id) as message:
+                    yield message
+                    # Not reached if the body raises or leaves the loop.
+                    if not message.complete and isinstance(message.metadata, Report):
+                        message.read()
+                if message.complete:
+                    book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
+                    self._mailbox.acknowledge_message(message_id)
+        finally:
+            book.close()
+
+
+class _Round:
+    """One going through the inbox: what to do with each message, and what became of it."""
+
+    def __init__(
+        self,
+        mailbox: MailboxOperations,
+        receiver: Receiver,
+        clock: Clock,
+        book: Journal,
+        folder: Path | None,
+        handler: Handler | None,
+        on_report: ReportHandler | None,
+    ) -> None:
+        self.result = Collection()
+        self._mailbox = mailbox
+        self._receiver = receiver
+        self._clock = clock
+        self._book = book
+        self._folder = folder
+        self._handler = handler
+        self._on_report = on_report
+
+    def take(self, message_id: str) -> None:
+        """Receives one message; what goes wrong with it is noted, and never stops the others."""
+        try:
+            if self._book.has(self._mailbox.mailbox_id, message_id):
+                self._mailbox.acknowledge_message(message_id)
+                self.result.repeated.append(message_id)
+            elif self._folder is not None:
+                self._store(message_id, self._folder)
+            else:
+                self._hand_over(message_id)
+        except Exception as error:  # noqa: BLE001 - a handler's own errors too; the message stays in the inbox
+            _logger.warning("receive_messages: message %s failed (%s)", message_id, type(error).__name__)
+            self.result.failed.append(FailedMessage(message_id=message_id, error=error))
+
+    def _store(self, message_id: str, folder: Path) -> None:
+        with self._receiver.arriving(message_id, folder) as arrival:
+            if arrival is None:
+                self.result.elsewhere.append(message_id)
+                return
+            # Another process may have had it until a moment ago.
+            if self._book.has(self._mailbox.mailbox_id, message_id):
+                arrival.clear()
+                self._mailbox.acknowledge_message(message_id)
+                self.result.repeated.append(message_id)
+                return
+            metadata = self._mailbox.message_metadata(message_id)
+            if isinstance(metadata, Report):
+                if self._on_report is None:
+                    arrival.receive_report(metadata)
+                self._report(metadata)
+            else:
+                self.result.files.append(arrival.receive())
+                self.result.delivered.append(message_id)
+            self._book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
+            arrival.clear()
+            self._mailbox.acknowledge_message(message_id)
+
+    def _hand_over(self, message_id: str) -> None:
+        with self._receiver.open(message_id) as message:
+            if isinstance(message.metadata, Report):
+                self._report(message.metadata)
+            elif self._handler is not None:
+                self._handler(message)
+                if not message.complete:
+                    raise IntegrityError(
+                        "the handler came back without having read the message to its end",
+                        operation="receive_messages",
+                        message_id=message_id,
+                    )
+        self._book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
+        self._mailbox.acknowledge_message(message_id)
+        if not isinstance(message.metadata, Report):
+            self.result.delivered.append(message_id)
+
+    def _report(self, report: Report) -> None:
+        _logger.warning(
+            "receive_messages: a report says that message %s failed: %s %s",
+            report.linked_message_id,
+            report.status_event,
+            report.status_code,
+        )
+        if self._on_report is not None:
+            self._on_report(report)
+        self.result.reports.append(report)

@@ -1,0 +1,76 @@
+"""Work on several things at once: threads in one colour, tasks in the other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import anyio
+
+_T = TypeVar("_T")
+
+
+class Crew:
+    """Threads."""
+
+    def work_through(self, items: Iterator[_T], work: Callable[[_T], object], *, hands: int) -> None:
+        """Does `work` on each item, on up to `hands` at once; an item is taken only when a hand is free.
+
+        Returns when all are done. What `work` raises ends the taking, and is raised when the others are done.
+        """
+        if hands == 1:
+            for item in items:
+                work(item)
+            return
+        free = threading.Semaphore(hands)
+        failures: list[BaseException] = []
+
+        def done(item: _T) -> None:
+            try:
+                work(item)
+            except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
+                failures.append(error)
+            finally:
+                free.release()
+
+        with ThreadPoolExecutor(hands, thread_name_prefix="nel-mesh") as pool:
+            while not failures:
+                free.acquire()
+                try:
+                    item = next(items)
+                except StopIteration:
+                    break
+                pool.submit(done, item)
+        if failures:
+            raise failures[0]
+
+
+class AsyncCrew:
+    """Tasks."""
+
+    async def work_through(
+        self, items: AsyncIterator[_T], work: Callable[[_T], Awaitable[object]], *, hands: int
+    ) -> None:
+        """As `Crew.work_through`."""
+        if hands == 1:
+            async for item in items:
+                await work(item)
+            return
+        free = anyio.Semaphore(hands)
+
+        async def done(item: _T) -> None:
+            try:
+                await work(item)
+            finally:
+                free.release()
+
+        async with anyio.create_task_group() as group:
+            while True:
+                await free.acquire()
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    break
+                group.start_soon(done, item)
