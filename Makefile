@@ -3,14 +3,16 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test memory check generate format clean
+.PHONY: help demo test chaos big memory check generate format clean
 
 help:
 	@echo 'make demo      sends real files through a real TLS connection to an embedded MESH server, and back'
 	@echo 'make test      runs the tests'
 	@echo 'make check     format, lint, types, import rules, generated code'
+	@echo 'make chaos     every fault at every request, a kill at every point: what is lost, doubled, corrupted'
+	@echo 'make big       a message of 5 GiB, with two kills on the way'
 	@echo 'make memory    the memory tests at 1 GiB'
 	@echo 'make generate  makes the sync client from the async one'
 	@echo 'make format    puts the code in order'
@@ -20,7 +22,13 @@ demo: $(VENV)/.demo
 	@$(PY) examples/demo.py
 
 test: $(VENV)/.dev
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses 2
+
+chaos: $(VENV)/.dev
+	$(PY) tests/chaos.py
+
+big: $(VENV)/.dev
+	$(PY) tests/big.py
 
 memory: $(VENV)/.dev
 	NEL_MESH_TEST_MEBIBYTES=1024 $(PY) -m pytest -q -s tests/test_memory.py
@@ -43,15 +51,14 @@ clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 
 $(PY):
-	$(PYTHON) -m venv $(VENV)
+	@echo 'Setting up in $(VENV) ...'
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
-	@echo 'Setting up in $(VENV) ...'
 	@$(PIP) --editable '.[sandbox]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
-	@echo 'Setting up in $(VENV) ...'
 	@$(PIP) --upgrade pip
 	@$(PIP) --editable '.[sandbox]' --group dev
 	@touch $@ $(VENV)/.demo

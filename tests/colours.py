@@ -13,7 +13,7 @@ from typing import Any
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from nel_mesh import AsyncMeshClient, MeshClient, MeshSettings
+from nel_mesh import AsyncMeshClient, AsyncMessage, MeshClient, MeshSettings
 from nel_mesh.brokers.clock import AsyncClock, Clock
 
 COLOURS = ("sync", "asyncio", "trio")
@@ -93,7 +93,7 @@ class Face:
             more, item = self._portal.call(step)
             if not more:
                 return
-            yield item
+            yield Face(self._portal, item) if isinstance(item, AsyncMessage) else item
 
 
 class Connector:

@@ -27,13 +27,15 @@ SUBSTITUTIONS = [
         (r"\b__aiter__\b", "__iter__"),
         (r"\b__anext__\b", "__next__"),
         (r"\bStopAsyncIteration\b", "StopIteration"),
-        (r"\b_Async(Blocks|Each)\b", r"_\1"),
+        (r"\b_Async(Blocks|Each|MessageIds)\b", r"_\1"),
         (r"\bAwaitable\[(object|bytes)\]", r"\1"),
-        (r"AsyncIterator, Awaitable, ", "Iterator, "),
+        (r"\bAwaitable, ", ""),
         (r"\bAsyncJournal\.open\(", "Journal("),
         (r"\basynccontextmanager\b", "contextmanager"),
         (r"\bAbstractAsyncContextManager\b", "AbstractContextManager"),
-        (r"\bAsync(Iterator|Iterable)\b", r"\1"),
+        (r"\bAsync(Generator\[\w+, None)\]", r"\1, None]"),
+        (r"\bAsync(Generator|Iterator|Iterable)\b", r"\1"),
+        (r"\baclosing\b", "closing"),
         (
             r"\bAsync(Answer|Arrival|Body|Chunk|Clock|Contents|ContentSource|Crew|Disk|Handler|HttpBroker|Inbox|Journal|"
             r"MailboxOperations|MeshClient|Message|Part|Receiver|ReportHandler|Sender)\b",

@@ -359,7 +359,8 @@ class AsyncMeshClient:
         """Gives each message in the inbox, open, for the body of a `for` loop.
 
         When the body comes back, the message is acknowledged if it was read to its end and found whole (a report:
-        in any case). If the body raises or leaves the loop, or did not read all of it, it is not.
+        in any case). If the body raises or leaves the loop, or did not read all of it, it is not. To leave the
+        loop early, wrap the iterator in `contextlib.aclosing`.
 
         Arguments as for `receive_messages`; without a journal, a message whose acknowledgement was lost comes again.
         """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 from nel_mesh.brokers.clock import AsyncClock
@@ -26,6 +27,37 @@ AsyncHandler = Callable[[AsyncMessage], Awaitable[object]]
 AsyncReportHandler = Callable[[Report], Awaitable[object]]
 
 
+class _AsyncMessageIds:
+    """The ids of an inbox. Not a generator: one that is abandoned halfway is cleaned up anywhen."""
+
+    def __init__(self, mailbox: AsyncMailboxOperations, max_results: int, workflow_filter: str | None) -> None:
+        self._mailbox = mailbox
+        self._max_results = max_results
+        self._workflow_filter = workflow_filter
+        self._page: Iterator[str] = iter(())
+        self._start: str | None = None
+        self._starts: set[str | None] = set()
+        self._seen: set[str] = set()
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            for message_id in self._page:
+                if message_id not in self._seen:
+                    self._seen.add(message_id)
+                    return message_id
+            # A server that names a page twice would have us go round in circles; the last page names none.
+            if self._start in self._starts or (self._starts and self._start is None):
+                raise StopAsyncIteration
+            self._starts.add(self._start)
+            page = await self._mailbox.list_messages(
+                max_results=self._max_results, continue_from=self._start, workflow_filter=self._workflow_filter
+            )
+            self._page, self._start = iter(page), page.continue_from
+
+
 class AsyncInbox:
     """Goes through one mailbox's inbox."""
 
@@ -34,26 +66,11 @@ class AsyncInbox:
         self._receiver = receiver
         self._clock = clock
 
-    async def message_ids(
+    def message_ids(
         self, *, max_results: int = DEFAULT_RESULTS, workflow_filter: str | None = None
     ) -> AsyncIterator[str]:
         """The id of every message, page after page, each once."""
-        seen: set[str] = set()
-        starts: set[str | None] = set()
-        start: str | None = None
-        # A server that names a page twice would have us go round in circles.
-        while start not in starts:
-            starts.add(start)
-            page = await self._mailbox.list_messages(
-                max_results=max_results, continue_from=start, workflow_filter=workflow_filter
-            )
-            for message_id in page:
-                if message_id not in seen:
-                    seen.add(message_id)
-                    yield message_id
-            start = page.continue_from
-            if start is None:
-                return
+        return _AsyncMessageIds(self._mailbox, max_results, workflow_filter)
 
     async def collect(
         self,
@@ -69,13 +86,17 @@ class AsyncInbox:
         stop: Callable[[], bool] | None,
     ) -> Collection:
         """Empties the inbox into a folder or a handler."""
+        crew = AsyncCrew()
+        crew.check(handler)
+        crew.check(on_report)
         if folder is not None and journal is None:
             journal = folder / JOURNAL_NAME
         book = await AsyncJournal.open(journal)
         try:
             round_ = _Round(self._mailbox, self._receiver, self._clock, book, folder, handler, on_report)
-            ids = self._due(round_.result, workflow_filter, limit, deadline_in_seconds, stop)
-            await AsyncCrew().work_through(ids, round_.take, hands=concurrency)
+            due = self._due(round_.result, workflow_filter, limit, deadline_in_seconds, stop)
+            async with contextlib.aclosing(due) as ids:
+                await crew.work_through(ids, round_.take, hands=concurrency)
             return round_.result
         finally:
             book.close()
@@ -87,7 +108,7 @@ class AsyncInbox:
         limit: int | None,
         deadline_in_seconds: float | None,
         stop: Callable[[], bool] | None,
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Ids to receive, each once, until the inbox holds nothing new or it is time to stop."""
         end = None if deadline_in_seconds is None else self._clock.monotonic() + deadline_in_seconds
         seen: set[str] = set()
@@ -111,18 +132,19 @@ class AsyncInbox:
         """Messages one by one, for a loop's body; acknowledged when the body has read them whole and comes back."""
         book = await AsyncJournal.open(journal)
         try:
-            async for message_id in self._due(Collection(), workflow_filter, limit, None, None):
-                if await book.has(self._mailbox.mailbox_id, message_id):
-                    await self._mailbox.acknowledge_message(message_id)
-                    continue
-                async with self._receiver.open(message_id) as message:
-                    yield message
-                    # Not reached if the body raises or leaves the loop.
-                    if not message.complete and isinstance(message.metadata, Report):
-                        await message.read()
-                if message.complete:
-                    await book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
-                    await self._mailbox.acknowledge_message(message_id)
+            async with contextlib.aclosing(self._due(Collection(), workflow_filter, limit, None, None)) as due:
+                async for message_id in due:
+                    if await book.has(self._mailbox.mailbox_id, message_id):
+                        await self._mailbox.acknowledge_message(message_id)
+                        continue
+                    async with self._receiver.open(message_id) as message:
+                        yield message
+                        # Not reached if the body raises or leaves the loop.
+                        if not message.complete and isinstance(message.metadata, Report):
+                            await message.read()
+                    if message.complete:
+                        await book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
+                        await self._mailbox.acknowledge_message(message_id)
         finally:
             book.close()
 

@@ -114,16 +114,21 @@ class AsyncArrival:
         """Fetches the chunks that are not here yet, checks the whole, and gives the file its name."""
         record = await self._read_record()
         part = self._part = await self._disk.part(self._part_path)
-        if record.name is not None and await part.is_placed(self._folder / record.name):
-            # It had its name already when the last process ended; only the caller had not been told.
+        if record.name is not None:
+            # All of it was here, and checked, when the last process ended; its name may be there already, too.
             metadata = await self._mailbox.message_metadata(self._message_id)
-            return self._received(record.name, metadata, record.length, verified=None)
+            placed = await part.is_placed(self._folder / record.name)
+            name = record.name if placed else await self._place(part, record, record.name)
+            return self._received(name, metadata, record.length, verified=None)
         await part.cut(record.length)
         metadata, record = await self._fetch(part, record)
         await part.sync()
-        if await part.length() != record.length:
-            raise IntegrityError(f"{record.length:,} bytes arrived, and the file holds another number")
-        verified = await self._verify(part, metadata) if verify_checksum else None
+        try:
+            verified = await self._verify(part, record, metadata, verify_checksum=verify_checksum)
+        except IntegrityError:
+            # Which chunk it is cannot be told, so the next attempt must not build on any of them.
+            await self.clear()
+            raise
         name = await self._place(part, record, naming.safe_name(file_name or metadata.file_name, self._message_id))
         return self._received(name, metadata, record.length, verified=verified)
 
@@ -215,9 +220,13 @@ class AsyncArrival:
             length += len(block)
         return length
 
-    async def _verify(self, part: AsyncPart, metadata: MessageMetadata) -> str | None:
+    async def _verify(
+        self, part: AsyncPart, record: ReceiveRecord, metadata: MessageMetadata, *, verify_checksum: bool
+    ) -> str | None:
+        if await part.length() != record.length:
+            raise IntegrityError(f"{record.length:,} bytes arrived, and the file holds another number")
         expected = checksum.recognise(metadata.checksum)
-        if expected is None:
+        if expected is None or not verify_checksum:
             return None
         if await part.digest(expected.algorithm) != expected.digest:
             raise IntegrityError(f"the content does not have the sender's checksum ({expected.algorithm})")

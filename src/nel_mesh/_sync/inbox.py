@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from nel_mesh.brokers.clock import Clock
@@ -27,6 +28,37 @@ Handler = Callable[[Message], object]
 ReportHandler = Callable[[Report], object]
 
 
+class _MessageIds:
+    """The ids of an inbox. Not a generator: one that is abandoned halfway is cleaned up anywhen."""
+
+    def __init__(self, mailbox: MailboxOperations, max_results: int, workflow_filter: str | None) -> None:
+        self._mailbox = mailbox
+        self._max_results = max_results
+        self._workflow_filter = workflow_filter
+        self._page: Iterator[str] = iter(())
+        self._start: str | None = None
+        self._starts: set[str | None] = set()
+        self._seen: set[str] = set()
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while True:
+            for message_id in self._page:
+                if message_id not in self._seen:
+                    self._seen.add(message_id)
+                    return message_id
+            # A server that names a page twice would have us go round in circles; the last page names none.
+            if self._start in self._starts or (self._starts and self._start is None):
+                raise StopIteration
+            self._starts.add(self._start)
+            page = self._mailbox.list_messages(
+                max_results=self._max_results, continue_from=self._start, workflow_filter=self._workflow_filter
+            )
+            self._page, self._start = iter(page), page.continue_from
+
+
 class Inbox:
     """Goes through one mailbox's inbox."""
 
@@ -37,22 +69,7 @@ class Inbox:
 
     def message_ids(self, *, max_results: int = DEFAULT_RESULTS, workflow_filter: str | None = None) -> Iterator[str]:
         """The id of every message, page after page, each once."""
-        seen: set[str] = set()
-        starts: set[str | None] = set()
-        start: str | None = None
-        # A server that names a page twice would have us go round in circles.
-        while start not in starts:
-            starts.add(start)
-            page = self._mailbox.list_messages(
-                max_results=max_results, continue_from=start, workflow_filter=workflow_filter
-            )
-            for message_id in page:
-                if message_id not in seen:
-                    seen.add(message_id)
-                    yield message_id
-            start = page.continue_from
-            if start is None:
-                return
+        return _MessageIds(self._mailbox, max_results, workflow_filter)
 
     def collect(
         self,
@@ -68,13 +85,17 @@ class Inbox:
         stop: Callable[[], bool] | None,
     ) -> Collection:
         """Empties the inbox into a folder or a handler."""
+        crew = Crew()
+        crew.check(handler)
+        crew.check(on_report)
         if folder is not None and journal is None:
             journal = folder / JOURNAL_NAME
         book = Journal(journal)
         try:
             round_ = _Round(self._mailbox, self._receiver, self._clock, book, folder, handler, on_report)
-            ids = self._due(round_.result, workflow_filter, limit, deadline_in_seconds, stop)
-            Crew().work_through(ids, round_.take, hands=concurrency)
+            due = self._due(round_.result, workflow_filter, limit, deadline_in_seconds, stop)
+            with contextlib.closing(due) as ids:
+                crew.work_through(ids, round_.take, hands=concurrency)
             return round_.result
         finally:
             book.close()
@@ -86,7 +107,7 @@ class Inbox:
         limit: int | None,
         deadline_in_seconds: float | None,
         stop: Callable[[], bool] | None,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """Ids to receive, each once, until the inbox holds nothing new or it is time to stop."""
         end = None if deadline_in_seconds is None else self._clock.monotonic() + deadline_in_seconds
         seen: set[str] = set()
@@ -108,18 +129,19 @@ class Inbox:
         """Messages one by one, for a loop's body; acknowledged when the body has read them whole and comes back."""
         book = Journal(journal)
         try:
-            for message_id in self._due(Collection(), workflow_filter, limit, None, None):
-                if book.has(self._mailbox.mailbox_id, message_id):
-                    self._mailbox.acknowledge_message(message_id)
-                    continue
-                with self._receiver.open(message_id) as message:
-                    yield message
-                    # Not reached if the body raises or leaves the loop.
-                    if not message.complete and isinstance(message.metadata, Report):
-                        message.read()
-                if message.complete:
-                    book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
-                    self._mailbox.acknowledge_message(message_id)
+            with contextlib.closing(self._due(Collection(), workflow_filter, limit, None, None)) as due:
+                for message_id in due:
+                    if book.has(self._mailbox.mailbox_id, message_id):
+                        self._mailbox.acknowledge_message(message_id)
+                        continue
+                    with self._receiver.open(message_id) as message:
+                        yield message
+                        # Not reached if the body raises or leaves the loop.
+                        if not message.complete and isinstance(message.metadata, Report):
+                            message.read()
+                    if message.complete:
+                        book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
+                        self._mailbox.acknowledge_message(message_id)
         finally:
             book.close()
 

@@ -115,16 +115,21 @@ class Arrival:
         """Fetches the chunks that are not here yet, checks the whole, and gives the file its name."""
         record = self._read_record()
         part = self._part = self._disk.part(self._part_path)
-        if record.name is not None and part.is_placed(self._folder / record.name):
-            # It had its name already when the last process ended; only the caller had not been told.
+        if record.name is not None:
+            # All of it was here, and checked, when the last process ended; its name may be there already, too.
             metadata = self._mailbox.message_metadata(self._message_id)
-            return self._received(record.name, metadata, record.length, verified=None)
+            placed = part.is_placed(self._folder / record.name)
+            name = record.name if placed else self._place(part, record, record.name)
+            return self._received(name, metadata, record.length, verified=None)
         part.cut(record.length)
         metadata, record = self._fetch(part, record)
         part.sync()
-        if part.length() != record.length:
-            raise IntegrityError(f"{record.length:,} bytes arrived, and the file holds another number")
-        verified = self._verify(part, metadata) if verify_checksum else None
+        try:
+            verified = self._verify(part, record, metadata, verify_checksum=verify_checksum)
+        except IntegrityError:
+            # Which chunk it is cannot be told, so the next attempt must not build on any of them.
+            self.clear()
+            raise
         name = self._place(part, record, naming.safe_name(file_name or metadata.file_name, self._message_id))
         return self._received(name, metadata, record.length, verified=verified)
 
@@ -214,9 +219,13 @@ class Arrival:
             length += len(block)
         return length
 
-    def _verify(self, part: Part, metadata: MessageMetadata) -> str | None:
+    def _verify(
+        self, part: Part, record: ReceiveRecord, metadata: MessageMetadata, *, verify_checksum: bool
+    ) -> str | None:
+        if part.length() != record.length:
+            raise IntegrityError(f"{record.length:,} bytes arrived, and the file holds another number")
         expected = checksum.recognise(metadata.checksum)
-        if expected is None:
+        if expected is None or not verify_checksum:
             return None
         if part.digest(expected.algorithm) != expected.digest:
             raise IntegrityError(f"the content does not have the sender's checksum ({expected.algorithm})")

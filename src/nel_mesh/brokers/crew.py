@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +10,18 @@ from typing import TypeVar
 
 import anyio
 
+from nel_mesh.errors import InvalidArgument
+
 _T = TypeVar("_T")
 
 
 class Crew:
     """Threads."""
+
+    def check(self, work: object) -> None:
+        """Raises InvalidArgument for a callable of the other colour: what it gives would never be run."""
+        if inspect.iscoroutinefunction(work):
+            raise InvalidArgument("an async callable needs the AsyncMeshClient")
 
     def work_through(self, items: Iterator[_T], work: Callable[[_T], object], *, hands: int) -> None:
         """Does `work` on each item, on up to `hands` at once; an item is taken only when a hand is free.
@@ -49,6 +57,11 @@ class Crew:
 
 class AsyncCrew:
     """Tasks."""
+
+    def check(self, work: object) -> None:
+        """Raises InvalidArgument for a callable of the other colour: there would be nothing to wait for."""
+        if inspect.isfunction(work) and not inspect.iscoroutinefunction(work) and work.__name__ != "<lambda>":
+            raise InvalidArgument("the AsyncMeshClient needs an async callable")
 
     async def work_through(
         self, items: AsyncIterator[_T], work: Callable[[_T], Awaitable[object]], *, hands: int

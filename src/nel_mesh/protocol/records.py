@@ -75,7 +75,7 @@ class ReceiveRecord(_Record):
         chunks: how many chunks there are, once that is known.
         chunks_done: how many are in the file, durably.
         length: how many bytes they are.
-        name: the name that the complete and checked file gets; None before that.
+        name: the name that the file gets; None before its content is complete, checked and durable.
     """
 
     message_id: str

@@ -1,0 +1,259 @@
+"""Sending under a record: it goes on after anything, never twice, and never with other content."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colours import Connector, settings_for
+from nel_mesh import InvalidArgument, MeshError, Outcome, OutcomeUnknown, SourceError, StorageError
+from nel_mesh.brokers.disk import FileLock
+from nel_mesh.sandbox import Sandbox
+from scripted_server import ScriptedServer, Step
+
+TO = {"to": "X26ABC2", "workflow_id": "WF"}
+SMALL: dict[str, Any] = {"max_chunk_size_in_megabytes": 0.001}
+DATA = os.urandom(3500)
+BROKEN = Step(403, body=b"<html>")
+
+Scripted = Callable[..., tuple[Any, ScriptedServer]]
+
+
+def accepted(message_id: str = "M1") -> Step:
+    return Step(202, body=json.dumps({"message_id": message_id}).encode())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "extract.csv"
+    path.write_bytes(DATA)
+    return path
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("broken_at", [1, 2, 3, 4])
+def test_a_send_goes_on_at_the_next_chunk(
+    scripted: Scripted, tmp_path: Path, path: Path, broken_at: int, compress: bool
+) -> None:
+    record = tmp_path / "record.json"
+    mesh, server = scripted(*[accepted()] * (broken_at - 1), BROKEN, **SMALL)
+    with pytest.raises(MeshError) as caught:
+        mesh.send_file(path, **TO, compress=compress, resume=record)
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert caught.value.message_id == ("M1" if broken_at > 1 else None)
+    assert caught.value.local_id
+    first = [seen.headers["mex-chunk-range"] for seen in server.seen]
+    # Another chunk size in the settings must not move the cuts of a send that is under way.
+    mesh, server = scripted(accepted("M1"), max_chunk_size_in_megabytes=50)
+    sent = mesh.send_file(path, **TO, compress=compress, resume=record)
+    second = [seen.headers["mex-chunk-range"] for seen in server.seen]
+    assert first[:-1] + second == ["1:4", "2:4", "3:4", "4:4"]
+    assert (sent.message_id, sent.local_id, sent.chunks, sent.bytes) == ("M1", caught.value.local_id, 4, len(DATA))
+    # Complete under a record of its own: the same receipt again, and nothing is sent.
+    before = len(server.seen)
+    assert mesh.send_file(path, **TO, compress=compress, resume=record) == sent
+    assert len(server.seen) == before
+
+
+def test_the_record_holds_no_patient_data(scripted: Scripted, tmp_path: Path, path: Path) -> None:
+    mesh, _ = scripted(accepted(), BROKEN, **SMALL)
+    with pytest.raises(MeshError):
+        mesh.send_file(
+            path, to="GPPROVIDER_9434765919", workflow_id="WF", subject="Mrs Jones", resume=tmp_path / "r.json"
+        )
+    text = (tmp_path / "r.json").read_text()
+    for private in ("9434765919", "Jones", "extract.csv", "password", "TestKey"):
+        assert private not in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_bytes(DATA + b"more"),
+        lambda path: path.write_bytes(DATA[:-1]),
+        lambda path: path.write_bytes(bytes(len(DATA))),
+        lambda path: os.utime(path, ns=(1, 1)),
+    ],
+    ids=["longer", "shorter", "other", "touched"],
+)
+def test_a_source_that_has_changed_is_refused(
+    scripted: Scripted, tmp_path: Path, path: Path, change: Callable[[Path], None]
+) -> None:
+    mesh, server = scripted(accepted(), accepted(), BROKEN, **SMALL)
+    with pytest.raises(MeshError):
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    change(path)
+    with pytest.raises(SourceError, match="changed since this send began.*remove the record") as caught:
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert len(server.seen) == 3
+
+
+def test_a_source_that_has_changed_behind_its_date_is_refused(scripted: Scripted, tmp_path: Path, path: Path) -> None:
+    mesh, _server = scripted(accepted(), accepted(), BROKEN, **SMALL)
+    with pytest.raises(MeshError):
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    date = path.stat().st_mtime_ns
+    path.write_bytes(b"X" + DATA[1:])
+    os.utime(path, ns=(date, date))
+    with pytest.raises(SourceError, match="changed since"):
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("change", [{"to": "X26ABC3"}, {"subject": "other"}, {"compress": True}, {"local_id": "other"}])
+def test_a_record_of_another_send_is_refused(
+    scripted: Scripted, tmp_path: Path, path: Path, change: dict[str, Any]
+) -> None:
+    mesh, _ = scripted(accepted(), BROKEN, **SMALL)
+    with pytest.raises(MeshError):
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    with pytest.raises(InvalidArgument, match="resume: .* other arguments"):
+        mesh.send_file(path, **{**TO, **change}, resume=tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"not a record", b'{"version": 1}'])
+def test_what_is_no_record_is_not_taken_for_a_fresh_start(
+    scripted: Scripted, tmp_path: Path, path: Path, content: bytes
+) -> None:
+    (tmp_path / "r.json").write_bytes(content)
+    mesh, server = scripted(accepted())
+    with pytest.raises(StorageError, match="no record of a transfer"):
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    assert server.seen == []
+
+
+def test_two_at_once_under_one_record_are_refused(scripted: Scripted, tmp_path: Path, path: Path) -> None:
+    lock = FileLock(tmp_path / "r.json.lock")
+    assert lock.acquire()
+    mesh, server = scripted(accepted())
+    with pytest.raises(StorageError, match="another process or thread"):
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    lock.release()
+    assert server.seen == []
+    mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    assert not list(tmp_path.glob("*.lock"))
+
+
+def test_a_folder_of_records_keeps_sends_apart(scripted: Scripted, tmp_path: Path, path: Path) -> None:
+    folder = tmp_path / "transfers"
+    folder.mkdir()
+    mesh, _ = scripted(accepted(), BROKEN, **SMALL)
+    for recipient in ("X26ABC2", "X26ABC3"):
+        with pytest.raises(MeshError):
+            mesh.send_file(path, to=recipient, workflow_id="WF", resume=folder)
+    assert len(list(folder.iterdir())) == 2
+    mesh, server = scripted(accepted(), **SMALL)
+    mesh.send_file(path, to="X26ABC2", workflow_id="WF", resume=folder)
+    # Nothing names this send, so the same call again is a new one.
+    assert len(list(folder.iterdir())) == 1
+    mesh.send_file(path, to="X26ABC2", workflow_id="WF", resume=folder)
+    assert [seen.headers["mex-chunk-range"] for seen in server.seen] == [
+        "2:4",
+        "3:4",
+        "4:4",
+        "1:4",
+        "2:4",
+        "3:4",
+        "4:4",
+    ]
+
+
+def test_a_local_id_makes_a_send_once_for_all(scripted: Scripted, tmp_path: Path, path: Path) -> None:
+    folder = tmp_path / "transfers"
+    folder.mkdir()
+    mesh, server = scripted(accepted())
+    sent = mesh.send_file(path, **TO, local_id="order-1", resume=folder)
+    assert mesh.send_file(path, **TO, local_id="order-1", resume=folder) == sent
+    assert len(server.seen) == 1
+
+
+def found(local_id: str) -> Step:
+    body = {"messageId": "FOUND", "localId": local_id, "workflowId": "WF", "status": "Accepted"}
+    return Step(200, body=json.dumps(body).encode())
+
+
+def test_a_single_request_whose_fate_is_open_is_looked_up_before_it_is_sent(
+    connect: Connector, serve: Callable[..., ScriptedServer], tmp_path: Path, path: Path
+) -> None:
+    record = tmp_path / "r.json"
+    mesh = connect(settings_for(serve(Step(drop=True), Step(404)).url))
+    with pytest.raises(OutcomeUnknown) as caught:
+        mesh.send_file(path, **TO, resume=record)
+    local_id = caught.value.local_id or ""
+    assert connect.clock.waits == [0, 1, 2, 4, 8, 15], "MESH is given half a minute to know it"
+    server = serve(found(local_id))
+    mesh = connect(settings_for(server.url))
+    assert mesh.send_file(path, **TO, resume=record).message_id == "FOUND"
+    assert [seen.method for seen in server.seen] == ["GET"]
+
+
+def test_a_single_request_that_mesh_never_knew_is_sent_under_the_same_local_id(
+    connect: Connector, serve: Callable[..., ScriptedServer], tmp_path: Path, path: Path
+) -> None:
+    record = tmp_path / "r.json"
+    mesh = connect(settings_for(serve(Step(drop=True), Step(404)).url))
+    with pytest.raises(OutcomeUnknown) as caught:
+        mesh.send_file(path, **TO, resume=record)
+    server = serve(*[Step(404)] * 6, accepted())
+    mesh = connect(settings_for(server.url))
+    assert mesh.send_file(path, **TO, resume=record).message_id == "M1"
+    assert server.seen[-1].headers["mex-localid"] == caught.value.local_id
+
+
+def test_an_unsettled_look_up_sends_nothing(scripted: Scripted, tmp_path: Path, path: Path) -> None:
+    mesh, _ = scripted(Step(drop=True), Step(404))
+    with pytest.raises(OutcomeUnknown):
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    mesh, server = scripted(Step(403))
+    with pytest.raises(OutcomeUnknown):
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    assert [seen.method for seen in server.seen] == ["GET"]
+
+
+def test_a_last_chunk_that_arrived_before_the_interruption_is_not_doubled(
+    mesh_sandbox: Sandbox, connect: Connector, tmp_path: Path, path: Path
+) -> None:
+    mesh = connect(mesh_sandbox.settings("X26ABC1", **SMALL))
+    record = tmp_path / "r.json"
+    sent = mesh.send_file(path, **TO, resume=record)
+    # As it was when the last answer had not been noted yet.
+    content = json.loads(record.read_text())
+    from nel_mesh.brokers.content import Contents
+
+    contents = Contents()
+    opened = contents.open(path)
+    digest = ""
+    for start in (0, 1000, 2000):
+        digest = contents.digest(opened, start, 1000, digest)
+    opened.close()
+    record.write_text(json.dumps(content | {"sent": False, "chunks_done": 3, "digest": digest}))
+    assert mesh.send_file(path, **TO, resume=record).message_id == sent.message_id
+    (delivered,) = mesh_sandbox.delivered("X26ABC2")
+    assert mesh_sandbox.content(delivered.message_id) == DATA
+
+
+def test_resolve_send(mesh_sandbox: Sandbox, connect: Connector) -> None:
+    mesh = connect(mesh_sandbox.settings("X26ABC1", **SMALL))
+    sent = mesh.send_message(b"content", **TO, local_id="mine")
+    tracking = mesh.resolve_send("mine")
+    assert (tracking.message_id, tracking.status) == (sent.message_id, "accepted")
+    assert mesh.resolve_send("never") is None
+
+
+def test_wait_for_delivery_is_considerate(scripted: Scripted, connect: Connector) -> None:
+    def status(text: str) -> Step:
+        return Step(200, body=json.dumps({"message_id": "M1", "status": text}).encode())
+
+    mesh, server = scripted(*[status("accepted")] * 4, status("acknowledged"))
+    assert mesh.wait_for_delivery("M1", longest_wait_in_seconds=100).status == "acknowledged"
+    assert connect.clock.waits == [30, 60, 100, 100]
+    mesh, server = scripted(status("error"))
+    assert mesh.wait_for_delivery("M1").status == "error"
+    mesh, server = scripted(status("accepted"))
+    assert mesh.wait_for_delivery("M1", deadline_in_seconds=0).status == "accepted"
+    assert len(server.seen) == 1

@@ -1,0 +1,287 @@
+"""The receive loop: everything that waits is delivered once, acknowledged only then, and nothing stops the rest."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colours import Connector
+from nel_mesh import IntegrityError, InvalidArgument, MeshError, Report
+from nel_mesh.sandbox import Sandbox
+from scripted_server import ScriptedServer, Seen, Step
+
+Scripted = Callable[..., tuple[Any, ScriptedServer]]
+
+
+@pytest.fixture
+def alice(mesh_sandbox: Sandbox, connect: Connector) -> Any:
+    return connect(mesh_sandbox.settings("X26ABC1"))
+
+
+@pytest.fixture
+def bob(mesh_sandbox: Sandbox, connect: Connector) -> Any:
+    return connect(mesh_sandbox.settings("X26ABC2"))
+
+
+def send(alice: Any, count: int, workflow_id: str = "WF") -> list[str]:
+    return [
+        alice.send_message(f"content {k}", to="X26ABC2", workflow_id=workflow_id, file_name=f"{k}.txt").message_id
+        for k in range(count)
+    ]
+
+
+def in_colour(connect: Connector, handler: Callable[[Any], object]) -> Callable[[Any], Any]:
+    """A handler of the client's colour. The async one is given the content as well, as it cannot wait in a sync one."""
+    if connect.colour == "sync":
+        return lambda message: handler((message, message.read))
+
+    async def handle(message: Any) -> None:
+        content = await message.read() if not isinstance(message, Report) else b""
+        handler((message, lambda: content))
+
+    return handle
+
+
+def reports_to(connect: Connector, found: list[Report]) -> Callable[[Report], Any]:
+    if connect.colour == "sync":
+        return found.append
+
+    async def handle(report: Report) -> None:
+        found.append(report)
+
+    return handle
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_an_inbox_is_emptied_into_a_folder(
+    mesh_sandbox: Sandbox, alice: Any, bob: Any, tmp_path: Path, concurrency: int
+) -> None:
+    ids = send(alice, 7)
+    report_id = mesh_sandbox.deliver_report("X26ABC2", linked_message_id="M0", code="14")
+    result = bob.receive_messages(tmp_path / "in", concurrency=concurrency)
+    assert sorted(result.delivered) == sorted(ids)
+    assert sorted(file.path.read_bytes() for file in result.files) == [b"content %d" % k for k in range(7)]
+    assert names(tmp_path / "in") == [*(f"{k}.txt" for k in range(7)), f"report-{report_id}.json"]
+    report = json.loads((tmp_path / "in" / f"report-{report_id}.json").read_text())
+    assert (report["linked_message_id"], report["status_code"]) == ("M0", "14")
+    assert [one.message_id for one in result.reports] == [report_id]
+    assert (result.failed, result.repeated, result.finished) == ([], [], True)
+    assert bob.list_messages() == []
+    again = bob.receive_messages(tmp_path / "in")
+    assert (again.delivered, again.repeated) == ([], [])
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_an_inbox_is_emptied_through_a_handler(
+    mesh_sandbox: Sandbox, connect: Connector, alice: Any, bob: Any, concurrency: int
+) -> None:
+    ids = send(alice, 5)
+    mesh_sandbox.deliver_report("X26ABC2", linked_message_id="M0")
+    got: list[bytes] = []
+    reports: list[Report] = []
+    result = bob.receive_messages(
+        in_colour(connect, lambda pair: got.append(pair[1]())),
+        on_report=reports_to(connect, reports),
+        concurrency=concurrency,
+    )
+    assert sorted(got) == [b"content %d" % k for k in range(5)]
+    assert sorted(result.delivered) == sorted(ids)
+    assert [report.linked_message_id for report in reports] == ["M0"]
+    assert bob.list_messages() == []
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_one_bad_message_stops_no_other_and_stays(
+    mesh_sandbox: Sandbox, connect: Connector, alice: Any, bob: Any, concurrency: int
+) -> None:
+    ids = send(alice, 5)
+
+    def handle(pair: tuple[Any, Callable[[], bytes]]) -> None:
+        if pair[1]() == b"content 2":
+            raise ZeroDivisionError("bad")
+
+    result = bob.receive_messages(in_colour(connect, handle), concurrency=concurrency)
+    assert sorted(result.delivered) == sorted(ids[:2] + ids[3:])
+    (failed,) = result.failed
+    assert failed.message_id == ids[2]
+    assert isinstance(failed.error, ZeroDivisionError)
+    assert bob.list_messages() == [ids[2]], "it ends though a message stays, and has not acknowledged it"
+
+
+def test_a_damaged_message_is_not_acknowledged(
+    mesh_sandbox: Sandbox, alice: Any, connect: Connector, tmp_path: Path
+) -> None:
+    bob = connect(mesh_sandbox.settings("X26ABC2", max_attempts=2))
+    good = send(alice, 2)
+    bad = mesh_sandbox.deliver_message("X26ABC2", b"\x1f\x8b no gzip", content_encoding="gzip")
+    result = bob.receive_messages(tmp_path)
+    assert sorted(result.delivered) == sorted(good)
+    assert isinstance(result.failed[0].error, IntegrityError)
+    assert bob.list_messages() == [bad]
+    assert names(tmp_path) == ["0.txt", "1.txt"]
+
+
+def test_a_handler_that_does_not_read_to_the_end_has_not_delivered(connect: Connector, alice: Any, bob: Any) -> None:
+    ids = send(alice, 1)
+
+    def handle(message: Any) -> Any:
+        message.read(3)
+
+    async def async_handle(message: Any) -> Any:
+        await message.read(3)
+
+    result = bob.receive_messages(handle if connect.colour == "sync" else async_handle)
+    assert "to its end" in str(result.failed[0].error)
+    assert bob.list_messages() == ids
+
+
+@pytest.mark.parametrize("to_folder", [True, False])
+def test_what_was_delivered_before_is_only_acknowledged_again(
+    scripted: Scripted, connect: Connector, tmp_path: Path, to_folder: bool
+) -> None:
+    """The acknowledgement's answer is lost, and the process ends: the next one finds the message again."""
+    acknowledged: list[str] = []
+
+    def answer(seen: Seen) -> Step:
+        if seen.method == "PUT":
+            acknowledged.append(seen.path)
+            return Step(503)
+        if "/inbox?" in seen.path:
+            return Step(200, body=b'{"messages": ["M1"]}')
+        return Step(200, {"Mex-MessageID": "M1", "Mex-FileName": "a.txt"}, b"content")
+
+    got: list[bytes] = []
+    for _ in range(3):
+        mesh, server = scripted(answer, max_attempts=1)
+        if to_folder:
+            result = mesh.receive_messages(tmp_path / "in")
+        else:
+            handler = in_colour(connect, lambda pair: got.append(pair[1]()))
+            result = mesh.receive_messages(handler, journal=tmp_path / "journal.db")
+        assert [failed.message_id for failed in result.failed] == ["M1"]
+        assert sum("/inbox?" in seen.path for seen in server.seen) == 2, "once more, to see that nothing is new"
+    assert len(acknowledged) == 3
+    assert names(tmp_path / "in") == ["a.txt"] if to_folder else got == [b"content"]
+
+
+def test_limit_deadline_stop_and_filter(connect: Connector, alice: Any, bob: Any, tmp_path: Path) -> None:
+    ids = send(alice, 4) + send(alice, 2, "OTHER")
+    result = bob.receive_messages(tmp_path, limit=1)
+    assert (result.delivered, result.finished) == (ids[:1], False)
+    result = bob.receive_messages(tmp_path, workflow_filter="OTHER")
+    assert (result.delivered, result.finished) == (ids[4:], True)
+    assert bob.receive_messages(tmp_path, deadline_in_seconds=0).delivered == []
+    asked = iter([False, True])
+    assert bob.receive_messages(tmp_path, stop=lambda: next(asked)).delivered == ids[1:2]
+    assert bob.receive_messages(tmp_path).delivered == ids[2:4]
+
+
+def test_all_pages_are_gone_through(mesh_sandbox: Sandbox, connect: Connector, bob: Any) -> None:
+    for k in range(520):
+        mesh_sandbox.deliver_message("X26ABC2", b"%d" % k)
+    got: list[bytes] = []
+    handler = in_colour(connect, lambda pair: got.append(pair[1]()))
+    result = bob.receive_messages(handler, concurrency=8)
+    assert (len(result.delivered), len(set(result.delivered)), result.failed) == (520, 520, [])
+    assert len(set(got)) == 520
+    assert bob.list_messages() == []
+
+
+@pytest.mark.parametrize("destination", [None, 7])
+def test_what_is_no_destination_is_refused(bob: Any, destination: Any) -> None:
+    with pytest.raises(InvalidArgument, match="destination"):
+        bob.receive_messages(destination)
+    with pytest.raises(InvalidArgument, match="concurrency"):
+        bob.receive_messages("x", concurrency=0)
+
+
+def test_a_journal_that_cannot_be_used_is_said_to_be(bob: Any, tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("this is no database" * 100)
+    with pytest.raises(MeshError, match="journal"):
+        bob.receive_messages(tmp_path / "in", journal=tmp_path / "journal")
+
+
+# The iterator form
+
+
+def test_the_loops_body_decides(mesh_sandbox: Sandbox, connect: Connector, alice: Any, bob: Any) -> None:
+    ids = send(alice, 4)
+    mesh_sandbox.deliver_report("X26ABC2", linked_message_id="M0")
+    contents = []
+    for message in bob.iter_messages():
+        if isinstance(message.metadata, Report):
+            continue
+        if message.metadata.message_id != ids[1]:
+            contents.append(message.read())
+    assert contents == [b"content 0", b"content 2", b"content 3"]
+    assert bob.list_messages() == [ids[1]], "what was not read is not acknowledged"
+    with pytest.raises(ZeroDivisionError):
+        for message in bob.iter_messages():
+            message.read()
+            raise ZeroDivisionError
+    assert bob.list_messages() == [ids[1]], "nor what the body raised for"
+    for message in bob.iter_messages():
+        message.read()
+        break
+    assert bob.list_messages() == [ids[1]], "nor what the loop was left with"
+    assert [message.read() for message in bob.iter_messages()] == [b"content 1"]
+    assert bob.list_messages() == []
+
+
+# Two processes
+
+
+RECEIVER = """
+import sys
+from nel_mesh import MeshClient, MeshSettings
+with MeshClient(MeshSettings.from_file(sys.argv[1])) as mesh:
+    result = mesh.receive_messages(sys.argv[2], concurrency=2)
+print(len(result.delivered), len(result.failed), [str(one.error) for one in result.failed])
+"""
+
+
+def test_two_processes_on_one_mailbox_deliver_each_message_once(mesh_sandbox: Sandbox, tmp_path: Path) -> None:
+    for k in range(120):
+        mesh_sandbox.deliver_message("X26ABC2", b"content %d" % k)
+    settings = mesh_sandbox.write_settings(tmp_path)[1]
+
+    def run(_: int) -> list[str]:
+        command = [sys.executable, "-c", RECEIVER, str(settings), str(tmp_path / "in")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split(maxsplit=2)
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        outputs = list(pool.map(run, range(3)))
+    assert sum(int(output[0]) for output in outputs) == 120, outputs
+    assert sorted(path.read_bytes() for path in (tmp_path / "in").glob("*.dat")) == sorted(
+        b"content %d" % k for k in range(120)
+    )
+    assert 403 not in {seen.status for seen in mesh_sandbox.requests()}
+    assert sum(output[0] != "0" for output in outputs) >= 1
+    assert mesh_sandbox.delivered("X26ABC2") == [] or {one.status for one in mesh_sandbox.delivered("X26ABC2")}
+
+
+def test_a_handler_of_the_other_colour_is_refused(connect: Connector, alice: Any, bob: Any) -> None:
+    ids = send(alice, 1)
+
+    async def is_async(message: Any) -> None:
+        pass
+
+    def is_sync(message: Any) -> None:
+        pass
+
+    with pytest.raises(InvalidArgument, match="async callable"):
+        bob.receive_messages(is_async if connect.colour == "sync" else is_sync)
+    assert bob.list_messages() == ids
