@@ -5,6 +5,11 @@ It leaves nothing behind, and ends with a status other than 0 if any step fails.
 
 from __future__ import annotations
 
+import signal
+
+# Until `main` is there to catch it, Ctrl-C just ends the program.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import hashlib
 import random
 import sys
@@ -39,9 +44,16 @@ class StepFailed(Exception):
 
 def main() -> int:
     """Runs the demonstration; 0 if every step did what it shows."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Ended from outside it must leave nothing behind either.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory(prefix="nel-mesh-demo-") as folder:
             show(Path(folder))
+    except BrokenPipeError:
+        # Whoever read this has read enough.
+        sys.stderr.close()
+        return 1
     except (MeshError, StepFailed, OSError) as error:
         print(f"\n  FAILED: {error}", file=sys.stderr)
         return 1

@@ -15,7 +15,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from nel_mesh.protocol import token
 from nel_mesh.sandbox.__main__ import main
+from nel_mesh.sandbox.configuration import utc_now
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there it is stopped by other means")
 
@@ -65,6 +67,46 @@ def test_settings_folder_and_mailboxes(tmp_path: Path) -> None:
         process.communicate(timeout=20)
 
 
+def test_faults_reports_and_a_short_life(tmp_path: Path) -> None:
+    path = tmp_path / "faults.toml"
+    path.write_text('faults = ["count_messages:2:answer=502"]')
+    arguments = ["--fault", "ping:lose-answer", "--fault", "ping:*:answer=503,retry-after=9"]
+    more = ["--faults", str(path), "--report", "X26ABC1:20200102_A", "--report", "X26ABC2", "--inbox-life", "60"]
+    with running("--plain-http", *arguments, *more) as (process, said):
+        url = re.findall(r"http://127\.0\.0\.1:\d+", said)[0]
+        assert "\nfaults:\n  count_messages:2:answer=502\n  ping:1:lose-answer\n" in said
+        with httpx2.Client(base_url=url + "/messageexchange", trust_env=False) as http:
+            with pytest.raises(httpx2.TransportError):
+                http.get("/_ping")
+            answer = http.get("/_ping")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "9")
+            reports = [inbox(http, mailbox_id) for mailbox_id in ("X26ABC1", "X26ABC2", "X26ABC3")]
+        assert [len(ids) for ids in reports] == [1, 1, 0]
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+def inbox(http: httpx2.Client, mailbox_id: str) -> list[str]:
+    authorization = token.authorization(
+        mailbox_id=mailbox_id, password="password", shared_key="TestKey", nonce="n", nonce_count=0, now=utc_now()
+    )
+    found: list[str] = http.get(f"/{mailbox_id}/inbox", headers={"authorization": authorization}).json()["messages"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--faults", "none.toml"], "none.toml"),
+        (["--report", "NOBODY"], "--report NOBODY: there is no such mailbox"),
+        (["--inbox-life", "0"], "inbox_life"),
+    ],
+)
+def test_faults_that_cannot_be_had(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--port", "0", "--plain-http", *arguments]) == 1
+    assert said in capsys.readouterr().err
+
+
 def test_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -81,7 +123,18 @@ def test_folder_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert "none" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--mailbox", "lower"], ["--port", "x"], ["--port", "70000"], ["--unknown"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--mailbox", "lower"],
+        ["--port", "x"],
+        ["--port", "70000"],
+        ["--unknown"],
+        ["--fault", "any:1:explode"],
+        ["--inbox-life", "soon"],
+        ["--inbox-life", "nan"],
+    ],
+)
 def test_arguments_that_cannot_be(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

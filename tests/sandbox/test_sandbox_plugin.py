@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 from raw_mesh import RawMesh
@@ -19,6 +20,14 @@ def test_each_test_has_empty_mailboxes(mesh_sandbox: Sandbox, raw: RawMesh, turn
     assert mesh_sandbox.messages() == []
     assert mesh_sandbox.requests() == []
     assert raw.send().status_code == 202
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_each_test_has_its_own_faults_and_time(mesh_sandbox: Sandbox, turn: int) -> None:
+    assert mesh_sandbox.faults == ()
+    assert mesh_sandbox.clock() - mesh_sandbox.configuration.clock() <= timedelta()
+    mesh_sandbox.add_fault("any:lose-answer")
+    mesh_sandbox.advance(timedelta(days=turn))
 
 
 WITHOUT_EXTRA = """

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 import trustme
 from raw_mesh import RawMesh
+from wire import connected
 
 from nel_mesh.sandbox import Mailbox, Sandbox, SandboxConfiguration, sandbox
 from nel_mesh.sandbox.store import Description, Message
@@ -44,6 +45,36 @@ def test_client_certificate_of_another_authority_is_refused(mesh_sandbox: Sandbo
     trustme.CA().issue_cert("client.example").configure_cert(foreign)
     with pytest.raises(httpx2.TransportError):
         ping(mesh_sandbox.url, foreign)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("certificate", "alert"), [("none", "certificate required|handshake failure"), ("foreign", "unknown ca")]
+)
+@pytest.mark.parametrize("sent_before_reading", [0, 10_000_000])
+def test_refused_client_is_told_why(
+    raw: RawMesh, version: ssl.TLSVersion, certificate: str, alert: str, sent_before_reading: int
+) -> None:
+    context = ssl.create_default_context(cadata=raw.mesh.root_certificate)
+    context.maximum_version = version
+    if certificate == "foreign":
+        trustme.CA().issue_cert("client.example").configure_cert(context)
+    with pytest.raises(ssl.SSLError, match=alert), connected(raw, context) as connection:
+        connection.sendall(bytes(sent_before_reading))
+        connection.recv(1000)
+    assert raw.inbox() == []
+
+
+def test_stop_does_not_wait_for_a_refused_client(raw: RawMesh) -> None:
+    with sandbox() as mesh, socket.create_connection(("127.0.0.1", mesh.port), timeout=20) as plain:
+        context = ssl.create_default_context(cadata=mesh.root_certificate)
+        secure = context.wrap_socket(plain, server_hostname="localhost")
+        with pytest.raises(ssl.SSLError, match="certificate required"):
+            secure.recv(1000)
+        begun = time.monotonic()
+        mesh.stop()
+        assert time.monotonic() - begun < 3
+        secure.close()
 
 
 def test_server_is_not_trusted_by_others(mesh_sandbox: Sandbox) -> None:
@@ -208,6 +239,7 @@ def test_sizes_beyond_32_bits() -> None:
         description=Description(),
         total_chunks=60,
         created=moment,
+        expires=moment,
         changed=moment,
         sizes=[100_000_000] * 60,
     )

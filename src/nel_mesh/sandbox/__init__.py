@@ -11,23 +11,25 @@ It needs the extra `sandbox`: `pip install "nel-mesh[sandbox]"`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nel_mesh.protocol.chunks import MAX_REQUEST_BYTES
 from nel_mesh.sandbox.configuration import (
     DEFAULT_MAILBOXES,
+    INBOX_LIFE,
     Mailbox,
     SandboxConfiguration,
     Workflow,
     utc_now,
 )
+from nel_mesh.sandbox.faults import Effect, Fault, as_faults
 
 if TYPE_CHECKING:
     from nel_mesh.sandbox.server import Sandbox
 
-__all__ = ["DEFAULT_MAILBOXES", "Mailbox", "Sandbox", "SandboxConfiguration", "Workflow", "sandbox"]
+__all__ = ["DEFAULT_MAILBOXES", "Effect", "Fault", "Mailbox", "Sandbox", "SandboxConfiguration", "Workflow", "sandbox"]
 
 _EXTRA = 'the sandbox needs its extra: pip install "nel-mesh[sandbox]"'
 
@@ -42,12 +44,15 @@ def sandbox(
     tls: bool = True,
     data_folder: Path | str | None = None,
     clock: Callable[[], datetime] = utc_now,
+    inbox_life: timedelta = INBOX_LIFE,
     compress_downloads: bool = False,
     max_request_bytes: int = MAX_REQUEST_BYTES,
+    faults: Iterable[Fault | str] = (),
 ) -> Sandbox:
     """A sandbox that has yet to be started: `with sandbox() as mesh:`. The arguments are SandboxConfiguration's.
 
-    Raises ImportError, naming the extra, where the server's packages are not installed.
+    A fault may be given in its text form. Raises ValueError for a text that is none, and ImportError, naming the
+    extra, where the server's packages are not installed.
     """
     kind = __getattr__("Sandbox")
     made: Sandbox = kind(
@@ -60,8 +65,10 @@ def sandbox(
             tls=tls,
             data_folder=None if data_folder is None else Path(data_folder),
             clock=clock,
+            inbox_life=inbox_life,
             compress_downloads=compress_downloads,
             max_request_bytes=max_request_bytes,
+            faults=as_faults(faults),
         )
     )
     return made

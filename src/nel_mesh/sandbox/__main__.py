@@ -8,10 +8,12 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import nel_mesh.sandbox
-from nel_mesh.sandbox.configuration import DEFAULT_MAILBOXES, Mailbox, SandboxConfiguration
+from nel_mesh.sandbox.configuration import DEFAULT_MAILBOXES, INBOX_LIFE, Mailbox, SandboxConfiguration
+from nel_mesh.sandbox.faults import Fault, faults_from_file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace, stopped: threading.Event) -> None:
+    faults = [fault for path in options.faults for fault in faults_from_file(path)]
     configuration = SandboxConfiguration(
         mailboxes=tuple(options.mailbox or DEFAULT_MAILBOXES),
         shared_key=options.shared_key,
@@ -39,9 +42,17 @@ def _serve(options: argparse.Namespace, stopped: threading.Event) -> None:
         port=options.port,
         tls=not options.plain_http,
         data_folder=options.data_folder,
+        inbox_life=INBOX_LIFE if options.inbox_life is None else options.inbox_life,
+        faults=(*faults, *options.fault),
     )
+    known = {mailbox.mailbox_id for mailbox in configuration.mailboxes}
+    for mailbox_id, _ in options.report:
+        if mailbox_id not in known:
+            raise ValueError(f"--report {mailbox_id}: there is no such mailbox")
     with nel_mesh.sandbox.Sandbox(configuration) as server:
         written = server.write_settings(options.settings_folder) if options.settings_folder else []
+        for mailbox_id, linked_message_id in options.report:
+            server.deliver_report(mailbox_id, linked_message_id=linked_message_id)
         sys.stdout.write(_greeting(server, written))
         sys.stdout.flush()
         stopped.wait()
@@ -68,6 +79,33 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--settings-folder", type=Path, help="write an appsettings file for each mailbox, for its owner only"
     )
+    parser.add_argument(
+        "--fault",
+        type=_fault,
+        action="append",
+        default=[],
+        metavar="OPERATION:WHICH:EFFECT[=VALUE][,NAME=VALUE...]",
+        help="something that is to go wrong, such as send_message:2:lose-answer or retrieve_message:*:delay=0.5; may "
+        "be repeated. WHICH is the how many-th such request, or * for every. Effects: "
+        + ", ".join(nel_mesh.sandbox.Effect),
+    )
+    parser.add_argument(
+        "--faults", type=Path, action="append", default=[], help="a JSON or TOML file of faults; may be repeated"
+    )
+    parser.add_argument(
+        "--inbox-life",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long a message waits to be acknowledged before its sender gets a report (default: 5 days)",
+    )
+    parser.add_argument(
+        "--report",
+        type=_report,
+        action="append",
+        default=[],
+        metavar="MAILBOX[:MESSAGE-ID]",
+        help="put a report that a message was not delivered into a mailbox's inbox at the start; may be repeated",
+    )
     return parser
 
 
@@ -84,6 +122,25 @@ def _mailbox(text: str) -> Mailbox:
         return Mailbox(mailbox_id=mailbox_id, password=password or "password", ods_code=ods_code or "X26")
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return Fault.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _seconds(text: str) -> timedelta:
+    try:
+        return timedelta(seconds=float(text))
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError("a number of seconds is needed") from None
+
+
+def _report(text: str) -> tuple[str, str]:
+    mailbox_id, _, message_id = text.partition(":")
+    return mailbox_id, message_id or "20200101000000000000_000000"
 
 
 def _greeting(server: nel_mesh.sandbox.Sandbox, written: list[Path]) -> str:
@@ -103,6 +160,8 @@ def _greeting(server: nel_mesh.sandbox.Sandbox, written: list[Path]) -> str:
     else:
         lines.append(f"settings for {first} (--settings-folder writes them for every mailbox):")
         lines += [f"export {name}={shlex.quote(value)}" for name, value in server.environment(first).items()]
+    if server.faults:
+        lines += ["", "faults:", *(f"  {fault}" for fault in server.faults)]
     return "\n".join([*lines, "", "Ctrl-C stops it.", ""])
 
 

@@ -1,22 +1,26 @@
 """The MESH API as an ASGI app: one call in, one answer out.
 
-The path is read, then the token checked, then the operation done; only then is the answer sent. What comes
-between the work and its answer, such as a fault, belongs in `__call__`.
+The path is read, then the token checked, then the operation done; only then is the answer sent. A request whose
+turn it is to suffer a fault is handed to `sabotage`, which has it done or not, and answers in place of the app.
 """
 
 from __future__ import annotations
+
+import contextlib
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from nel_mesh.sandbox import inbox, lookup, outbox, routes
+from nel_mesh.sandbox import inbox, lookup, outbox, routes, sabotage
 from nel_mesh.sandbox.authorisation import Guard
 from nel_mesh.sandbox.configuration import SandboxConfiguration
 from nel_mesh.sandbox.context import Context
+from nel_mesh.sandbox.faults import FaultPlan
 from nel_mesh.sandbox.journal import Journal, RequestSeen
+from nel_mesh.sandbox.operations import OPEN, Operation
 from nel_mesh.sandbox.refusals import Invalid, Refusal
-from nel_mesh.sandbox.routes import Operation
+from nel_mesh.sandbox.routes import Call
 from nel_mesh.sandbox.store import Store
 
 _HANDLERS = {
@@ -40,10 +44,12 @@ _HANDLERS = {
 class SandboxApp:
     """The ASGI app. It needs no lifespan events; whoever makes it closes its store."""
 
-    def __init__(self, configuration: SandboxConfiguration, store: Store) -> None:
+    def __init__(self, configuration: SandboxConfiguration, store: Store, faults: FaultPlan) -> None:
         self.configuration = configuration
         self.store = store
+        self.faults = faults
         self.journal = Journal(configuration.requests_remembered)
+        # Tokens are judged by the clock that cannot be moved on, since no client's clock moves with the other.
         self.guard = Guard(configuration.mailboxes, configuration.shared_key, configuration.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,21 +63,60 @@ class SandboxApp:
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
         )
         self.journal.note(seen)
+        self.store.keep_time()
         try:
+            exchange = None if self.faults.empty else self._exchange(request, seen, send)
+            if exchange is not None:
+                await sabotage.carry_out(exchange)
+                return
             answer = await self._answer(request, seen)
+            seen.status = answer.status_code
+            await answer(scope, receive, send)
         except ClientDisconnect:
             return
-        seen.status = answer.status_code
-        await answer(scope, receive, send)
 
-    async def _answer(self, request: Request, seen: RequestSeen) -> Response:
+    def _exchange(self, request: Request, seen: RequestSeen, send: Send) -> sabotage.Exchange | None:
+        """The request as one that suffers a fault, if there is one whose turn has come."""
+        try:
+            call = routes.find(request.method, request.scope["raw_path"])
+        except Refusal:
+            return None
+        strike = self.faults.take(call.operation, call.message_id, call.chunk())
+        if strike is None:
+            return None
+        seen.operation, seen.mailbox_id = call.operation.value, call.mailbox_id
+
+        async def work(what: Call) -> Response:
+            return await self._answer(request, seen, what)
+
+        def spend_token() -> None:
+            if call.operation not in OPEN:
+                with contextlib.suppress(Refusal):
+                    self.guard.admit(call.mailbox_id, seen.headers.get("authorization"))
+
+        message = self.store.find(call.message_id)
+        return sabotage.Exchange(
+            scope=request.scope,
+            receive=request.receive,
+            send=send,
+            seen=seen,
+            call=call,
+            strike=strike,
+            chunks=message.total_chunks if message else 0,
+            work=work,
+            spend_token=spend_token,
+        )
+
+    async def _answer(self, request: Request, seen: RequestSeen, instead: Call | None = None) -> Response:
+        """Does what a request asks for, or something else instead, and gives the answer to it."""
         version = 1
         try:
             version = _version(seen.headers.get("accept", ""))
             call = routes.find(request.method, request.scope["raw_path"])
             seen.operation, seen.mailbox_id = call.operation.value, call.mailbox_id
-            if call.operation not in routes.OPEN:
+            if call.operation not in OPEN:
                 self.guard.admit(call.mailbox_id, seen.headers.get("authorization"))
+            call = instead or call
             context = Context(self.configuration, self.store, call, request, seen.headers, version)
             return await _HANDLERS[call.operation](context)
         except Refusal as refusal:

@@ -39,6 +39,7 @@ class Certificates:
         self._server.configure_cert(context)
         self._authority.configure_trust(context)
         context.verify_mode = ssl.CERT_REQUIRED
+        context.sslobject_class = _AlertingTls
         return context
 
     def client_context(self) -> ssl.SSLContext:
@@ -64,3 +65,29 @@ class Certificates:
             BestAvailableEncryption(password.encode()),
         )
         return base64.b64encode(bundle).decode()
+
+
+class _AlertingTls(ssl.SSLObject):
+    """TLS for asyncio, which would otherwise drop a refused client before the alert that says why has been sent.
+
+    asyncio sends what TLS has to say only while the handshake seems to go on. So it seems to, until the client
+    hangs up, or has sent more than any does before it reads.
+    """
+
+    _refusal: ssl.SSLError | None = None
+    _rounds_left = 100
+
+    def do_handshake(self) -> None:
+        if self._refusal is None:
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                self._refusal = error
+            else:
+                return
+        self._rounds_left -= 1
+        if self._rounds_left < 0:
+            raise self._refusal
+        raise ssl.SSLWantReadError

@@ -5,10 +5,17 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from nel_mesh.protocol.chunks import MAX_REQUEST_BYTES
+from nel_mesh.sandbox.faults import Fault
+
+INBOX_LIFE = timedelta(days=5)
+"""How long a message waits in an inbox (MESH API, "Message expiration")."""
+
+UNCOLLECTED_LIFE = timedelta(days=30)
+"""How long after its delivery a message that nobody collected is kept (MESH API, "Message expiration")."""
 
 _MAILBOX_ID = re.compile(r"[A-Z0-9_-]{1,100}")
 
@@ -72,9 +79,11 @@ class SandboxConfiguration:
         tls: TLS with mutual authentication; False is plain HTTP.
         data_folder: an existing folder in which to keep bodies while it runs; None is the temporary folder.
         clock: the present time, with its time zone.
+        inbox_life: how long a message waits to be acknowledged, more than none and at most 30 days.
         compress_downloads: gzip plain content for receivers that accept it, as MESH may.
         max_request_bytes: the most that one request may carry, on the wire.
         requests_remembered: how many of the last requests `Sandbox.requests` shows.
+        faults: what is to go wrong, from the start and again after each `reset`.
     """
 
     mailboxes: tuple[Mailbox, ...] = DEFAULT_MAILBOXES
@@ -85,9 +94,11 @@ class SandboxConfiguration:
     tls: bool = True
     data_folder: Path | None = None
     clock: Callable[[], datetime] = utc_now
+    inbox_life: timedelta = INBOX_LIFE
     compress_downloads: bool = False
     max_request_bytes: int = MAX_REQUEST_BYTES
     requests_remembered: int = 2000
+    faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
         ids = [mailbox.mailbox_id for mailbox in self.mailboxes]
@@ -95,3 +106,5 @@ class SandboxConfiguration:
             raise ValueError("mailboxes: a sandbox needs at least one")
         if len(set(ids)) != len(ids):
             raise ValueError("mailboxes: the same mailbox id is there twice")
+        if not timedelta() < self.inbox_life <= UNCOLLECTED_LIFE:
+            raise ValueError("inbox_life: more than none and at most 30 days are needed")

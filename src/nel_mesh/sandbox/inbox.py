@@ -23,6 +23,7 @@ DEFAULT_PAGE: Final = 500
 MIN_PAGE: Final = 10
 MAX_PAGE: Final = 5000
 OCTETS: Final = "application/octet-stream"
+_GONE: Final = (MessageStatus.ACKNOWLEDGED, MessageStatus.ERROR)
 
 
 async def list_messages(context: Context) -> Response:
@@ -84,14 +85,14 @@ async def retrieve(context: Context) -> Response:
 
 async def acknowledge(context: Context) -> Response:
     """Takes a message out of the inbox for good (MESH API, "Acknowledge message"); once more is harmless."""
-    message = _message(context, foreign_status=403, gone=False)
+    message = _message(context, foreign_status=403, gone=(MessageStatus.ERROR,))
     context.store.acknowledge(message)
     if context.version == 2:
         return Response(media_type=wire.ACCEPT_V2)
     return context.json({"messageId": message.message_id})
 
 
-def _message(context: Context, *, foreign_status: int, gone: bool = True) -> Message:
+def _message(context: Context, *, foreign_status: int, gone: tuple[MessageStatus, ...] = _GONE) -> Message:
     message = context.store.find(context.call.message_id)
     if message is None:
         raise _no_such_message()
@@ -99,7 +100,7 @@ def _message(context: Context, *, foreign_status: int, gone: bool = True) -> Mes
         raise Refusal(foreign_status, event="RECEIVE", code="20", description="the message is not for this mailbox")
     if message.status is MessageStatus.UPLOADING:
         raise _no_such_message()
-    if gone and message.status is not MessageStatus.ACCEPTED:
+    if message.status in gone:
         raise Refusal(410, event="RECEIVE", description="the message is no longer in the inbox")
     return message
 

@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 
+from nel_mesh.sandbox.faults import Fault
+
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class RequestSeen:
@@ -19,6 +21,7 @@ class RequestSeen:
         mailbox_id: whose path it was; empty where the path names none.
         headers: by lower-case name.
         status: what it was answered; None while it is under way, or if the connection broke first.
+        fault: the planned fault that it suffered.
     """
 
     method: str
@@ -27,6 +30,7 @@ class RequestSeen:
     mailbox_id: str
     headers: Mapping[str, str] = dataclasses.field(repr=False)
     status: int | None = None
+    fault: Fault | None = None
 
     @property
     def token(self) -> str | None:

@@ -13,6 +13,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from nel_mesh.sandbox.connection import Http
+
 START_SECONDS = 10.0
 STOP_SECONDS = 10.0
 _KEEP_ALIVE_SECONDS = 60
@@ -36,7 +38,7 @@ class Listener:
         self._socket = _listen(host, port)
         configuration = uvicorn.Config(
             app,
-            http="h11",
+            http=Http,
             ws="none",
             loop="asyncio",
             lifespan="off",

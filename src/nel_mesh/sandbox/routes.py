@@ -3,33 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 from urllib.parse import unquote
 
+from nel_mesh.sandbox.operations import Operation
 from nel_mesh.sandbox.refusals import Refusal
-
-
-class Operation(enum.StrEnum):
-    """What a request wants, named as the client's method where there is one."""
-
-    PING = "ping"
-    HANDSHAKE = "handshake"
-    LIST_MESSAGES = "list_messages"
-    COUNT_MESSAGES = "count_messages"
-    RETRIEVE_MESSAGE = "retrieve_message"
-    RETRIEVE_CHUNK = "retrieve_chunk"
-    MESSAGE_METADATA = "message_metadata"
-    ACKNOWLEDGE_MESSAGE = "acknowledge_message"
-    SEND_MESSAGE = "send_message"
-    SEND_CHUNK = "send_chunk"
-    TRACK_MESSAGE = "track_message"
-    TRACK_BY_LOCAL_ID = "track_by_local_id"
-    LOOKUP_ENDPOINT = "lookup_endpoint"
-    SEARCH_WORKFLOW = "search_workflow"
-
-
-OPEN = frozenset({Operation.PING, Operation.LOOKUP_ENDPOINT, Operation.SEARCH_WORKFLOW})
-"""The operations that need no token."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +20,13 @@ class Call:
     local_id: str = ""
     ods_code: str = ""
     workflow_id: str = ""
+
+    def chunk(self) -> int | None:
+        """The chunk that it is about, from 1; None where there is none, or where the path gives no number."""
+        if self.operation in (Operation.SEND_MESSAGE, Operation.RETRIEVE_MESSAGE):
+            return 1
+        text = self.chunk_number
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
 
 
 def find(method: str, raw_path: bytes) -> Call:

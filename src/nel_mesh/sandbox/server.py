@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import ssl
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from nel_mesh.sandbox import ready_settings
 from nel_mesh.sandbox.app import SandboxApp
 from nel_mesh.sandbox.certificates import Certificates
+from nel_mesh.sandbox.clock import MovableClock
 from nel_mesh.sandbox.configuration import Mailbox, SandboxConfiguration
+from nel_mesh.sandbox.faults import Fault, FaultPlan, as_faults
 from nel_mesh.sandbox.journal import RequestSeen
 from nel_mesh.sandbox.listener import Listener
 from nel_mesh.sandbox.store import Description, Failure, Message, MessageStatus, Store
@@ -32,6 +35,8 @@ class Sandbox:
     def __init__(self, configuration: SandboxConfiguration | None = None) -> None:
         self.configuration = configuration or SandboxConfiguration()
         self._mailboxes = {mailbox.mailbox_id: mailbox for mailbox in self.configuration.mailboxes}
+        self._clock = MovableClock(self.configuration.clock)
+        self._plan = FaultPlan(self.configuration.faults)
         self._certificates: Certificates | None = None
         self._store: Store | None = None
         self._app: SandboxApp | None = None
@@ -44,8 +49,8 @@ class Sandbox:
         chosen = self.configuration
         if chosen.tls:
             self._certificates = Certificates(chosen.host)
-        self._store = Store(chosen.data_folder, chosen.clock)
-        self._app = SandboxApp(chosen, self._store)
+        self._store = Store(chosen.data_folder, self._clock, chosen.inbox_life)
+        self._app = SandboxApp(chosen, self._store, self._plan)
         try:
             self._listener = Listener(
                 self._app,
@@ -152,7 +157,10 @@ class Sandbox:
         sender: str | None = None,
         status: MessageStatus | str | None = None,
     ) -> list[Message]:
-        """Copies of all messages, oldest first, in every state: uploading, accepted, acknowledged; or of some."""
+        """Copies of all messages, oldest first, in every state: uploading, accepted, acknowledged, error; or of some.
+
+        A message that nobody collected in time is in error, and is gone after 30 days.
+        """
         return [
             message
             for message in self._running_store().snapshot()
@@ -183,6 +191,53 @@ class Sandbox:
         """Copies of the last requests, oldest first; or of those for one operation, such as `send_message`."""
         seen = self._running_app().journal.all()
         return [request for request in seen if operation is None or request.operation == operation]
+
+    def add_fault(self, fault: Fault | str) -> Fault:
+        """Plans a fault, before the start or at any time; it counts requests from now on. Returns it.
+
+            mesh.add_fault(Fault("send_message", "lose-answer"))
+            mesh.add_fault("retrieve_message:*:delay=0.5")
+
+        Args:
+            fault: a Fault, or its text form as `Fault.parse` has it.
+
+        Raises ValueError for a text that is not one.
+        """
+        (planned,) = as_faults([fault])
+        self._plan.add(planned)
+        return planned
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """The faults that can still strike, in the order in which they were added."""
+        return self._plan.all()
+
+    @property
+    def pending_faults(self) -> tuple[Fault, ...]:
+        """The faults that have not struck yet: empty when everything planned has happened at least once."""
+        return self._plan.pending()
+
+    def clear_faults(self) -> None:
+        """Forgets every fault, those of the configuration too."""
+        self._plan.replace(())
+
+    @property
+    def clock(self) -> MovableClock:
+        """The time by which messages live, which `advance` moves on; calling it gives it."""
+        return self._clock
+
+    def advance(self, by: timedelta) -> None:
+        """Moves the sandbox's time on; what is due by then happens.
+
+        A message that nobody acknowledged within 5 days of its delivery leaves the inbox, and its sender gets a
+        REPORT; 30 days after its delivery nothing is left of it. Tokens are still judged by the clock of the
+        configuration, since no client's clock moves with this one.
+
+        Raises ValueError for a time that is negative.
+        """
+        self._clock.advance(by)
+        if self._store is not None:
+            self._store.keep_time()
 
     def deliver_message(
         self,
@@ -283,8 +338,14 @@ class Sandbox:
         return message.message_id
 
     def reset(self) -> None:
-        """Forgets every message, request and used token, as if just started. Connections stay."""
-        self._running_store().reset()
+        """Forgets every message, request, used token and fault, and puts the clock back, as if just started.
+
+        The faults of the configuration are planned again. Connections stay.
+        """
+        store = self._running_store()
+        self._plan.replace(self.configuration.faults)
+        self._clock.reset()
+        store.reset()
         app = self._running_app()
         app.journal.clear()
         app.guard.forget()
@@ -296,7 +357,11 @@ class Sandbox:
         return message
 
     def _mailbox(self, mailbox_id: str | None) -> Mailbox:
-        return self._mailboxes[self.mailbox_ids[0] if mailbox_id is None else mailbox_id]
+        try:
+            return self._mailboxes[self.mailbox_ids[0] if mailbox_id is None else mailbox_id]
+        except KeyError:
+            known = ", ".join(self.mailbox_ids)
+            raise KeyError(f"{mailbox_id}: this sandbox has no such mailbox; it has {known}") from None
 
     def _details(self, form: Any, mailbox_id: str | None) -> dict[str, Any]:
         details: dict[str, Any] = form(
@@ -310,6 +375,7 @@ class Sandbox:
     def _running_store(self) -> Store:
         if self._store is None:
             raise RuntimeError("this sandbox has not been started")
+        self._store.keep_time()
         return self._store
 
     def _running_app(self) -> SandboxApp:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import enum
+import heapq
 import shutil
 import tempfile
 import threading
@@ -18,10 +19,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
+from nel_mesh.sandbox.configuration import INBOX_LIFE, UNCOLLECTED_LIFE
 from nel_mesh.sandbox.refusals import Refusal, malformed
-
-INBOX_LIFE = timedelta(days=5)
-"""How long a message waits in an inbox (MESH API, "Message expiration")."""
 
 
 class MessageStatus(enum.StrEnum):
@@ -30,6 +29,8 @@ class MessageStatus(enum.StrEnum):
     UPLOADING = "uploading"
     ACCEPTED = "accepted"
     ACKNOWLEDGED = "acknowledged"
+    ERROR = "error"
+    """Nobody collected it in time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +59,23 @@ class Failure:
     description: str
 
 
+def not_collected(message_id: str) -> Failure:
+    """What is reported of a message that nobody acknowledged in time (MESH API, "Error codes", 14)."""
+    return Failure(
+        linked_message_id=message_id,
+        event="SEND",
+        code="14",
+        description="Message not collected by recipient after 5 days",
+    )
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Message:
     """One message, and what has happened to it so far.
 
     `sizes` are the bytes of each chunk that has arrived, as they were on the wire. `position` is its place among
-    all that was ever delivered; 0 until then. A REPORT has a `failure`, no chunks, and no sender.
+    all that was ever delivered; 0 until then. `expires` is when it leaves the inbox if nobody acknowledges it; until
+    it is delivered, when it would if it were delivered at once. A REPORT has a `failure`, no chunks, and no sender.
     """
 
     message_id: str
@@ -72,6 +84,7 @@ class Message:
     description: Description
     total_chunks: int
     created: datetime
+    expires: datetime
     status: MessageStatus = MessageStatus.UPLOADING
     changed: datetime
     sizes: list[int] = dataclasses.field(default_factory=list)
@@ -82,11 +95,6 @@ class Message:
     def message_type(self) -> str:
         """DATA or REPORT."""
         return "REPORT" if self.failure else "DATA"
-
-    @property
-    def expires(self) -> datetime:
-        """When it leaves the inbox if nobody acknowledges it."""
-        return self.created + INBOX_LIFE
 
 
 class Upload:
@@ -156,10 +164,12 @@ class Store:
     Args:
         folder: an existing folder; a new one is made in it, and removed by `close`. None: the usual one.
         clock: the present time, with its time zone.
+        inbox_life: how long a message waits to be acknowledged.
     """
 
-    def __init__(self, folder: Path | None, clock: Callable[[], datetime]) -> None:
+    def __init__(self, folder: Path | None, clock: Callable[[], datetime], inbox_life: timedelta = INBOX_LIFE) -> None:
         self._clock = clock
+        self._inbox_life = inbox_life
         self._lock = threading.RLock()
         self._root = Path(tempfile.mkdtemp(prefix="nel-mesh-sandbox-", dir=folder))
         self._generation = 0
@@ -191,6 +201,47 @@ class Store:
         self._by_local_id: dict[tuple[str, str], list[Message]] = defaultdict(list)
         self._inboxes: dict[str, _Inbox] = defaultdict(_Inbox)
         self._delivered = 0
+        self._deadlines: list[tuple[datetime, str]] = []
+
+    def keep_time(self) -> None:
+        """Lets everything happen that is due by now: messages leave inboxes, are reported, and are deleted.
+
+        A time that has passed is made up for in its order, each event at its own moment.
+        """
+        if not self._deadlines:
+            return
+        now = self._clock()
+        with self._lock:
+            while self._deadlines and self._deadlines[0][0] <= now:
+                moment, message_id = heapq.heappop(self._deadlines)
+                message = self._messages[message_id]
+                if message.status is MessageStatus.ACCEPTED:
+                    self._expire(message, moment)
+                elif message.status is MessageStatus.ERROR:
+                    self._delete(message)
+
+    def _expire(self, message: Message, moment: datetime) -> None:
+        message.status = MessageStatus.ERROR
+        message.changed = moment
+        self._inboxes[message.recipient].removed()
+        deleted = moment - self._inbox_life + UNCOLLECTED_LIFE
+        heapq.heappush(self._deadlines, (deleted, message.message_id))
+        if message.sender:
+            about = message.description
+            self._report(
+                recipient=message.sender,
+                description=Description(workflow_id=about.workflow_id, subject=about.subject, local_id=about.local_id),
+                failure=not_collected(message.message_id),
+                now=moment,
+            )
+
+    def _delete(self, message: Message) -> None:
+        del self._messages[message.message_id]
+        same = self._by_local_id.get((message.sender, message.description.local_id), [])
+        if message in same:
+            same.remove(message)
+        for number in range(1, len(message.sizes) + 1):
+            self.body(message, number).unlink(missing_ok=True)
 
     def new_upload(self) -> Upload:
         """A place for a body that is about to arrive."""
@@ -207,7 +258,7 @@ class Store:
     ) -> Message:
         """Stores a new message with its only or first chunk; one chunk of one is delivered at once."""
         with self._lock:
-            message = self._new_message(sender, recipient, description, total_chunks)
+            message = self._new_message(sender, recipient, description, total_chunks, self._clock())
             upload.path.replace(self.body(message, 1))
             message.sizes.append(upload.size)
             self._keep(message)
@@ -216,10 +267,7 @@ class Store:
     def add_report(self, *, recipient: str, description: Description, failure: Failure) -> Message:
         """Delivers a REPORT, which has no content."""
         with self._lock:
-            message = self._new_message("", recipient, description, 0)
-            message.failure = failure
-            self._keep(message)
-            return message
+            return self._report(recipient=recipient, description=description, failure=failure, now=self._clock())
 
     def check_chunk(self, message: Message, number: int, total: int) -> None:
         """Whether this chunk may come now: the one after the last received, or that one once more.
@@ -251,7 +299,7 @@ class Store:
             self.check_chunk(message, number, message.total_chunks)
             upload.path.replace(self.body(message, number))
             message.sizes[number - 1 :] = [upload.size]
-            self._deliver_if_whole(message)
+            self._deliver_if_whole(message, self._clock())
 
     def acknowledge(self, message: Message) -> None:
         """Takes a message out of its inbox; a second time changes nothing."""
@@ -287,8 +335,15 @@ class Store:
         with self._lock:
             return [dataclasses.replace(message, sizes=list(message.sizes)) for message in self._messages.values()]
 
-    def _new_message(self, sender: str, recipient: str, description: Description, total_chunks: int) -> Message:
-        now = self._clock()
+    def _report(self, *, recipient: str, description: Description, failure: Failure, now: datetime) -> Message:
+        message = self._new_message("", recipient, description, 0, now)
+        message.failure = failure
+        self._keep(message)
+        return message
+
+    def _new_message(
+        self, sender: str, recipient: str, description: Description, total_chunks: int, now: datetime
+    ) -> Message:
         return Message(
             message_id=self._new_id(now),
             sender=sender,
@@ -296,6 +351,7 @@ class Store:
             description=description,
             total_chunks=total_chunks,
             created=now,
+            expires=now + self._inbox_life,
             changed=now,
         )
 
@@ -309,13 +365,15 @@ class Store:
         self._messages[message.message_id] = message
         if message.sender and message.description.local_id:
             self._by_local_id[message.sender, message.description.local_id].append(message)
-        self._deliver_if_whole(message)
+        self._deliver_if_whole(message, message.created)
 
-    def _deliver_if_whole(self, message: Message) -> None:
+    def _deliver_if_whole(self, message: Message, now: datetime) -> None:
         if len(message.sizes) < message.total_chunks:
             return
         self._delivered += 1
         message.position = self._delivered
         message.status = MessageStatus.ACCEPTED
-        message.changed = self._clock()
+        message.changed = now
+        message.expires = now + self._inbox_life
+        heapq.heappush(self._deadlines, (message.expires, message.message_id))
         self._inboxes[message.recipient].add(message)

@@ -8,7 +8,7 @@ from typing import Any
 
 from nel_mesh.protocol import wire
 from nel_mesh.sandbox.configuration import Mailbox
-from nel_mesh.sandbox.store import Message, MessageStatus
+from nel_mesh.sandbox.store import Message, MessageStatus, not_collected
 
 
 def message_headers(message: Message, number: int) -> dict[str, str]:
@@ -62,6 +62,7 @@ def tracking(message: Message, mailbox: Callable[[str], Mailbox], version: int) 
 
 def _tracking_v2(message: Message, recipient: Mailbox) -> dict[str, Any]:
     about = message.description
+    failure = not_collected(message.message_id) if message.status is MessageStatus.ERROR else None
     return {
         "message_id": message.message_id,
         "local_id": about.local_id,
@@ -74,18 +75,19 @@ def _tracking_v2(message: Message, recipient: Mailbox) -> dict[str, Any]:
         "recipient_ods_code": recipient.ods_code,
         "recipient_org_code": recipient.ods_code,
         "recipient_org_name": "",
-        "status_success": True,
+        "status_success": not failure,
         "status": message.status.value,
-        "status_event": "TRANSFER",
+        "status_event": failure.event if failure else "TRANSFER",
         "status_timestamp": _iso(message.changed),
-        "status_description": "Transferred to recipient mailbox",
-        "status_code": "00",
+        "status_description": failure.description if failure else "Transferred to recipient mailbox",
+        "status_code": failure.code if failure else "00",
     }
 
 
 def _tracking_v1(message: Message, recipient: Mailbox, sender: Mailbox) -> dict[str, Any]:
     about = message.description
     acknowledged = message.status is MessageStatus.ACKNOWLEDGED
+    failure = not_collected(message.message_id) if message.status is MessageStatus.ERROR else None
     return {
         "addressType": "ALL",
         "checksum": about.checksum,
@@ -96,6 +98,8 @@ def _tracking_v1(message: Message, recipient: Mailbox, sender: Mailbox) -> dict[
         "dtsId": message.message_id,
         "encryptedFlag": about.encrypted,
         "expiryTime": _digits(message.expires),
+        "failureDate": _digits(message.changed) if failure else None,
+        "failureDiagnostic": failure.description if failure else None,
         "fileName": about.file_name or f"{message.message_id}.dat",
         "fileSize": sum(message.sizes),
         "isCompressed": about.compressed,
@@ -116,7 +120,7 @@ def _tracking_v1(message: Message, recipient: Mailbox, sender: Mailbox) -> dict[
         "senderOrgName": "",
         "senderSmtp": "",
         "status": message.status.value.title(),
-        "statusSuccess": "SUCCESS",
+        "statusSuccess": "ERROR" if failure else "SUCCESS",
         "statusTimestamp": _digits(message.changed),
         "subject": about.subject,
         "uploadTimestamp": _digits(message.created),

@@ -1,0 +1,113 @@
+"""A message of 5 GiB, sent and received by processes that are killed twice on the way each (make big).
+
+Every mebibyte of it is different, so that a piece lost, doubled or moved shows. Prints how much memory each process
+needed above idle, and fails if that is over 64 MiB, if content is not the same, or if it was delivered other than once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from memory_probe import idle, status
+from nel_mesh import MeshClient, MeshSettings, Progress
+from nel_mesh.sandbox import sandbox
+
+GIBIBYTES = float(os.environ.get("NEL_MESH_TEST_GIBIBYTES", "5"))
+BOUND_KIB = 64 * 1024
+MIB = 1024 * 1024
+
+
+def send(settings: str, path: str, record: str) -> None:
+    """In a process of its own: sends, and says how far it has come at each chunk."""
+    with MeshClient(MeshSettings.from_file(settings)) as mesh:
+        mesh.handshake()
+        before = idle()
+
+        def say(progress: Progress) -> None:
+            if progress.bytes_done % 20_000_000 == 0:
+                print("at", progress.bytes_done, flush=True)
+
+        sent = mesh.send_file(path, to="X26ABC2", workflow_id="BIG", compress=True, resume=record, progress=say)
+        print("done", sent.message_id, status("VmHWM") - before, flush=True)
+
+
+def receive(settings: str, folder: str) -> None:
+    """In a process of its own: receives."""
+    with MeshClient(MeshSettings.from_file(settings)) as mesh:
+        mesh.handshake()
+        before = idle()
+        result = mesh.receive_messages(folder)
+        assert not result.failed, result.failed
+        print("done", result.delivered[0], status("VmHWM") - before, flush=True)
+
+
+def run_killed(arguments: list[str], reached: list[int], how_far: object) -> int:
+    """Runs a child, kills it each time it has come so far, starts it again; gives the last one's memory in KiB."""
+    command = [sys.executable, __file__, *arguments]
+    while True:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout
+            if callable(how_far):
+                while reached and child.poll() is None and how_far() < reached[0]:
+                    time.sleep(0.02)
+                if reached and child.poll() is None:
+                    child.send_signal(signal.SIGKILL)
+            for line in child.stdout:
+                word, value, *rest = line.split()
+                if word == "done":
+                    return int(rest[0])
+                if reached and int(value) >= reached[0]:
+                    child.send_signal(signal.SIGKILL)
+        print(f"  killed at {reached.pop(0):,} bytes")
+
+
+def main() -> int:
+    length = int(GIBIBYTES * 1024) * MIB
+    with tempfile.TemporaryDirectory(prefix="nel-mesh-big-") as name, sandbox() as mesh:
+        folder = Path(name)
+        alice, bob, _ = mesh.write_settings(folder)
+        path = folder / "extract.bin"
+        digest = hashlib.sha256()
+        with path.open("wb") as file:
+            for number in range(length // MIB):
+                block = number.to_bytes(8, "big") * (MIB // 8)
+                digest.update(block)
+                file.write(block)
+        thirds = [length // 3, 2 * length // 3]
+        print(f"sending {length:,} bytes, gzipped, in chunks of 20 MB")
+        began = time.monotonic()
+        memory = run_killed(["send", str(alice), str(path), str(folder / "record.json")], [*thirds], None)
+        print(f"  sent in {time.monotonic() - began:.0f} s; {memory / 1024:.1f} MiB above idle")
+        assert memory < BOUND_KIB
+        assert len(mesh.delivered("X26ABC2")) == 1
+        inbox = folder / "inbox"
+        began = time.monotonic()
+        print("receiving it")
+
+        def arrived() -> int:
+            return sum(part.stat().st_size for part in inbox.glob(".*.part")) if inbox.exists() else 0
+
+        memory = run_killed(["receive", str(bob), str(inbox)], [*thirds], arrived)
+        print(f"  received in {time.monotonic() - began:.0f} s; {memory / 1024:.1f} MiB above idle")
+        assert memory < BOUND_KIB
+        (received,) = [found for found in inbox.iterdir() if not found.name.startswith(".")]
+        with received.open("rb") as arrived_file:
+            assert hashlib.file_digest(arrived_file, "sha256").hexdigest() == digest.hexdigest(), "other content"
+        print("  the content is the same, and there once")
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["send"]:
+        send(*sys.argv[2:])
+    elif sys.argv[1:2] == ["receive"]:
+        receive(*sys.argv[2:])
+    else:
+        sys.exit(main())

@@ -1,0 +1,146 @@
+"""Faults as values: their text form, their files, and what cannot be planned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nel_mesh.sandbox import Effect, Fault
+from nel_mesh.sandbox.faults import faults_from_file
+
+TEXTS = {
+    "send_message:2:lose-answer": Fault("send_message", "lose-answer", nth=2),
+    "send_message:lose-answer": Fault("send_message", Effect.LOSE_ANSWER),
+    " any:*:delay=0.5\n": Fault("any", "delay", nth="every", seconds=0.5),
+    "retrieve_chunk:1:cut-answer=1000,chunk=3": Fault("retrieve_chunk", "cut-answer", at_byte=1000, chunk=3),
+    "any:1:cut-during-body,message-id=20_A": Fault("any", "cut-during-body", message_id="20_A"),
+    "any:1:trickle=1000,seconds=2": Fault("any", "trickle", bytes_per_second=1000, seconds=2),
+    "any:1:answer=503,retry-after=2": Fault("any", "answer", status=503, retry_after="2"),
+    "any:1:answer=504,done": Fault("any", "answer", status=504, done=True),
+    "any:answer=400,content-type=a/b,body=x,y=z:1": Fault(
+        "any", "answer", status=400, content_type="a/b", body="x,y=z:1"
+    ),
+    "any:longer-length=3": Fault("any", "longer-length", by_bytes=3),
+    "any:shorter-length": Fault("any", "shorter-length"),
+    "any:1:truncate-gzip,at-byte=10": Fault("any", "truncate-gzip", at_byte=10),
+    "any:1:corrupt-gzip=0": Fault("any", "corrupt-gzip", at_byte=0),
+}
+
+
+@pytest.mark.parametrize(("text", "fault"), TEXTS.items())
+def test_text_form(text: str, fault: Fault) -> None:
+    assert Fault.parse(text) == fault
+    assert Fault.parse(str(fault)) == fault
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "effect ''"),
+        ("send_message", "effect ''"),
+        ("send_message:2", "effect '2'"),
+        ("sends_message:delay=1", "operation 'sends_message'"),
+        ("any:1:explode", "effect 'explode'"),
+        ("any:0:lose-answer", "nth 0"),
+        ("any:1:lose-answer=1", "it takes no value"),
+        ("any:1:delay=soon", "seconds: 'soon' is not a number"),
+        ("any:1:delay", "seconds: the effect delay needs it"),
+        ("any:1:delay=1,chunk=x", "chunk: 'x' is not a number"),
+        ("any:1:delay=1,status=500", "status: the effect delay does not take it"),
+        ("any:1:delay=1,colour=red", "cannot read 'colour=red'"),
+        ("any:1:answer=503,done=no", "cannot read 'done=no'"),
+        ("any:1:answer=503,retry-after", "cannot read 'retry-after'"),
+    ],
+)
+def test_text_that_is_no_fault(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Fault.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("operation", "effect", "options", "said"),
+    [
+        ("send_message", "delay", {"seconds": 601}, "seconds 601: a number from 0 to 600"),
+        ("send_message", "delay", {"seconds": -1}, "seconds -1"),
+        ("send_message", "delay", {"seconds": float("nan")}, "seconds nan"),
+        ("send_message", "trickle", {}, "bytes_per_second: the effect trickle needs it"),
+        ("send_message", "trickle", {"bytes_per_second": 0}, "bytes_per_second 0: a number from 1 is"),
+        ("send_message", "answer", {}, "status: the effect answer needs it"),
+        ("send_message", "answer", {"status": 199}, "status 199: a number from 200 to 599"),
+        ("send_message", "answer", {"status": "503"}, "status '503'"),
+        ("send_message", "lose-answer", {"nth": True}, "nth True"),
+        ("send_message", "lose-answer", {"chunk": 0}, "chunk 0"),
+        ("send_message", "lose-answer", {"body": ""}, "body: the effect lose-answer does not take it"),
+        ("send_message", "lose-answer", {"at_byte": 0}, "at_byte: the effect lose-answer does not take it"),
+        ("send_message", "cut-answer", {"at_byte": -1}, "at_byte -1"),
+        ("send_message", "longer-length", {"by_bytes": 0}, "by_bytes 0"),
+        ("send_chunk", "truncate-gzip", {}, "only retrieve_message and retrieve_chunk can suffer it, not send_chunk"),
+    ],
+)
+def test_faults_that_cannot_be(operation: str, effect: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Fault(operation, effect, **options)
+
+
+def test_text_of_a_fault() -> None:
+    fault = Fault("any", "answer", nth="every", chunk=2, status=503, done=True, body=b"x")
+    assert str(fault) == "any:*:answer=503,chunk=2,done,body=x"
+
+
+def test_body_is_not_shown() -> None:
+    assert "secret" not in repr(Fault("any", "answer", status=503, body="secret"))
+
+
+FAULTS = [
+    Fault("send_message", "lose-answer", nth=2),
+    Fault("any", "answer", nth="every", status=503, retry_after=2),
+]
+AS_JSON: list[Any] = [
+    "send_message:2:lose-answer",
+    {"operation": "any", "effect": "answer", "nth": "every", "status": 503, "retry_after": 2},
+]
+AS_TOML = """
+[[faults]]
+operation = "send_message"
+effect = "lose-answer"
+nth = 2
+
+[[faults]]
+operation = "any"
+effect = "answer"
+nth = "every"
+status = 503
+retry_after = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("f.json", json.dumps(AS_JSON)), ("f.JSON", json.dumps({"faults": AS_JSON})), ("f.toml", AS_TOML)],
+)
+def test_files(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    assert faults_from_file(path) == FAULTS
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("f.json", "{", "f.json: Expecting"),
+        ("f.json", "{}", "f.json: it has no list of faults"),
+        ("f.toml", "x", "f.toml: "),
+        ("f.json", '["any:1:lose-answer", 1]', "f.json: fault 2: "),
+        ("f.json", '["any"]', "f.json: fault 1: effect ''"),
+        ("f.json", '[{"operation": "any", "effect": "delay", "colour": 1}]', "f.json: fault 1: .*colour"),
+        ("f.json", '[{"operation": ["any"], "effect": "delay"}]', "f.json: fault 1: operation"),
+    ],
+)
+def test_files_that_hold_none(tmp_path: Path, name: str, text: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        faults_from_file(path)
