@@ -239,6 +239,22 @@ def test_the_loops_body_decides(mesh_sandbox: Sandbox, connect: Connector, alice
     assert bob.list_messages() == []
 
 
+def test_a_message_that_cannot_be_opened_does_not_end_the_loop(scripted: Scripted) -> None:
+    def answer(seen: Seen) -> Step:
+        if "/inbox?" in seen.path:
+            return Step(200, body=b'{"messages": ["M1", "M2", "M3"]}')
+        if seen.path.endswith("/M1"):
+            return Step(410)
+        other = "OTHER" if seen.path.endswith("/M2") else "M3"
+        return Step(200, {"Mex-MessageID": other} if seen.method == "GET" else {}, b"content")
+
+    mesh, server = scripted(answer)
+    assert [message.read() for message in mesh.iter_messages()] == [b"content"]
+    assert [seen.path for seen in server.seen if seen.method == "PUT"] == [
+        "/messageexchange/X26ABC1/inbox/M3/status/acknowledged"
+    ]
+
+
 # Two processes
 
 

@@ -36,6 +36,8 @@ SUBSTITUTIONS = [
         (r"\bAsync(Generator\[\w+, None)\]", r"\1, None]"),
         (r"\bAsync(Generator|Iterator|Iterable)\b", r"\1"),
         (r"\baclosing\b", "closing"),
+        (r"\bAsyncExitStack\b", "ExitStack"),
+        (r"\benter_async_context\b", "enter_context"),
         (
             r"\bAsync(Answer|Arrival|Body|Chunk|Clock|Contents|ContentSource|Crew|Disk|Handler|HttpBroker|Inbox|Journal|"
             r"MailboxOperations|MeshClient|Message|Part|Receiver|ReportHandler|Sender)\b",

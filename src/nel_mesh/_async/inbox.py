@@ -10,7 +10,7 @@ from pathlib import Path
 from nel_mesh.brokers.clock import AsyncClock
 from nel_mesh.brokers.crew import AsyncCrew
 from nel_mesh.brokers.journal import AsyncJournal
-from nel_mesh.errors import IntegrityError
+from nel_mesh.errors import Gone, IntegrityError, NotFound
 from nel_mesh.models import Collection, FailedMessage, Report
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 
@@ -137,7 +137,13 @@ class AsyncInbox:
                     if await book.has(self._mailbox.mailbox_id, message_id):
                         await self._mailbox.acknowledge_message(message_id)
                         continue
-                    async with self._receiver.open(message_id) as message:
+                    async with contextlib.AsyncExitStack() as stack:
+                        try:
+                            message = await stack.enter_async_context(self._receiver.open(message_id))
+                        except (NotFound, Gone, IntegrityError) as error:
+                            # Another process may have had it since it was listed; one bad message stops no other.
+                            _logger.warning("iter_messages: message %s passed over: %s", message_id, error.reason)
+                            continue
                         yield message
                         # Not reached if the body raises or leaves the loop.
                         if not message.complete and isinstance(message.metadata, Report):
