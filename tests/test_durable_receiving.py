@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Step, raw_answer
 
 Scripted = Callable[..., tuple[Any, ScriptedServer]]
-DATA = os.urandom(4000)
+DATA = random.Random(7).randbytes(4000)
 MEX = {"Mex-MessageID": "M1", "Mex-From": "X26ABC2", "Mex-WorkflowID": "WF", "Mex-MessageType": "DATA"}
 SUMS = {name: hashlib.new(name, DATA).hexdigest() for name in ("md5", "sha1", "sha256")}
 

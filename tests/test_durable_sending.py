@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from scripted_server import ScriptedServer, Step
 
 TO = {"to": "X26ABC2", "workflow_id": "WF"}
 SMALL: dict[str, Any] = {"max_chunk_size_in_megabytes": 0.001}
-DATA = os.urandom(3500)
+DATA = random.Random(8).randbytes(3500)
 BROKEN = Step(403, body=b"<html>")
 
 Scripted = Callable[..., tuple[Any, ScriptedServer]]
