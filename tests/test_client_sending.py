@@ -293,7 +293,7 @@ def test_a_file_that_shrinks_meanwhile_is_not_sent_short(scripted: Scripted, tmp
         return ACCEPTED
 
     mesh, _server = scripted(shrink, ACCEPTED, **SMALL_CHUNKS)
-    with pytest.raises(SourceError, match="changed") as caught:
+    with pytest.raises(SourceError, match="shorter") as caught:
         mesh.send_file(path, **TO)
     assert caught.value.outcome is Outcome.NOT_SENT
     assert caught.value.message_id == MESSAGE_ID

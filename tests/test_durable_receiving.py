@@ -149,26 +149,54 @@ def test_nothing_is_ever_replaced(scripted: Scripted, tmp_path: Path) -> None:
     assert (tmp_path / "results.csv").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("moment", ["linked", "named", "moved on"])
 def test_a_file_that_had_its_name_when_the_process_ended_is_not_made_twice(
-    scripted: Scripted, tmp_path: Path, moved: bool
+    scripted: Scripted, tmp_path: Path, moment: str
 ) -> None:
-    mesh, _ = scripted(chunk(1, 2, DATA[:2000]), Step(403))
+    (tmp_path / "results.csv").write_bytes(DATA)
+    if moment == "linked":  # the temporary name is still there as well
+        os.link(tmp_path / "results.csv", tmp_path / ".M1.part")
+    if moment == "moved on":  # by whoever waits for such files
+        (tmp_path / "results.csv").rename(tmp_path / "taken.csv")
+    record = {"version": 1, "message_id": "M1", "length": len(DATA), "name": "results.csv"}
+    (tmp_path / ".M1.json").write_text(json.dumps(record))
+    # Also if the first thing that is asked then fails.
+    mesh, server = scripted(Step(403), Step(200, MEX))
     with pytest.raises(MeshError):
         mesh.receive_file("M1", tmp_path)
-    # As the process leaves it between the name and the removal of the part.
-    (tmp_path / ".M1.part").write_bytes(DATA)
-    os.link(tmp_path / ".M1.part", tmp_path / "results.csv")
-    record = json.loads((tmp_path / ".M1.json").read_text())
-    (tmp_path / ".M1.json").write_text(json.dumps(record | {"length": 4000, "chunks_done": 2, "name": "results.csv"}))
-    if moved:  # by whoever waits for such files
-        (tmp_path / "results.csv").rename(tmp_path / "taken.csv")
-    mesh, server = scripted(Step(200, MEX))
     received = mesh.receive_file("M1", tmp_path)
-    assert received.path.name == "results.csv"
-    assert [seen.method for seen in server.seen] == ["HEAD"]
-    assert visible(tmp_path) == ["taken.csv" if moved else "results.csv"]
+    assert (received.path.name, received.bytes) == ("results.csv", len(DATA))
+    assert {seen.method for seen in server.seen} == {"HEAD"}
+    assert visible(tmp_path) == ["taken.csv" if moment == "moved on" else "results.csv"]
+    assert (tmp_path / visible(tmp_path)[0]).read_bytes() == DATA
     assert not list(tmp_path.glob(".M1*"))
+
+
+def test_a_part_that_somebody_linked_is_not_taken_for_a_named_file(scripted: Scripted, tmp_path: Path) -> None:
+    (tmp_path / ".M1.part").write_bytes(DATA)
+    os.link(tmp_path / ".M1.part", tmp_path / ".backup")
+    record = {"version": 1, "message_id": "M1", "length": len(DATA), "name": "results.csv"}
+    (tmp_path / ".M1.json").write_text(json.dumps(record))
+    mesh, _ = scripted(Step(200, MEX))
+    assert mesh.receive_file("M1", tmp_path).path.read_bytes() == DATA
+    assert visible(tmp_path) == ["results.csv"]
+
+
+@pytest.mark.parametrize("content", [b"", DATA[:100]])
+def test_a_part_of_another_length_gets_no_name(scripted: Scripted, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / ".M1.part").write_bytes(content)
+    record = {"version": 1, "message_id": "M1", "length": len(DATA), "name": "results.csv"}
+    (tmp_path / ".M1.json").write_text(json.dumps(record))
+    mesh, _ = scripted(Step(200, MEX), chunk(1, 1, DATA))
+    assert mesh.receive_file("M1", tmp_path).path.read_bytes() == DATA
+
+
+def test_a_named_file_is_never_cut_because_its_record_is_gone(scripted: Scripted, tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_bytes(b"delivered")
+    os.link(tmp_path / "results.csv", tmp_path / ".M1.part")
+    mesh, _ = scripted(chunk(1, 1, DATA))
+    mesh.receive_file("M1", tmp_path)
+    assert (tmp_path / "results.csv").read_bytes() == b"delivered"
 
 
 def test_a_complete_file_that_had_no_name_yet_gets_it(scripted: Scripted, tmp_path: Path) -> None:

@@ -258,3 +258,91 @@ def test_wait_for_delivery_is_considerate(scripted: Scripted, connect: Connector
     mesh, server = scripted(status("accepted"))
     assert mesh.wait_for_delivery("M1", deadline_in_seconds=0).status == "accepted"
     assert len(server.seen) == 1
+
+
+# What a review found
+
+
+def test_a_record_that_cannot_be_written_after_the_end_does_not_unsay_it(
+    scripted: Scripted, tmp_path: Path, path: Path
+) -> None:
+    record = tmp_path / "records" / "r.json"
+
+    def block_the_record(seen: Any) -> Step:
+        record.unlink()
+        record.mkdir()
+        return accepted()
+
+    mesh, _ = scripted(block_the_record)
+    with pytest.raises(StorageError) as caught:
+        mesh.send_file(path, **TO, resume=record)
+    assert (caught.value.outcome, caught.value.message_id) == (Outcome.SENT, "M1")
+
+
+@pytest.mark.parametrize("answer", [Step(403), Step(410), Step(404)])
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_resumed_last_chunk_that_is_refused_may_have_arrived_before(
+    scripted: Scripted, tmp_path: Path, path: Path, answer: Step, tracked: bool
+) -> None:
+    mesh, _ = scripted(accepted(), accepted(), accepted(), BROKEN, **SMALL)
+    with pytest.raises(MeshError):
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    status = b'{"message_id": "M1", "status": "accepted"}'
+    mesh, _ = scripted(answer, Step(200, body=status) if tracked else Step(404))
+    if tracked:
+        assert mesh.send_file(path, **TO, resume=tmp_path / "r.json").message_id == "M1"
+    else:
+        with pytest.raises(OutcomeUnknown):
+            mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+
+
+def test_a_changed_source_of_a_send_that_may_be_complete_is_not_called_unsent(
+    scripted: Scripted, tmp_path: Path, path: Path
+) -> None:
+    mesh, _ = scripted(Step(drop=True), Step(404))
+    with pytest.raises(OutcomeUnknown):
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(SourceError) as caught:
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
+def test_several_messages_of_one_local_id_are_not_none(scripted: Scripted, tmp_path: Path, path: Path) -> None:
+    mesh, _ = scripted(Step(drop=True), Step(300))
+    with pytest.raises(OutcomeUnknown):
+        mesh.send_file(path, **TO, local_id="daily", resume=tmp_path / "r.json")
+    mesh, server = scripted(Step(300))
+    with pytest.raises(OutcomeUnknown):
+        mesh.send_file(path, **TO, local_id="daily", resume=tmp_path / "r.json")
+    with pytest.raises(OutcomeUnknown, match="several"):
+        mesh.resolve_send("daily")
+    assert {seen.method for seen in server.seen} == {"GET"}
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_an_upload_that_mesh_has_forgotten_is_begun_anew(
+    scripted: Scripted, tmp_path: Path, path: Path, status: int
+) -> None:
+    mesh, _ = scripted(accepted("OLD"), accepted("OLD"), BROKEN, **SMALL)
+    with pytest.raises(MeshError):
+        mesh.send_file(path, **TO, resume=tmp_path / "r.json")
+    mesh, server = scripted(Step(status), accepted("NEW"), **SMALL)
+    assert mesh.send_file(path, **TO, resume=tmp_path / "r.json").message_id == "NEW"
+    assert [seen.headers["mex-chunk-range"] for seen in server.seen] == ["3:4", "1:4", "2:4", "3:4", "4:4"]
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_file_that_changes_while_its_only_request_goes_is_not_sent_as_a_mixture(
+    scripted: Scripted, path: Path, compress: bool
+) -> None:
+    path.write_bytes(os.urandom(1_000_000))
+    mesh, server = scripted(accepted())
+
+    def change(progress: Any) -> None:
+        if progress.bytes_done == 0:
+            path.write_bytes(bytes(1_000_000))
+
+    with pytest.raises(SourceError, match="changed"):
+        mesh.send_file(path, **TO, compress=compress, progress=change)
+    assert not [seen for seen in server.seen if len(seen.body) == int(seen.headers["content-length"])]

@@ -320,7 +320,7 @@ class AsyncMeshClient:
             journal: the file that remembers what has been delivered, on a local disk. By default it is in the folder;
                 with a handler, give one, or a restart forgets.
             workflow_filter: as for `list_messages`.
-            limit: how many messages to take at most.
+            limit: how many messages to deliver at most.
             deadline_in_seconds: no message is begun after this time.
             concurrency: how many messages are received at once.
             stop: asked before each message; True ends the loop there.
@@ -403,13 +403,20 @@ class AsyncMeshClient:
         """
         return await self._mailbox.message_metadata(message_id)
 
-    def retrieve_message(self, message_id: str) -> contextlib.AbstractAsyncContextManager[AsyncMessage]:
+    def retrieve_message(
+        self, message_id: str, *, verify_checksum: bool = False
+    ) -> contextlib.AbstractAsyncContextManager[AsyncMessage]:
         """Opens a message from the inbox, to be read in a `with` block. It does not acknowledge it.
 
         Source: MESH API, "Get Message", "Get Message chunk". Raises NotFound, or Gone if it has expired; reading
         raises IntegrityError if it is not whole.
+
+        Args:
+            message_id: the message.
+            verify_checksum: compare the content with the sender's checksum as well, if it is an MD5, SHA-1 or SHA-256;
+                the read that would give the end of the content raises IntegrityError if it differs.
         """
-        return self._receiver.open(message_id)
+        return self._receiver.open(message_id, verify_checksum=verify_checksum)
 
     async def acknowledge_message(self, message_id: str) -> None:
         """Tells MESH that the message is safe here, and so removes it from the inbox. Twice does no harm.

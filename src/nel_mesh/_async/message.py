@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from nel_mesh.brokers.disk import AsyncDisk
 from nel_mesh.brokers.http import AsyncAnswer
 from nel_mesh.errors import ConnectionLost, IntegrityError, InvalidArgument, MeshError, NotFound
 from nel_mesh.models import MessageMetadata, Report
-from nel_mesh.protocol import answers, codec, wire
+from nel_mesh.protocol import answers, checksum, codec, wire
 from nel_mesh.protocol.chunks import ChunkSequence
 
 from .mailbox import AsyncMailboxOperations
@@ -80,7 +81,15 @@ class AsyncMessage:
     is wrong is raised by the read that meets it and by every later one: there is no end of file but the real one.
     """
 
-    def __init__(self, mailbox: AsyncMailboxOperations, disk: AsyncDisk, message_id: str, answer: AsyncAnswer) -> None:
+    def __init__(
+        self,
+        mailbox: AsyncMailboxOperations,
+        disk: AsyncDisk,
+        message_id: str,
+        answer: AsyncAnswer,
+        *,
+        verify_checksum: bool,
+    ) -> None:
         self.metadata: MessageMetadata = answers.metadata("retrieve_message", message_id, answer.headers)
         """What the headers say; a `Report` if the message is one."""
         self.complete = False
@@ -95,6 +104,9 @@ class AsyncMessage:
         self._buffer = b""
         self._position = 0
         self._begun = False
+        expected = checksum.recognise(self.metadata.checksum) if verify_checksum else None
+        self._expected = expected
+        self._digest = hashlib.new(expected.algorithm) if expected else None
         self._failure: MeshError | None = None
 
     async def read(self, size: int | None = -1) -> bytes:
@@ -207,11 +219,18 @@ class AsyncMessage:
             if self._chunk is None:
                 self._more = await self._open(self._sequence.received + 1)
             elif (block := await self._chunk.next_block()) is not None:
+                if self._digest is not None:
+                    self._digest.update(block)
                 return block
             elif self._more:
                 self._chunk = None
             else:
+                self._compare()
                 return b""
+
+    def _compare(self) -> None:
+        if self._expected and self._digest and self._digest.hexdigest() != self._expected.digest:
+            raise IntegrityError(f"the content does not have the sender's checksum ({self._expected.algorithm})")
 
     async def _open(self, number: int) -> bool:
         if number > 1:

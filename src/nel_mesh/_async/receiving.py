@@ -37,11 +37,11 @@ class AsyncReceiver:
         self._policy = policy
 
     @contextlib.asynccontextmanager
-    async def open(self, message_id: str) -> AsyncIterator[AsyncMessage]:
+    async def open(self, message_id: str, *, verify_checksum: bool) -> AsyncIterator[AsyncMessage]:
         """Opens a message as a stream; leaving the block closes the connection and acknowledges nothing."""
         answer = await self._mailbox.retrieve_chunk(message_id, 1)
         try:
-            message = AsyncMessage(self._mailbox, self._disk, message_id, answer)
+            message = AsyncMessage(self._mailbox, self._disk, message_id, answer, verify_checksum=verify_checksum)
         except BaseException:
             await answer.close()
             raise
@@ -113,13 +113,16 @@ class AsyncArrival:
     async def receive(self, *, file_name: str | None = None, verify_checksum: bool = True) -> ReceivedFile:
         """Fetches the chunks that are not here yet, checks the whole, and gives the file its name."""
         record = await self._read_record()
-        part = self._part = await self._disk.part(self._part_path)
         if record.name is not None:
-            # All of it was here, and checked, when the last process ended; its name may be there already, too.
             metadata = await self._mailbox.message_metadata(self._message_id)
-            placed = await part.is_placed(self._folder / record.name)
-            name = record.name if placed else await self._place(part, record, record.name)
-            return self._received(name, metadata, record.length, verified=None)
+            named = await self._finish_naming(record, record.name)
+            if named is not None:
+                return self._received(named, metadata, record.length, verified=None)
+            record = ReceiveRecord(message_id=self._message_id)
+        part = await self._open_part(record)
+        if await part.length() < record.length:
+            # The record says that some of it is here, and it is not.
+            record = ReceiveRecord(message_id=self._message_id)
         await part.cut(record.length)
         metadata, record = await self._fetch(part, record)
         await part.sync()
@@ -134,14 +137,42 @@ class AsyncArrival:
 
     async def receive_report(self, report: Report) -> ReceivedFile:
         """Stores a report, which has no content, as what its headers say, in JSON."""
-        part = self._part = await self._disk.part(self._part_path)
-        await part.cut(0)
+        record = await self._read_record()
+        if record.name is not None:
+            named = await self._finish_naming(record, record.name)
+            if named is not None:
+                return self._received(named, report, record.length, verified=None)
+        part = await self._fresh_part()
         fields = report.model_dump(mode="json", exclude_none=True)
         await part.write(json.dumps(fields, indent=2).encode() + b"\n")
         await part.sync()
         record = ReceiveRecord(message_id=self._message_id, length=await part.length())
         name = await self._place(part, record, f"report-{self._message_id}.json")
         return self._received(name, report, record.length, verified=None)
+
+    async def _finish_naming(self, record: ReceiveRecord, name: str) -> str | None:
+        """The file's name, for content that was complete and checked when the last process ended; None if it is not.
+
+        Where there is no part any more, it had its name: whoever waits for such files may have moved it on since.
+        """
+        part = self._part = await self._disk.part(self._part_path, fresh=False)
+        if part is None or await part.is_named(self._folder / name):
+            return name
+        return await self._place(part, record, name) if await part.length() == record.length else None
+
+    async def _open_part(self, record: ReceiveRecord) -> AsyncPart:
+        if record.chunks_done:
+            self._part = await self._disk.part(self._part_path, fresh=False)
+            if self._part is not None:
+                return self._part
+        return await self._fresh_part()
+
+    async def _fresh_part(self) -> AsyncPart:
+        self.close()
+        part = self._part = await self._disk.part(self._part_path, fresh=True)
+        if part is None:  # pragma: no cover - a fresh one is always made
+            raise AssertionError
+        return part
 
     async def clear(self) -> None:
         """Removes part and record: the file has its name, and whoever had to know of it does."""

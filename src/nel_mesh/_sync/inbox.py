@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from nel_mesh.brokers.clock import Clock
 from nel_mesh.brokers.crew import Crew
 from nel_mesh.brokers.journal import Journal
-from nel_mesh.errors import Gone, IntegrityError, NotFound
+from nel_mesh.errors import IntegrityError, MeshError
 from nel_mesh.models import Collection, FailedMessage, Report
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 
@@ -92,54 +93,66 @@ class Inbox:
             journal = folder / JOURNAL_NAME
         book = Journal(journal)
         try:
-            round_ = _Round(self._mailbox, self._receiver, self._clock, book, folder, handler, on_report)
-            due = self._due(round_.result, workflow_filter, limit, deadline_in_seconds, stop)
-            with contextlib.closing(due) as ids:
-                crew.work_through(ids, round_.take, hands=concurrency)
+            tally = _Tally()
+            round_ = _Round(self._mailbox, self._receiver, self._clock, crew, book, tally, folder, handler, on_report)
+            end = None if deadline_in_seconds is None else self._clock.monotonic() + deadline_in_seconds
+            while True:
+                due = self._due(tally, workflow_filter, limit, end, stop)
+                with contextlib.closing(due) as ids:
+                    crew.work_through(ids, round_.take, hands=concurrency)
+                # What was under way when the limit seemed to be reached may not have been delivered after all.
+                if not tally.at_limit or limit is None or tally.used >= limit:
+                    break
+            round_.result.finished = tally.finished
             return round_.result
         finally:
             book.close()
 
     def _due(
         self,
-        result: Collection,
+        tally: _Tally,
         workflow_filter: str | None,
         limit: int | None,
-        deadline_in_seconds: float | None,
+        end: float | None,
         stop: Callable[[], bool] | None,
     ) -> Generator[str, None, None]:
         """Ids to receive, each once, until the inbox holds nothing new or it is time to stop."""
-        end = None if deadline_in_seconds is None else self._clock.monotonic() + deadline_in_seconds
-        seen: set[str] = set()
+        tally.finished, tally.at_limit = True, False
         while True:
-            before = len(seen)
+            before = len(tally.seen)
             for message_id in self.message_ids(workflow_filter=workflow_filter):
-                if message_id in seen:
+                if message_id in tally.seen:
                     continue
                 late = end is not None and self._clock.monotonic() >= end
-                if late or (stop is not None and stop()) or (limit is not None and len(seen) >= limit):
-                    result.finished = False
+                tally.at_limit = limit is not None and tally.used >= limit
+                if tally.at_limit or late or (stop is not None and stop()):
+                    tally.finished = False
                     return
-                seen.add(message_id)
+                tally.seen.add(message_id)
+                tally.used += 1
                 yield message_id
-            if len(seen) == before:
+            if len(tally.seen) == before:
                 return
 
     def messages(self, *, journal: Path | None, workflow_filter: str | None, limit: int | None) -> Iterator[Message]:
         """Messages one by one, for a loop's body; acknowledged when the body has read them whole and comes back."""
         book = Journal(journal)
+        tally = _Tally()
         try:
-            with contextlib.closing(self._due(Collection(), workflow_filter, limit, None, None)) as due:
+            with contextlib.closing(self._due(tally, workflow_filter, limit, None, None)) as due:
                 for message_id in due:
                     if book.has(self._mailbox.mailbox_id, message_id):
-                        self._mailbox.acknowledge_message(message_id)
+                        tally.used -= 1
+                        self._acknowledge(message_id)
                         continue
                     with contextlib.ExitStack() as stack:
                         try:
-                            message = stack.enter_context(self._receiver.open(message_id))
-                        except (NotFound, Gone, IntegrityError) as error:
+                            opening = self._receiver.open(message_id, verify_checksum=True)
+                            message = stack.enter_context(opening)
+                        except MeshError as error:
                             # Another process may have had it since it was listed; one bad message stops no other.
                             _logger.warning("iter_messages: message %s passed over: %s", message_id, error.reason)
+                            tally.used -= 1
                             continue
                         yield message
                         # Not reached if the body raises or leaves the loop.
@@ -147,9 +160,26 @@ class Inbox:
                             message.read()
                     if message.complete:
                         book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
-                        self._mailbox.acknowledge_message(message_id)
+                        self._acknowledge(message_id)
         finally:
             book.close()
+
+    def _acknowledge(self, message_id: str) -> None:
+        """Acknowledges what the journal has; if that fails, the next time will do."""
+        try:
+            self._mailbox.acknowledge_message(message_id)
+        except MeshError as error:
+            _logger.warning("iter_messages: message %s is not acknowledged yet: %s", message_id, error.reason)
+
+
+@dataclasses.dataclass
+class _Tally:
+    """How many messages count towards a limit: those delivered, and those under way."""
+
+    used: int = 0
+    seen: set[str] = dataclasses.field(default_factory=set)
+    at_limit: bool = False
+    finished: bool = True
 
 
 class _Round:
@@ -160,7 +190,9 @@ class _Round:
         mailbox: MailboxOperations,
         receiver: Receiver,
         clock: Clock,
+        crew: Crew,
         book: Journal,
+        tally: _Tally,
         folder: Path | None,
         handler: Handler | None,
         on_report: ReportHandler | None,
@@ -169,36 +201,43 @@ class _Round:
         self._mailbox = mailbox
         self._receiver = receiver
         self._clock = clock
+        self._crew = crew
         self._book = book
+        self._tally = tally
         self._folder = folder
         self._handler = handler
         self._on_report = on_report
 
     def take(self, message_id: str) -> None:
         """Receives one message; what goes wrong with it is noted, and never stops the others."""
+        counts = False
         try:
             if self._book.has(self._mailbox.mailbox_id, message_id):
                 self._mailbox.acknowledge_message(message_id)
                 self.result.repeated.append(message_id)
             elif self._folder is not None:
-                self._store(message_id, self._folder)
+                counts = self._store(message_id, self._folder)
             else:
-                self._hand_over(message_id)
+                counts = self._hand_over(message_id)
         except Exception as error:  # noqa: BLE001 - a handler's own errors too; the message stays in the inbox
             _logger.warning("receive_messages: message %s failed (%s)", message_id, type(error).__name__)
             self.result.failed.append(FailedMessage(message_id=message_id, error=error))
+        if not counts:
+            # A limit is of messages delivered: bad ones at the front must not starve the rest.
+            self._tally.used -= 1
 
-    def _store(self, message_id: str, folder: Path) -> None:
+    def _store(self, message_id: str, folder: Path) -> bool:
+        """Stores one message; whether it was delivered by this."""
         with self._receiver.arriving(message_id, folder) as arrival:
             if arrival is None:
                 self.result.elsewhere.append(message_id)
-                return
+                return False
             # Another process may have had it until a moment ago.
             if self._book.has(self._mailbox.mailbox_id, message_id):
                 arrival.clear()
                 self._mailbox.acknowledge_message(message_id)
                 self.result.repeated.append(message_id)
-                return
+                return False
             metadata = self._mailbox.message_metadata(message_id)
             if isinstance(metadata, Report):
                 if self._on_report is None:
@@ -210,13 +249,15 @@ class _Round:
             self._book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
             arrival.clear()
             self._mailbox.acknowledge_message(message_id)
+        return True
 
-    def _hand_over(self, message_id: str) -> None:
-        with self._receiver.open(message_id) as message:
+    def _hand_over(self, message_id: str) -> bool:
+        """Runs the handler on one message; whether it was delivered by this."""
+        with self._receiver.open(message_id, verify_checksum=True) as message:
             if isinstance(message.metadata, Report):
                 self._report(message.metadata)
             elif self._handler is not None:
-                self._handler(message)
+                self._crew.call(self._handler, message)
                 if not message.complete:
                     raise IntegrityError(
                         "the handler came back without having read the message to its end",
@@ -227,6 +268,7 @@ class _Round:
         self._mailbox.acknowledge_message(message_id)
         if not isinstance(message.metadata, Report):
             self.result.delivered.append(message_id)
+        return True
 
     def _report(self, report: Report) -> None:
         _logger.warning(
@@ -236,5 +278,5 @@ class _Round:
             report.status_code,
         )
         if self._on_report is not None:
-            self._on_report(report)
+            self._crew.call(self._on_report, report)
         self.result.reports.append(report)

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from nel_mesh.brokers.clock import Clock
 from nel_mesh.brokers.http import Answer, HttpBroker
-from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, ResponseError
+from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, OutcomeUnknown, ResponseError
 from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Tracking
 from nel_mesh.protocol import answers, endpoints, retry, token, wire
 from nel_mesh.protocol.endpoints import Request
@@ -156,16 +156,21 @@ class MailboxOperations:
         return answers.tracking(request.operation, answer.body)
 
     def find_sent(self, local_id: str) -> tuple[Tracking, datetime | None] | None:
-        """The one message sent with this local id, and the server's own time; None if there is none, or several."""
+        """The one message sent with this local id, and the server's own time; None if MESH knows none.
+
+        Raises OutcomeUnknown if there are several: which of them is meant cannot be told.
+        """
         request = endpoints.track_by_local_id(self.mailbox_id, local_id)
         try:
             answer = self.send(request)
         except NotFound:
             return None
         except ResponseError as error:
-            if error.status == _SEVERAL:
-                return None
-            raise
+            if error.status != _SEVERAL:
+                raise
+            raise OutcomeUnknown(
+                "several messages have this local id", outcome=Outcome.UNKNOWN, status=error.status, local_id=local_id
+            ) from error
         return answers.tracking(request.operation, answer.body), answers.server_time(answer.headers)
 
     def lookup_endpoint(self, ods_code: str, workflow_id: str) -> list[Mailbox]:

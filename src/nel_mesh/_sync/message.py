@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from nel_mesh.brokers.disk import Disk
 from nel_mesh.brokers.http import Answer
 from nel_mesh.errors import ConnectionLost, IntegrityError, InvalidArgument, MeshError, NotFound
 from nel_mesh.models import MessageMetadata, Report
-from nel_mesh.protocol import answers, codec, wire
+from nel_mesh.protocol import answers, checksum, codec, wire
 from nel_mesh.protocol.chunks import ChunkSequence
 
 from .mailbox import MailboxOperations
@@ -81,7 +82,15 @@ class Message:
     is wrong is raised by the read that meets it and by every later one: there is no end of file but the real one.
     """
 
-    def __init__(self, mailbox: MailboxOperations, disk: Disk, message_id: str, answer: Answer) -> None:
+    def __init__(
+        self,
+        mailbox: MailboxOperations,
+        disk: Disk,
+        message_id: str,
+        answer: Answer,
+        *,
+        verify_checksum: bool,
+    ) -> None:
         self.metadata: MessageMetadata = answers.metadata("retrieve_message", message_id, answer.headers)
         """What the headers say; a `Report` if the message is one."""
         self.complete = False
@@ -96,6 +105,9 @@ class Message:
         self._buffer = b""
         self._position = 0
         self._begun = False
+        expected = checksum.recognise(self.metadata.checksum) if verify_checksum else None
+        self._expected = expected
+        self._digest = hashlib.new(expected.algorithm) if expected else None
         self._failure: MeshError | None = None
 
     def read(self, size: int | None = -1) -> bytes:
@@ -208,11 +220,18 @@ class Message:
             if self._chunk is None:
                 self._more = self._open(self._sequence.received + 1)
             elif (block := self._chunk.next_block()) is not None:
+                if self._digest is not None:
+                    self._digest.update(block)
                 return block
             elif self._more:
                 self._chunk = None
             else:
+                self._compare()
                 return b""
+
+    def _compare(self) -> None:
+        if self._expected and self._digest and self._digest.hexdigest() != self._expected.digest:
+            raise IntegrityError(f"the content does not have the sender's checksum ({self._expected.algorithm})")
 
     def _open(self, number: int) -> bool:
         if number > 1:

@@ -38,11 +38,11 @@ class Receiver:
         self._policy = policy
 
     @contextlib.contextmanager
-    def open(self, message_id: str) -> Iterator[Message]:
+    def open(self, message_id: str, *, verify_checksum: bool) -> Iterator[Message]:
         """Opens a message as a stream; leaving the block closes the connection and acknowledges nothing."""
         answer = self._mailbox.retrieve_chunk(message_id, 1)
         try:
-            message = Message(self._mailbox, self._disk, message_id, answer)
+            message = Message(self._mailbox, self._disk, message_id, answer, verify_checksum=verify_checksum)
         except BaseException:
             answer.close()
             raise
@@ -114,13 +114,16 @@ class Arrival:
     def receive(self, *, file_name: str | None = None, verify_checksum: bool = True) -> ReceivedFile:
         """Fetches the chunks that are not here yet, checks the whole, and gives the file its name."""
         record = self._read_record()
-        part = self._part = self._disk.part(self._part_path)
         if record.name is not None:
-            # All of it was here, and checked, when the last process ended; its name may be there already, too.
             metadata = self._mailbox.message_metadata(self._message_id)
-            placed = part.is_placed(self._folder / record.name)
-            name = record.name if placed else self._place(part, record, record.name)
-            return self._received(name, metadata, record.length, verified=None)
+            named = self._finish_naming(record, record.name)
+            if named is not None:
+                return self._received(named, metadata, record.length, verified=None)
+            record = ReceiveRecord(message_id=self._message_id)
+        part = self._open_part(record)
+        if part.length() < record.length:
+            # The record says that some of it is here, and it is not.
+            record = ReceiveRecord(message_id=self._message_id)
         part.cut(record.length)
         metadata, record = self._fetch(part, record)
         part.sync()
@@ -135,14 +138,42 @@ class Arrival:
 
     def receive_report(self, report: Report) -> ReceivedFile:
         """Stores a report, which has no content, as what its headers say, in JSON."""
-        part = self._part = self._disk.part(self._part_path)
-        part.cut(0)
+        record = self._read_record()
+        if record.name is not None:
+            named = self._finish_naming(record, record.name)
+            if named is not None:
+                return self._received(named, report, record.length, verified=None)
+        part = self._fresh_part()
         fields = report.model_dump(mode="json", exclude_none=True)
         part.write(json.dumps(fields, indent=2).encode() + b"\n")
         part.sync()
         record = ReceiveRecord(message_id=self._message_id, length=part.length())
         name = self._place(part, record, f"report-{self._message_id}.json")
         return self._received(name, report, record.length, verified=None)
+
+    def _finish_naming(self, record: ReceiveRecord, name: str) -> str | None:
+        """The file's name, for content that was complete and checked when the last process ended; None if it is not.
+
+        Where there is no part any more, it had its name: whoever waits for such files may have moved it on since.
+        """
+        part = self._part = self._disk.part(self._part_path, fresh=False)
+        if part is None or part.is_named(self._folder / name):
+            return name
+        return self._place(part, record, name) if part.length() == record.length else None
+
+    def _open_part(self, record: ReceiveRecord) -> Part:
+        if record.chunks_done:
+            self._part = self._disk.part(self._part_path, fresh=False)
+            if self._part is not None:
+                return self._part
+        return self._fresh_part()
+
+    def _fresh_part(self) -> Part:
+        self.close()
+        part = self._part = self._disk.part(self._part_path, fresh=True)
+        if part is None:  # pragma: no cover - a fresh one is always made
+            raise AssertionError
+        return part
 
     def clear(self) -> None:
         """Removes part and record: the file has its name, and whoever had to know of it does."""

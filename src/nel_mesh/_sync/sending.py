@@ -14,8 +14,10 @@ from nel_mesh.brokers.clock import Clock
 from nel_mesh.brokers.content import READ_BLOCK, Content, Contents, ContentSource
 from nel_mesh.brokers.disk import Disk
 from nel_mesh.errors import (
+    Gone,
     InvalidArgument,
     MeshError,
+    NotFound,
     Outcome,
     OutcomeUnknown,
     SourceError,
@@ -125,7 +127,7 @@ class Sender:
             error.local_id = send.local_id or local_id
             error.message_id = error.message_id or send.message_id
             if not isinstance(error, OutcomeUnknown):
-                error.outcome = Outcome.NOT_SENT
+                error.outcome = send.outcome
             raise
         except BaseException as interruption:
             # Cancelled, or Ctrl-C: whoever catches it may want to know what to ask MESH for.
@@ -183,16 +185,20 @@ class Sender:
         keyed = self._disk.is_folder(resume)
         path = resume / self._record_name(source, options, local_id) if keyed else resume
         lock = self._disk.lock(path.with_name(f"{path.name}.lock"))
+        # Until the record says otherwise, whoever wrote it may have sent all of it.
+        send.outcome = Outcome.UNKNOWN
         if lock is None:
             raise StorageError("resume: another process or thread is sending under this record")
         try:
             written = self._disk.read_record(path)
             if written is None:
+                send.outcome = Outcome.NOT_SENT
                 record = self._new_record(content, options, local_id)
                 self._disk.write_record(path, record.to_bytes())
                 receipt = send.run(content, record, path)
             else:
                 record = SendRecord.from_bytes(written)
+                send.take_over(record)
                 self._check_record(record, content, options, local_id)
                 receipt = send.go_on(content, record, path)
             if keyed and not local_id:
@@ -222,13 +228,18 @@ class _Blocks:
     """The body of one request. Not a generator: one that is abandoned halfway is cleaned up anywhen."""
 
     def __init__(
-        self, contents: Contents, content: Content, start: int, length: int, report: Callable[[int], None]
+        self,
+        contents: Contents,
+        content: Content,
+        start: int,
+        length: int,
+        before_block: Callable[[int, bool], None],
     ) -> None:
         self._contents = contents
         self._content = content
         self._start = start
         self._length = length
-        self._report = report
+        self._before_block = before_block
         self._done = 0
 
     def __iter__(self) -> Iterator[bytes]:
@@ -240,7 +251,7 @@ class _Blocks:
             raise StopIteration
         block = self._contents.read(self._content, self._start + self._done, size)
         # Told before the block goes: a callable that raises to stop the send stops it for certain.
-        self._report(self._done)
+        self._before_block(self._done, self._done + size == self._length)
         self._done += size
         return block
 
@@ -260,15 +271,27 @@ class _Send:
         self._given = given
         self.message_id: str | None = None
         self.local_id: str | None = None
+        self.outcome = Outcome.NOT_SENT
+        """What to say of the message if anything fails from here on."""
+        self._number = 0
         self._mailbox = mailbox
         self._contents = contents
         self._disk = disk
         self._clock = clock
         self._options = options
 
+    def take_over(self, record: SendRecord) -> None:
+        """Takes note of what an earlier process has done, as far as it could still write it down."""
+        self.local_id, self.message_id = record.local_id, record.message_id
+        total = len(chunks.split(record.content_bytes, record.chunk_bytes))
+        if record.sent:
+            self.outcome = Outcome.SENT
+        else:
+            # The request that delivers may have been made, and its answer not been noted.
+            self.outcome = Outcome.UNKNOWN if record.chunks_done == total - 1 else Outcome.NOT_SENT
+
     def go_on(self, content: Content, record: SendRecord, path: Path) -> SendReceipt:
         """Continues after an interruption, from what the record says."""
-        self.local_id, self.message_id = record.local_id, record.message_id
         slices = chunks.split(record.content_bytes, record.chunk_bytes)
         if record.sent:
             return _receipt(record, slices)
@@ -277,12 +300,21 @@ class _Send:
             found = self._settle(record)
             if found is not None:
                 return _receipt(self._note(path, record, sent=True, message_id=found), slices)
+            self.outcome = Outcome.NOT_SENT
         digest = ""
         for piece in slices[: record.chunks_done]:
             digest = self._contents.digest(content, piece.start, piece.length, digest)
         if digest != record.digest:
             raise SourceError("content: it has changed since this send began; to send it anew, remove the record")
-        return self.run(content, record, path)
+        try:
+            return self.run(content, record, path)
+        except (NotFound, Gone):
+            if not 1 < self._number < len(slices):
+                raise
+            # MESH has forgotten the upload; as it was never finished it will never be delivered, so begin anew.
+            self.message_id = None
+            record = self._note(path, record, message_id=None, chunks_done=0, bytes_on_wire=0, digest="")
+            return self.run(content, record, path)
 
     def run(self, content: Content, record: SendRecord, path: Path | None = None) -> SendReceipt:
         """Sends the chunks that the record does not have yet."""
@@ -290,19 +322,20 @@ class _Send:
         headers = self._options.headers(record.mailbox_id, record.local_id)
         slices = chunks.split(record.content_bytes, record.chunk_bytes)
         for piece in slices[record.chunks_done :]:
-            if content.stamp() != (record.content_bytes, record.modified_ns):
-                raise SourceError("content: it was changed while it was being sent")
+            self._number = piece.range.number
             packed: Content | None = None
             try:
                 if self._options.compress:
                     blocks = content.blocks(piece.start, piece.length)
                     packed = self._contents.spool(codec.compress(blocks))
                 start, length = (0, packed.length) if packed else (piece.start, piece.length)
-                body = self._body(packed or content, start, length, piece, content.length)
+                body = self._body(packed or content, start, length, piece, content, record)
                 self._send_chunk(body, length, piece, headers, record)
             finally:
                 if packed:
                     packed.close()
+            if piece is slices[-1]:
+                self.outcome = Outcome.SENT
             record = self._note(
                 path,
                 record,
@@ -397,7 +430,8 @@ class _Send:
             is_last = piece.range.number == piece.range.total
             if isinstance(failure, UploadFinished) and not is_last:
                 raise _unknown(failure, "MESH says that it has all chunks, before they were sent") from failure
-            if not is_last or not (failure.may_have_acted or isinstance(failure, UploadFinished)):
+            was_open = self.outcome is Outcome.UNKNOWN
+            if not is_last or not (was_open or failure.may_have_acted or isinstance(failure, UploadFinished)):
                 raise
             try:
                 delivered = transfer.is_delivered(self._mailbox.track_message(message_id))
@@ -407,11 +441,16 @@ class _Send:
                 why = "the last chunk may have arrived, and tracking does not say that it has"
                 raise _unknown(failure, why) from failure
 
-    def _body(self, content: Content, start: int, length: int, piece: Slice, total: int) -> Body:
-        def report(done: int) -> None:
-            self._report(piece.start + piece.length * done // length, piece, total)
+    def _body(
+        self, content: Content, start: int, length: int, piece: Slice, source: Content, record: SendRecord
+    ) -> Body:
+        def before_block(done: int, is_last: bool) -> None:
+            self._report(piece.start + piece.length * done // length, piece, source.length)
+            # Before the block without which MESH cannot have the request: then all of it was read from the same source.
+            if is_last and source.stamp() != (record.content_bytes, record.modified_ns):
+                raise SourceError("content: it was changed while it was being sent")
 
-        return lambda: _Blocks(self._contents, content, start, length, report)
+        return lambda: _Blocks(self._contents, content, start, length, before_block)
 
     def _report(self, bytes_done: int, piece: Slice, total: int) -> None:
         if self._options.progress is None:

@@ -13,13 +13,12 @@ import os
 import tempfile
 import threading
 from collections.abc import AsyncIterable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, ClassVar, Protocol, Self, TypeAlias, cast
 
-import anyio.to_thread
-
-from nel_mesh.brokers.os_errors import as_source_error, as_storage_error
+from nel_mesh.brokers.system import as_source_error, as_storage_error, in_thread
 from nel_mesh.errors import InvalidArgument, SourceError
 
 READ_BLOCK = 256 * 1024
@@ -237,23 +236,23 @@ class AsyncContents:
         if isinstance(source, AsyncIterable):
             with _Spool(self._spool_directory) as spool:
                 async for block in source:
-                    await anyio.to_thread.run_sync(spool.write, _checked_block(block))
+                    await in_thread(partial(spool.write, _checked_block(block)))
                 return spool.content()
-        return await anyio.to_thread.run_sync(self._contents.open, source)
+        return await in_thread(lambda: self._contents.open(source))
 
     async def spool(self, blocks: Iterable[bytes]) -> Content:
         """As `Contents.spool`; the blocks are made in a worker thread."""
-        return await anyio.to_thread.run_sync(self._contents.spool, blocks)
+        return await in_thread(lambda: self._contents.spool(blocks))
 
     async def read(self, content: Content, start: int, size: int) -> bytes:
         """As `Contents.read`."""
         if content.in_memory:
             return content.read(start, size)
-        return await anyio.to_thread.run_sync(content.read, start, size)
+        return await in_thread(lambda: content.read(start, size))
 
     async def digest(self, content: Content, start: int, length: int, before: str) -> str:
         """As `Contents.digest`."""
-        return await anyio.to_thread.run_sync(self._contents.digest, content, start, length, before)
+        return await in_thread(lambda: self._contents.digest(content, start, length, before))
 
 
 class _Spool:

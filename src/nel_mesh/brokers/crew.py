@@ -6,7 +6,7 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -21,6 +21,14 @@ class Crew:
     def check(self, work: object) -> None:
         """Raises InvalidArgument for a callable of the other colour: what it gives would never be run."""
         if inspect.iscoroutinefunction(work):
+            raise InvalidArgument("an async callable needs the AsyncMeshClient")
+
+    def call(self, work: Callable[[_T], object], item: _T) -> None:
+        """Calls what the caller gave us. Raises InvalidArgument if it turns out to be of the other colour."""
+        result = work(item)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
             raise InvalidArgument("an async callable needs the AsyncMeshClient")
 
     def work_through(self, items: Iterator[_T], work: Callable[[_T], object], *, hands: int) -> None:
@@ -63,6 +71,13 @@ class AsyncCrew:
         if inspect.isfunction(work) and not inspect.iscoroutinefunction(work) and work.__name__ != "<lambda>":
             raise InvalidArgument("the AsyncMeshClient needs an async callable")
 
+    async def call(self, work: Callable[[_T], Awaitable[object]], item: _T) -> None:
+        """As `Crew.call`."""
+        result: Any = work(item)
+        if not inspect.isawaitable(result):
+            raise InvalidArgument("the AsyncMeshClient needs an async callable")
+        await result
+
     async def work_through(
         self, items: AsyncIterator[_T], work: Callable[[_T], Awaitable[object]], *, hands: int
     ) -> None:
@@ -72,6 +87,7 @@ class AsyncCrew:
                 await work(item)
             return
         free = anyio.Semaphore(hands)
+        failure: Exception | None = None
 
         async def done(item: _T) -> None:
             try:
@@ -86,4 +102,9 @@ class AsyncCrew:
                     item = await anext(items)
                 except StopAsyncIteration:
                     break
+                except Exception as error:  # noqa: BLE001 - raised below, when what was begun has come to its end
+                    failure = error
+                    break
                 group.start_soon(done, item)
+        if failure is not None:
+            raise failure

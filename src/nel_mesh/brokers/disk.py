@@ -12,18 +12,13 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar
+from typing import BinaryIO, Self
 
-import anyio.to_thread
-
-from nel_mesh.brokers.os_errors import as_storage_error
+from nel_mesh.brokers.system import as_storage_error, in_thread, make_folder, sync_folder
 from nel_mesh.errors import StorageError
-
-_T = TypeVar("_T")
 
 
 class NewFile:
@@ -47,7 +42,7 @@ class NewFile:
                 return
             if self._path.is_dir():
                 raise StorageError("path: it is a folder; name a file in it")
-            _make_folder(self._path.parent)
+            make_folder(self._path.parent)
             self._file = self._temporary.open("xb", buffering=0)
 
     def write(self, block: bytes) -> None:
@@ -61,7 +56,7 @@ class NewFile:
             os.fsync(self._opened().fileno())
             self._opened().close()
             self._temporary.replace(self._path)
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
 
     def discard(self) -> None:
         """Removes what has not been committed."""
@@ -94,15 +89,15 @@ class AsyncNewFile:
 
     async def write(self, block: bytes) -> None:
         """Writes the whole block."""
-        await _in_thread(lambda: self._file.write(block))
+        await in_thread(lambda: self._file.write(block))
 
     async def commit(self) -> None:
         """Makes the content durable, then the name."""
-        await _in_thread(self._file.commit)
+        await in_thread(self._file.commit)
 
     async def __aenter__(self) -> Self:
         try:
-            await _in_thread(self._file.open)
+            await in_thread(self._file.open)
         except BaseException:
             self._file.discard()
             raise
@@ -125,7 +120,7 @@ class FileLock:
     def acquire(self) -> bool:
         """Takes the lock; False if somebody else has it. Raises StorageError if the file cannot be made."""
         with as_storage_error():
-            _make_folder(self._path.parent)
+            make_folder(self._path.parent)
             while True:
                 descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
                 if not _lock(descriptor):
@@ -184,21 +179,23 @@ class Disk:
             for path in paths:
                 path.unlink(missing_ok=True)
 
-    def part(self, path: Path) -> Part:
-        """Opens the file in which content arrives."""
-        return Part(path)
+    def part(self, path: Path, *, fresh: bool) -> Part | None:
+        """Opens the file in which content arrives, or makes a fresh one; None if there is none to go on with."""
+        return Part(path, fresh=fresh) if fresh or path.exists() else None
 
 
 class Part:
     """A file whose content is still arriving, under a temporary name beside its destination."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, fresh: bool) -> None:
         self.path = path
         with as_storage_error():
-            _make_folder(path.parent)
-            self.is_new = not path.exists()
-            """Whether there was no such file before."""
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            make_folder(path.parent)
+            if fresh:
+                # Never cut to nothing: it may be the same file as one that has its final name.
+                path.unlink(missing_ok=True)
+            flags = os.O_CREAT | os.O_EXCL if fresh else 0
+            descriptor = os.open(path, os.O_RDWR | flags | getattr(os, "O_BINARY", 0), 0o666)
             self._file = os.fdopen(descriptor, "r+b", buffering=0)
 
     def length(self) -> int:
@@ -221,7 +218,7 @@ class Part:
         """Makes what was written durable, and its temporary name."""
         with as_storage_error():
             os.fsync(self._file.fileno())
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
 
     def digest(self, algorithm: str) -> str:
         """The content's checksum, in hex."""
@@ -229,21 +226,19 @@ class Part:
             self._file.seek(0)
             return hashlib.file_digest(self._file, algorithm).hexdigest()
 
-    def is_placed(self, path: Path) -> bool:
-        """Whether this content has that name already, or had it, and somebody has moved it on since."""
-        if self.is_new:
-            # What was to get the name is no longer under its temporary one.
-            return True
+    def is_named(self, path: Path) -> bool:
+        """Whether the file of that name is this one."""
         with as_storage_error():
-            if os.fstat(self._file.fileno()).st_nlink > 1:
-                return True
             try:
                 return os.path.samestat(path.stat(), os.fstat(self._file.fileno()))
             except FileNotFoundError:
                 return False
 
     def place(self, path: Path) -> bool:
-        """Gives the content its name as well, durably; False if there is a file of that name."""
+        """Gives the content its name instead of the temporary one, durably; False if there is a file of that name.
+
+        Afterwards there is no part: that is how an interrupted process is told that it had come so far.
+        """
         with as_storage_error():
             try:
                 os.link(self.path, path)
@@ -255,7 +250,11 @@ class Part:
                     return False
                 self._file.close()
                 self.path.rename(path)
-            _sync_folder(path.parent)
+            else:
+                # Before the temporary name goes, the final one must be there to stay.
+                sync_folder(path.parent)
+                self.path.unlink()
+            sync_folder(path.parent)
         return True
 
     def close(self) -> None:
@@ -275,27 +274,34 @@ class AsyncDisk:
 
     async def is_folder(self, path: Path) -> bool:
         """As `Disk.is_folder`."""
-        return await _in_thread(lambda: self._disk.is_folder(path))
+        return await in_thread(lambda: self._disk.is_folder(path))
 
     async def lock(self, path: Path) -> FileLock | None:
         """As `Disk.lock`."""
-        return await _in_thread(lambda: self._disk.lock(path))
+        lock = FileLock(path)
+        try:
+            return lock if await in_thread(lock.acquire) else None
+        except BaseException:
+            # Cancelled meanwhile: nobody else would ever give it back.
+            lock.release()
+            raise
 
     async def read_record(self, path: Path) -> bytes | None:
         """As `Disk.read_record`."""
-        return await _in_thread(lambda: self._disk.read_record(path))
+        return await in_thread(lambda: self._disk.read_record(path))
 
     async def write_record(self, path: Path, content: bytes) -> None:
         """As `Disk.write_record`."""
-        await _in_thread(lambda: self._disk.write_record(path, content))
+        await in_thread(lambda: self._disk.write_record(path, content))
 
     async def remove(self, *paths: Path) -> None:
         """As `Disk.remove`."""
-        await _in_thread(lambda: self._disk.remove(*paths))
+        await in_thread(lambda: self._disk.remove(*paths))
 
-    async def part(self, path: Path) -> AsyncPart:
+    async def part(self, path: Path, *, fresh: bool) -> AsyncPart | None:
         """As `Disk.part`."""
-        return AsyncPart(await _in_thread(lambda: Part(path)))
+        part = await in_thread(lambda: self._disk.part(path, fresh=fresh))
+        return AsyncPart(part) if part else None
 
 
 class AsyncPart:
@@ -307,31 +313,31 @@ class AsyncPart:
 
     async def length(self) -> int:
         """As `Part.length`."""
-        return await _in_thread(self._part.length)
+        return await in_thread(self._part.length)
 
     async def cut(self, length: int) -> None:
         """As `Part.cut`."""
-        await _in_thread(lambda: self._part.cut(length))
+        await in_thread(lambda: self._part.cut(length))
 
     async def write(self, block: bytes) -> None:
         """As `Part.write`."""
-        await _in_thread(lambda: self._part.write(block))
+        await in_thread(lambda: self._part.write(block))
 
     async def sync(self) -> None:
         """As `Part.sync`."""
-        await _in_thread(self._part.sync)
+        await in_thread(self._part.sync)
 
     async def digest(self, algorithm: str) -> str:
         """As `Part.digest`."""
-        return await _in_thread(lambda: self._part.digest(algorithm))
+        return await in_thread(lambda: self._part.digest(algorithm))
 
-    async def is_placed(self, path: Path) -> bool:
-        """As `Part.is_placed`."""
-        return await _in_thread(lambda: self._part.is_placed(path))
+    async def is_named(self, path: Path) -> bool:
+        """As `Part.is_named`."""
+        return await in_thread(lambda: self._part.is_named(path))
 
     async def place(self, path: Path) -> bool:
         """As `Part.place`."""
-        return await _in_thread(lambda: self._part.place(path))
+        return await in_thread(lambda: self._part.place(path))
 
     def close(self) -> None:
         """As `Part.close`; at once, since a task that is being cancelled could not wait."""
@@ -362,33 +368,7 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return False
 
 
-async def _in_thread(work: Callable[[], _T]) -> _T:
-    return await anyio.to_thread.run_sync(work)
-
-
 def _write(file: BinaryIO | FileIO, block: bytes) -> None:
     view = memoryview(block)
     while view:
         view = view[file.write(view) :]
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, and makes their names as durable as what will be in them."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for made in reversed(missing):
-        made.mkdir(exist_ok=True)
-        _sync_folder(made.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Windows cannot open a folder, and keeps names without being asked.
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-import anyio.to_thread
-
-from nel_mesh.brokers.os_errors import as_storage_error
+from nel_mesh.brokers.system import as_storage_error, in_thread, make_folder
 from nel_mesh.errors import StorageError
 
 _WAIT_SECONDS = 30
@@ -27,14 +25,15 @@ class Journal:
         self._lock = threading.Lock()
         with as_storage_error(), _as_storage_error():
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
             self._database = sqlite3.connect(
                 ":memory:" if path is None else path,
                 timeout=_WAIT_SECONDS,
                 isolation_level=None,
                 check_same_thread=False,
             )
-            self._database.execute("PRAGMA synchronous = FULL")
+            # EXTRA, not FULL: that would leave the removal of the rollback journal, the commit itself, to chance.
+            self._database.execute("PRAGMA synchronous = EXTRA")
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS delivered (mailbox_id TEXT, message_id TEXT, delivered_at TEXT,"
                 " PRIMARY KEY (mailbox_id, message_id)) WITHOUT ROWID"
@@ -70,15 +69,15 @@ class AsyncJournal:
     @classmethod
     async def open(cls, path: Path | None) -> AsyncJournal:
         """As `Journal`."""
-        return cls(await anyio.to_thread.run_sync(Journal, path))
+        return cls(await in_thread(lambda: Journal(path)))
 
     async def has(self, mailbox_id: str, message_id: str) -> bool:
         """As `Journal.has`."""
-        return await anyio.to_thread.run_sync(self._journal.has, mailbox_id, message_id)
+        return await in_thread(lambda: self._journal.has(mailbox_id, message_id))
 
     async def add(self, mailbox_id: str, message_id: str, now: datetime) -> None:
         """As `Journal.add`."""
-        await anyio.to_thread.run_sync(self._journal.add, mailbox_id, message_id, now)
+        await in_thread(lambda: self._journal.add(mailbox_id, message_id, now))
 
     def close(self) -> None:
         """As `Journal.close`."""
