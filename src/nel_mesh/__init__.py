@@ -3,46 +3,52 @@
 The public names are these; everything else may change.
 """
 
-from nel_mesh._async.client import AsyncMeshClient
-from nel_mesh._async.message import AsyncMessage
-from nel_mesh._sync.client import MeshClient
-from nel_mesh._sync.message import Message
-from nel_mesh._version import __version__
-from nel_mesh.errors import (
-    BadRequest,
-    Busy,
-    CertificateError,
-    ConfigurationError,
-    ConnectionFailed,
-    ConnectionLost,
-    Gone,
-    IntegrityError,
-    InvalidArgument,
-    MeshError,
-    NotAuthorised,
-    NotFound,
-    Outcome,
-    OutcomeUnknown,
-    Refused,
-    ResponseError,
-    ServerError,
-    SourceError,
-    StorageError,
-    UploadFinished,
-)
-from nel_mesh.models import (
-    Collection,
-    FailedMessage,
-    InboxPage,
-    Mailbox,
-    MessageMetadata,
-    Progress,
-    ReceivedFile,
-    Report,
-    SendReceipt,
-    Tracking,
-)
-from nel_mesh.settings import MeshSettings
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nel_mesh._async.client import AsyncMeshClient
+    from nel_mesh._async.message import AsyncMessage
+    from nel_mesh._sync.client import MeshClient
+    from nel_mesh._sync.message import Message
+    from nel_mesh._version import __version__
+    from nel_mesh.errors import (
+        BadRequest,
+        Busy,
+        CertificateError,
+        ConfigurationError,
+        ConnectionFailed,
+        ConnectionLost,
+        Gone,
+        IntegrityError,
+        InvalidArgument,
+        MeshError,
+        NotAuthorised,
+        NotFound,
+        Outcome,
+        OutcomeUnknown,
+        Refused,
+        ResponseError,
+        ServerError,
+        SourceError,
+        StorageError,
+        UploadFinished,
+    )
+    from nel_mesh.models import (
+        Collection,
+        FailedMessage,
+        InboxPage,
+        Mailbox,
+        MessageMetadata,
+        Progress,
+        ReceivedFile,
+        Report,
+        SendReceipt,
+        Tracking,
+    )
+    from nel_mesh.settings import MeshSettings
 
 __all__ = [
     "AsyncMeshClient",
@@ -82,3 +88,30 @@ __all__ = [
     "UploadFinished",
     "__version__",
 ]
+
+# Cheap ones first, as a name is looked for in this order.
+_HOMES = (
+    "_version",
+    "errors",
+    "models",
+    "settings",
+    "_sync.message",
+    "_sync.client",
+    "_async.message",
+    "_async.client",
+)
+
+
+def __getattr__(name: str) -> Any:
+    # On demand: a command that only shows its help needs neither HTTP nor certificates, and they take half a second.
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(f"{__name__}.{home}")
+            if name in vars(module):
+                globals()[name] = found = vars(module)[name]
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
