@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test chaos big memory check generate format clean
+.PHONY: help demo test chaos big memory check generate commands recording format clean
 
 help:
 	@echo 'make demo      sends real files through a real TLS connection to an embedded MESH server, and back'
@@ -15,6 +15,8 @@ help:
 	@echo 'make big       a message of 5 GiB, with two kills on the way'
 	@echo 'make memory    the memory tests at 1 GiB'
 	@echo 'make generate  makes the sync client from the async one'
+	@echo 'make commands  writes docs/commands.md from the commands'
+	@echo 'make recording writes docs/session.svg: a session with the real commands'
 	@echo 'make format    puts the code in order'
 	@echo 'make clean     removes what the others made'
 
@@ -43,6 +45,12 @@ check: $(VENV)/.dev
 generate: $(VENV)/.dev
 	$(PY) tools/unasync.py
 
+commands: $(VENV)/.dev
+	$(PY) tools/commands.py
+
+recording: $(VENV)/.dev
+	$(PY) tools/recording.py
+
 format: $(VENV)/.dev
 	$(PY) -m ruff check --fix --quiet . || true
 	$(PY) -m ruff format .
@@ -55,10 +63,10 @@ $(PY):
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
-	@$(PIP) --editable '.[sandbox]'
+	@$(PIP) --editable '.[cli,sandbox]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	@$(PIP) --upgrade pip
-	@$(PIP) --editable '.[sandbox]' --group dev
+	@$(PIP) --editable '.[cli,sandbox]' --group dev
 	@touch $@ $(VENV)/.demo

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nel_mesh import IntegrityError, InvalidArgument, MeshError, ReceivedFile, Report, StorageError
+from nel_mesh import IntegrityError, InvalidArgument, MeshError, NotFound, ReceivedFile, Report, StorageError
 from nel_mesh.brokers.disk import FileLock
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Step, raw_answer
@@ -235,3 +235,10 @@ def test_a_report_becomes_an_empty_file(mesh_sandbox: Sandbox, connect: Any, tmp
     received = mesh.receive_file(report_id, tmp_path)
     assert isinstance(received.metadata, Report)
     assert received.path.read_bytes() == b""
+
+
+def test_a_message_that_is_not_there_is_not_found(scripted: Scripted, tmp_path: Path) -> None:
+    mesh, _ = scripted(Step(404))
+    with pytest.raises(NotFound):
+        mesh.receive_file("M1", tmp_path)
+    assert visible(tmp_path) == []

@@ -296,19 +296,27 @@ class MeshSettings(BaseModel):
         self._fill(Reading(), keywords)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], **keywords: Unpack[SettingsKeywords]) -> Self:
+    def from_file(
+        cls, path: str | os.PathLike[str], *, profile: str | None = None, **keywords: Unpack[SettingsKeywords]
+    ) -> Self:
         """Reads a file as well, which gives way to the environment and to keyword arguments.
 
         Args:
             path: NEL.MESH's `appsettings.json`; or JSON or TOML with the settings' own names at the top
                 level.
+            profile: the name of one of the file's profiles, such as a mailbox's: its settings win over those
+                outside of profiles. None: those outside alone. See `profiles`.
             keywords: settings, as for the class.
 
         Raises:
-            ConfigurationError: as for the class; or the file cannot be read, with the place in it.
+            ConfigurationError: as for the class; or the file cannot be read, with the place in it, or has no
+                such profile.
         """
         settings = cls.__new__(cls)
-        settings._fill(settings_sources.from_file(path, cls.model_fields), keywords, file=Path(path).name)
+        reading = settings_sources.from_file(path, cls.model_fields, profile)
+        name = Path(path).name
+        chosen = profile and profile.strip()
+        settings._fill(reading, keywords, file=f"profile '{chosen}' of {name}" if chosen else name)
         return settings
 
     def _fill(self, from_file: Reading, keywords: SettingsKeywords, file: str | None = None) -> None:
@@ -413,6 +421,19 @@ class MeshSettings(BaseModel):
             user += ":" + quote(self.proxy_password.get_secret_value(), safe="")
         parts = urlsplit(proxy)
         return f"{parts.scheme}://{user}@{parts.netloc.rpartition('@')[2]}"
+
+
+def profiles(path: str | os.PathLike[str]) -> list[str]:
+    """Lists the profiles of a settings file, in its order; see `MeshSettings.from_file`.
+
+    Args:
+        path: the file: TOML with tables `[profiles.NAME]`; or JSON with an object `profiles`, which in an
+            `appsettings.json` is in `MeshConfiguration`.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or what should be its profiles are none.
+    """
+    return settings_sources.profiles(path)
 
 
 def _with_request_timeout(given: dict[str, Given]) -> dict[str, Given]:

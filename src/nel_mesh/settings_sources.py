@@ -27,6 +27,9 @@ from nel_mesh.errors import ConfigurationError
 SECTION = "MeshConfiguration"
 """The object of an `appsettings.json` that holds NEL.MESH's settings."""
 
+PROFILES = "profiles"
+"""The object or table, among a file's settings, that holds its profiles; in upper or lower case."""
+
 _PREFIX = "mesh_"
 _DOTNET_PREFIX = SECTION.casefold() + "__"
 
@@ -151,7 +154,7 @@ def _add_text(reading: Reading, name: str, text: str, label: str, lists: set[str
         reading.add(name, text, label)
 
 
-def from_file(path: str | os.PathLike[str], names: Iterable[str]) -> Reading:
+def from_file(path: str | os.PathLike[str], names: Iterable[str], profile: str | None = None) -> Reading:
     """A settings file, in one of three shapes.
 
     - JSON with a `MeshConfiguration` object: NEL.MESH's `appsettings.json`, read as .NET reads it (comments,
@@ -163,16 +166,122 @@ def from_file(path: str | os.PathLike[str], names: Iterable[str]) -> Reading:
     A name that ends in `.json` or `.toml` says which; for any other, a file that starts with a brace or a
     comment of JSON's is JSON. Text is UTF-8, or UTF-16 with its byte order mark.
 
+    Args:
+        path: the file.
+        names: the settings that there are.
+        profile: whose settings win over the file's others; upper and lower case are the same. None or empty:
+            no profile's. Of the profiles that are not chosen only their being profiles is looked at.
+
     Raises:
-        ConfigurationError: the file cannot be read, or is not what its name says; names the place, quotes
-            nothing.
+        ConfigurationError: the file cannot be read, is not what its name says, or has no such profile; names
+            the place, quotes nothing.
     """
+    document = _document(path, list(names))
+    everyones = _entries(document, document.entries, document.path.name)
+    everyones.faults[:0] = document.faults
+    if not profile or not profile.strip() or document.faults:
+        return everyones
+    name = _chosen(document, profile.strip())
+    return combine(
+        [everyones, _entries(document, document.profiles[name], f"profile '{name}' of {document.path.name}")]
+    )
+
+
+def profiles(path: str | os.PathLike[str]) -> list[str]:
+    """The names of a settings file's profiles, in its order.
+
+    Raises:
+        ConfigurationError: as `from_file`; or what should be profiles are none.
+    """
+    document = _document(path, [])
+    if document.faults:
+        raise ConfigurationError("; ".join(document.faults), faults=tuple(document.faults))
+    return list(document.profiles)
+
+
+def _chosen(document: _Document, profile: str) -> str:
+    for name in document.profiles:
+        if name.casefold() == profile.casefold():
+            return name
+    there = ", ".join(document.profiles)
+    raise _unreadable(
+        document.path,
+        f"there is no profile '{profile}'; " + (f"there are: {there}" if there else "it has no profiles"),
+    )
+
+
+def _document(path: str | os.PathLike[str], names: list[str]) -> _Document:
     path = Path(path).expanduser()
     text = _text(path)
     kind = path.suffix.lower()
     if kind == ".json" or (kind != ".toml" and text.lstrip().startswith(("{", "/"))):
-        return _from_json(text, path, list(names))
-    return _from_toml(text, path, list(names))
+        return _from_json(text, path, names)
+    return _from_toml(text, path, names)
+
+
+class _Document:
+    """A settings file, in its own words: the settings for everyone, and each profile's.
+
+    Args:
+        path: the file.
+        entries: what is in it, by the keys that it has.
+        known: the settings' names, by their keys in this kind of file.
+        spell: how this kind of file spells a setting's name.
+        prefix: what stands before a key to say where it is; with one, keys may be in any case.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        entries: Iterable[tuple[str, object]],
+        known: Mapping[str, str],
+        spell: Callable[[str], str],
+        *,
+        prefix: str = "",
+        faults: Iterable[str] = (),
+    ) -> None:
+        self.path = path
+        self.known = known
+        self.spell = spell
+        self.prefix = prefix
+        self.faults = list(faults)
+        self.entries: list[tuple[str, object]] = []
+        self.profiles: dict[str, list[tuple[str, object]]] = {}
+        for key, value in entries:
+            if key.casefold() == PROFILES:
+                self._add_profiles(key, value)
+            else:
+                self.entries.append((key, value))
+
+    def show(self, key: str) -> str:
+        """A key as whoever wrote it will find it."""
+        return f"{self.prefix}{key}" if self.prefix else f"`{key}`"
+
+    def _add_profiles(self, key: str, value: object) -> None:
+        label = f"{self.show(key)} in {self.path.name}"
+        if value is None:
+            return
+        found = _pairs(value)
+        if found is None:
+            self.faults.append(f"{label}: it must hold profiles, each by its name")
+            return
+        folded = {name.casefold() for name in self.profiles}
+        for name, settings in found:
+            pairs = [] if settings is None else _pairs(settings)
+            if pairs is None:
+                self.faults.append(f"{label}: '{name}' holds no settings; put it into a profile, which has a name")
+            elif name.casefold() in folded:
+                self.faults.append(f"{label}: profile '{name}' is there more than once; leave one")
+            else:
+                folded.add(name.casefold())
+                self.profiles[name] = pairs
+
+
+def _pairs(value: object) -> list[tuple[str, object]] | None:
+    """The keys and values of a JSON object or TOML table; None for anything else."""
+    if isinstance(value, _Pairs):
+        return list(value)
+    return list(value.items()) if isinstance(value, dict) else None
 
 
 def _text(path: Path) -> str:
@@ -197,7 +306,7 @@ def _text(path: Path) -> str:
     raise _unreadable(path, f"line {line} is not UTF-8 text; save the file as UTF-8")
 
 
-def _from_json(text: str, path: Path, names: list[str]) -> Reading:
+def _from_json(text: str, path: Path, names: list[str]) -> _Document:
     problem, document = "", None
     try:
         document = json.loads(
@@ -221,17 +330,24 @@ def _from_json(text: str, path: Path, names: list[str]) -> Reading:
 
     sections = [value for key, value in document if key.casefold() == SECTION.casefold()]
     if not sections:
-        return _entries(document, path, {name: name for name in names}, lambda name: f"`{name}`")
-    if len(sections) > 1:
-        return Reading(faults=[f"{SECTION} in {path.name}: it is there {len(sections)} times; leave one"])
+        return _plain(document, path, names)
     section = _Pairs() if sections[0] is None else sections[0]
-    if not isinstance(section, _Pairs):
-        return Reading(faults=[f"{SECTION} in {path.name}: it must be an object with the settings in it"])
-    known = {dotnet_name(name).casefold(): name for name in names}
-    return _entries(section, path, known, lambda name: f"{SECTION}:{dotnet_name(name)}", fold=True)
+    fault = None
+    if len(sections) > 1:
+        fault = f"{SECTION} in {path.name}: it is there {len(sections)} times; leave one"
+    elif not isinstance(section, _Pairs):
+        fault = f"{SECTION} in {path.name}: it must be an object with the settings in it"
+    return _Document(
+        path,
+        section if isinstance(section, _Pairs) and fault is None else (),
+        {dotnet_name(name).casefold(): name for name in names},
+        lambda name: f"{SECTION}:{dotnet_name(name)}",
+        prefix=f"{SECTION}:",
+        faults=[fault] if fault else (),
+    )
 
 
-def _from_toml(text: str, path: Path, names: list[str]) -> Reading:
+def _from_toml(text: str, path: Path, names: list[str]) -> _Document:
     problem = ""
     table: dict[str, object] = {}
     try:
@@ -244,26 +360,22 @@ def _from_toml(text: str, path: Path, names: list[str]) -> Reading:
         problem = "it is nested too deep for a settings file"
     if problem:
         raise _unreadable(path, problem)
-    return _entries(table.items(), path, {name: name for name in names}, lambda name: f"`{name}`")
+    return _plain(table.items(), path, names)
 
 
-def _entries(
-    entries: Iterable[tuple[str, object]],
-    path: Path,
-    known: Mapping[str, str],
-    spell: Callable[[str], str],
-    *,
-    fold: bool = False,
-) -> Reading:
+def _plain(entries: Iterable[tuple[str, object]], path: Path, names: list[str]) -> _Document:
+    return _Document(path, entries, {name: name for name in names}, lambda name: f"`{name}`")
+
+
+def _entries(document: _Document, entries: Iterable[tuple[str, object]], where: str) -> Reading:
     reading = Reading()
     seen: set[str] = set()
     for key, value in entries:
-        name = known.get(key.casefold() if fold else key)
+        name = document.known.get(key.casefold() if document.prefix else key)
         if name is None:
-            shown = f"{SECTION}:{key}" if fold else f"`{key}`"
-            reading.faults.append(_unknown(f"{shown} in {path.name}", key, known, spell))
+            reading.faults.append(_unknown(f"{document.show(key)} in {where}", key, document.known, document.spell))
             continue
-        label = f"{spell(name)} in {path.name}"
+        label = f"{document.spell(name)} in {where}"
         if name in seen:
             reading.faults.append(f"{label}: it is given more than once; leave one")
         seen.add(name)

@@ -50,10 +50,12 @@ def is_bare_report(metadata: MessageMetadata, answer: AsyncAnswer) -> bool:
 
 
 async def fetch_chunk(mailbox: AsyncMailboxOperations, message_id: str, number: int, total: int | None) -> AsyncAnswer:
-    """The answer with a further chunk. Raises IntegrityError if MESH does not have it."""
+    """The answer with a chunk. Raises IntegrityError if MESH has the message, and does not have it."""
     try:
         return await mailbox.retrieve_chunk(message_id, number)
     except NotFound as error:
+        if number == 1:
+            raise
         of = f" of {total}" if total else ""
         raise IntegrityError(f"chunk {number}{of} is missing", status=error.status) from error
 

@@ -51,10 +51,12 @@ def is_bare_report(metadata: MessageMetadata, answer: Answer) -> bool:
 
 
 def fetch_chunk(mailbox: MailboxOperations, message_id: str, number: int, total: int | None) -> Answer:
-    """The answer with a further chunk. Raises IntegrityError if MESH does not have it."""
+    """The answer with a chunk. Raises IntegrityError if MESH has the message, and does not have it."""
     try:
         return mailbox.retrieve_chunk(message_id, number)
     except NotFound as error:
+        if number == 1:
+            raise
         of = f" of {total}" if total else ""
         raise IntegrityError(f"chunk {number}{of} is missing", status=error.status) from error
 

@@ -1,0 +1,25 @@
+"""`nel-mesh`, also as `python -m nel_mesh.cli`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    try:
+        try:
+            from nel_mesh.cli.run import run
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ("typer", "rich"):
+                raise
+            sys.stderr.write('nel-mesh needs its extra: pip install "nel-mesh[cli]"\n')
+            return 3
+        return run(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

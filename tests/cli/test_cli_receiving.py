@@ -1,0 +1,191 @@
+"""`nel-mesh inbox`, `show`, `receive`, `ack` and `reports`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import pytest
+from nel_command import Nel, wait_until
+
+from nel_mesh.sandbox import Sandbox
+
+pytest_plugins = ["cli_fixtures"]
+
+
+def test_the_inbox_for_people_and_scripts(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    assert bob("inbox").err == "The inbox is empty.\n"
+    first = mesh_sandbox.deliver_message("X26ABC2", b"1", workflow_id="PATH", file_name="a.csv", sender="X26ABC1")
+    second = mesh_sandbox.deliver_message("X26ABC2", b"2", workflow_id="OTHER")
+    assert bob("inbox", "-q").out.split() == [first, second]
+    assert bob("inbox", "--json", "--workflow-id", "PATH*").records == [{"message_id": first}]
+    heading, row = bob("inbox", "--details", "--limit", "1").out.splitlines()
+    assert heading.split() == ["Message", "From", "Workflow", "File", "name", "Chunks", "Time"]
+    assert row.split()[:5] == [first, "X26ABC1", "PATH", "a.csv", "1"]
+    assert row.split()[-1] in ("GMT", "BST")
+
+
+def test_show_says_what_a_message_is(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"1", workflow_id="PATH", subject="\x1b]0;evil\x07")
+    shown = bob("show", message_id)
+    assert f"Message       {message_id}\n" in shown.out
+    assert "\x1b" not in shown.out
+    record = bob("show", message_id, "--json").record
+    assert record["workflow_id"] == "PATH"
+    assert record["status_timestamp"].endswith("+00:00")
+    assert bob("show", "20200101000000000000_000000").code == 7
+
+
+def test_receive_empties_the_inbox(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    checksum = "sha256:" + hashlib.sha256(b"one").hexdigest()
+    first = mesh_sandbox.deliver_message("X26ABC2", b"one", file_name="one.txt", checksum=checksum)
+    report = mesh_sandbox.deliver_report("X26ABC2", linked_message_id=first)
+    done = bob("receive", "--into", "inbox", "--json")
+    stored, told = done.records
+    assert (done.code, done.err) == (0, "")
+    assert (bob.home / stored["path"]).read_bytes() == b"one"
+    assert (stored["message_id"], stored["bytes"], stored["acknowledged"]) == (first, 3, True)
+    assert stored["verified"] == "sha256"
+    assert (told["message_id"], told["message_type"], told["linked_message_id"]) == (report, "REPORT", first)
+    again = bob("receive", "--into", "inbox")
+    assert (again.code, again.out, again.err) == (0, "", "Nothing new in the inbox.\n")
+
+
+def test_one_bad_message_stops_no_other(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    bad = mesh_sandbox.deliver_message("X26ABC2", b"is no gzip", content_encoding="gzip")
+    good = mesh_sandbox.deliver_message("X26ABC2", b"good", file_name="good.txt")
+    done = bob("receive", "--into", "inbox", "--json", env={"MESH_MAX_ATTEMPTS": "1"})
+    assert done.code == 11
+    assert done.record["message_id"] == good
+    assert (done.error["message_id"], done.error["kind"]) == (bad, "integrity_error")
+    assert bob("inbox", "-q").out.split() == [bad]
+
+
+def test_receive_by_id_acknowledges_only_if_asked(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"content", file_name="a.txt")
+    kept = bob("receive", message_id, "--into", "inbox")
+    assert (kept.code, "Still in the inbox" in kept.err) == (0, True)
+    assert kept.out.startswith("inbox/a.txt: SANDBOX_TEST from X26ABC1, 7 bytes")
+    taken = bob("receive", message_id, "--into", "inbox", "--ack", "-q")
+    assert (taken.code, taken.err) == (0, "")
+    assert taken.out == f"inbox/a.{message_id}.txt\n"
+    assert bob("inbox", "-q").out == ""
+
+
+def test_receive_to_stdout(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    content = os.urandom(300_000)
+    message_id = mesh_sandbox.deliver_message("X26ABC2", [content[:200_000], content[200_000:]])
+    done = bob("receive", message_id, "--into", "-", "--ack")
+    assert (done.code, done.raw) == (0, content)
+    assert done.err == f"{message_id}: 300.0 kB written to stdout, and acknowledged.\n"
+
+
+def test_a_message_cut_on_its_way_to_stdout(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", [b"first", b"second"])
+    mesh_sandbox.add_fault("retrieve_chunk:*:missing-chunk")
+    done = bob("receive", message_id, "--into", "-", "--ack")
+    assert (done.code, done.raw) == (11, b"first")
+    assert "What was written to stdout is incomplete" in done.one_paragraph()
+    assert bob("inbox", "-q").out.split() == [message_id]
+
+
+def test_a_wrong_checksum_on_its_way_to_stdout(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"content", checksum="sha256:" + "0" * 64)
+    done = bob("receive", message_id, "--into", "-", "--ack", "--json")
+    assert (done.code, done.error["kind"]) == (11, "integrity_error")
+
+
+def test_a_full_disk(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"content")
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        content = bob("receive", message_id, "--into", "-", "--ack", stdout=full)
+        listing = bob("inbox", stdout=full)
+    assert (content.code, listing.code) == (4, 4)
+    assert "No space left on device" in content.one_paragraph()
+    assert "Standard output: No space left on device. Make room" in listing.one_paragraph()
+    assert bob("inbox", "-q").out.split() == [message_id]
+
+
+def test_a_broken_pipe_is_quiet(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", os.urandom(2_000_000))
+    for arguments in (("receive", message_id, "--into", "-"), ("inbox",)):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "wb") as pipe:
+            done = bob(*arguments, stdout=pipe)
+        assert (done.code, done.err) == (141, "")
+
+
+def test_ctrl_c_while_receiving_and_then_again(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", [b"first", b"second"], file_name="a.txt")
+    mesh_sandbox.add_fault("retrieve_chunk:1:delay=5")
+    stopped = bob.interrupted_when(lambda: not mesh_sandbox.pending_faults, "receive", "--into", "inbox")
+    assert stopped.code == 130
+    assert "run the same command again" in stopped.one_paragraph()
+    assert bob("receive", "--into", "inbox", "-q").out == "inbox/a.txt\n"
+    assert (bob.home / "inbox/a.txt").read_bytes() == b"firstsecond"
+    assert len([one for one in mesh_sandbox.requests("retrieve_message") if message_id in one.path]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("receive", "20200101000000000000_000000", "--into", "x"), 7, "could not be looked at"),
+        (("receive", "20200101000000000000_000000", "--into", "file"), 4, "Not a directory"),
+        (("receive", "--into", "/proc/x"), 4, "No such file"),
+        (("receive", "--into", "-"), 2, "exactly one message id"),
+        (("receive", "--into", "x", "--no-ack"), 2, "needs message ids"),
+        (("receive", "a", "--into", "x", "--limit", "2"), 2, "without ids"),
+        (("receive",), 2, "--into"),
+        (("show",), 2, "ID..."),
+        (("ack", "20200101000000000000_000000"), 7, "was not acknowledged"),
+    ],
+)
+def test_what_cannot_be_received(bob: Nel, arguments: tuple[str, ...], code: int, words: str) -> None:
+    (bob.home / "file").touch()
+    done = bob(*arguments)
+    assert (done.code, done.out) == (code, "")
+    assert words in done.one_paragraph()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"content")
+    closed = bob.home / "closed"
+    closed.mkdir(mode=0o500)
+    assert bob("receive", message_id, "--into", closed).code == 4
+
+
+def test_reports_can_be_acknowledged_by_a_pipe(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message = mesh_sandbox.deliver_message("X26ABC2", b"1")
+    report = mesh_sandbox.deliver_report("X26ABC2", linked_message_id="20200101000000000000_000000")
+    listed = bob("reports", "--json")
+    assert [one["message_id"] for one in listed.records] == [report]
+    assert listed.record["linked_message_id"] == "20200101000000000000_000000"
+    kept = bob("receive", report, "--into", "inbox", "--json").record
+    assert (kept["linked_message_id"], kept["acknowledged"]) == ("20200101000000000000_000000", False)
+    done = bob("ack", "-", stdin=bob("reports", "--quiet").raw)
+    assert (done.code, done.out) == (0, f"{report}: acknowledged.\n")
+    assert bob("reports").err == "There are no reports.\n"
+    assert bob("inbox", "-q").out.split() == [message]
+
+
+def test_ack_asks_people_first(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"1")
+    no = bob.in_terminal("ack", message_id, answers={"[y/N]": "n\n"})
+    assert no.code == 130
+    yes = bob.in_terminal("ack", message_id, answers={"[y/N]": "y\n"})
+    assert (yes.code, f"{message_id}: acknowledged." in yes.out) == (0, True)
+
+
+def test_a_concurrent_reader_is_no_error(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    first = mesh_sandbox.deliver_message("X26ABC2", b"1")
+    second = mesh_sandbox.deliver_message("X26ABC2", b"2")
+    mesh_sandbox.add_fault("list_messages:1:delay=1")
+    with bob.start("inbox", "--details", "--json") as process:
+        wait_until(lambda: not mesh_sandbox.pending_faults)
+        other = Nel(bob.home, bob.settings)
+        assert other("ack", first).code == 0
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")
+    assert second in out.decode()

@@ -1,0 +1,47 @@
+"""docs/commands.md: that it is current, and that every command is there with an example."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+from nel_mesh.cli.app import COMMANDS
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("commands_tool", ROOT / "tools/commands.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_current() -> None:
+    assert (ROOT / "docs/commands.md").read_text(encoding="utf-8") == tool().reference(), "run `make commands`"
+
+
+def test_every_command_is_there_with_an_example() -> None:
+    page = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^### (nel-mesh[^\n]*)\n(.*?)(?=^### |\Z)", page, re.DOTALL | re.MULTILINE))
+    for name in COMMANDS:
+        mine = [text for title, text in sections.items() if title.split()[1:2] == [name]]
+        assert mine, name
+        for text in mine:
+            assert re.search(rf"Examples?:\n +.*nel-mesh {name}", text), name
+
+
+def test_every_kind_of_error_has_its_exit_code() -> None:
+    from nel_mesh import errors
+    from nel_mesh.cli.exit_codes import ExitCode, exit_code_of
+
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.MeshError):
+            assert exit_code_of(kind("why")) is not ExitCode.BUG
+    assert exit_code_of(errors.ConnectionLost("why", outcome=errors.Outcome.UNKNOWN)) is ExitCode.UNKNOWN
+    assert exit_code_of(FileNotFoundError()) is ExitCode.FILE
+    assert exit_code_of(KeyError()) is ExitCode.BUG
