@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pty
+import resource
 import select
 import signal
 import subprocess
@@ -81,8 +82,14 @@ class Nel:
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
         stdout: IO[bytes] | int = subprocess.PIPE,
+        largest_file: int | None = None,
     ) -> Done:
-        """Runs it with pipes."""
+        """Runs it with pipes; `largest_file` is how many bytes the system lets it write into any file."""
+
+        def limit() -> None:
+            if largest_file is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
         done = subprocess.run(
             [*COMMAND, *map(str, arguments)],
             input=stdin,
@@ -92,6 +99,7 @@ class Nel:
             cwd=self.home,
             timeout=60,
             check=False,
+            preexec_fn=limit,
         )
         return Done(done.returncode, done.stdout or b"", done.stderr.decode())
 

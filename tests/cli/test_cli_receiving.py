@@ -148,6 +148,20 @@ def test_what_cannot_be_received(bob: Nel, arguments: tuple[str, ...], code: int
     assert words in done.one_paragraph()
 
 
+@pytest.mark.parametrize("by_id", [True, False])
+def test_a_disk_that_takes_no_more(bob: Nel, mesh_sandbox: Sandbox, by_id: bool) -> None:
+    """The system refuses to write on, as it does when the disk is full: no file, no acknowledgement, one sentence."""
+    message_id = mesh_sandbox.deliver_message("X26ABC2", bytes(3_000_000), file_name="big.bin")
+    arguments = ("receive", message_id, "--into", "in") if by_id else ("receive", "--into", "in")
+    done = bob(*arguments, largest_file=1_000_000)
+    assert done.code == 4, done.err
+    assert "cannot be stored" in done.one_paragraph()
+    assert not (bob.home / "in" / "big.bin").exists()
+    assert bob("inbox", "-q").out.split() == [message_id]
+    assert bob(*arguments).code == 0
+    assert (bob.home / "in" / "big.bin").stat().st_size == 3_000_000
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(bob: Nel, mesh_sandbox: Sandbox) -> None:
     message_id = mesh_sandbox.deliver_message("X26ABC2", b"content")
