@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nel_mesh import IntegrityError, InvalidArgument, MeshError, NotFound, ReceivedFile, Report, StorageError
+from nel_mesh import Arriving, IntegrityError, InvalidArgument, MeshError, NotFound, ReceivedFile, Report, StorageError
 from nel_mesh.brokers.disk import FileLock
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Step, raw_answer
@@ -242,3 +243,15 @@ def test_a_message_that_is_not_there_is_not_found(scripted: Scripted, tmp_path: 
     with pytest.raises(NotFound):
         mesh.receive_file("M1", tmp_path)
     assert visible(tmp_path) == []
+
+
+def test_progress_says_how_much_has_arrived(scripted: Scripted, tmp_path: Path) -> None:
+    told: list[Arriving] = []
+    packed = chunk(2, 2, gzip.compress(DATA[2000:]), Content_Encoding="gzip")
+    mesh, _ = scripted(chunk(1, 2, DATA[:2000]), packed)
+    mesh.receive_file("M1", tmp_path, progress=told.append)
+    assert [(one.message_id, one.bytes_done) for one in told] == [("M1", 2000), ("M1", 4000)]
+    assert [(one.share, one.bytes_total) for one in told] == [(0.5, 4000), (1.0, 4000)]
+    mesh, _ = scripted(chunk(1, 1, DATA))
+    mesh.receive_file("M1", tmp_path, progress=told.append)
+    assert (told[-1].bytes_done, told[-1].bytes_total) == (4000, 4000)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         UploadFinished,
     )
     from nel_mesh.models import (
+        Arriving,
         Collection,
         FailedMessage,
         InboxPage,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from nel_mesh.settings import MeshSettings
 
 __all__ = [
+    "Arriving",
     "AsyncMeshClient",
     "AsyncMessage",
     "BadRequest",

@@ -218,6 +218,27 @@ class Collection:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Arriving:
+    """How far a message has come into its file; given to the `progress` of a receiving method after each block.
+
+    Attributes:
+        message_id: which message.
+        bytes_done: bytes of content that are in the file. It goes back when a chunk has to be fetched again.
+        share: how much of the message that is, from 0 to 1, by its chunks and what has come of the present one on the
+            wire; what is gzipped in transit has no length of its own before it is here.
+    """
+
+    message_id: str
+    bytes_done: int
+    share: float
+
+    @property
+    def bytes_total(self) -> int | None:
+        """About how long the content will be; None before anything can be said."""
+        return max(self.bytes_done, round(self.bytes_done / self.share)) if self.share > 0 else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a send has come; given to the `progress` callable after each block that was handed to the network.
 

@@ -12,7 +12,7 @@ from nel_mesh.brokers.clock import AsyncClock
 from nel_mesh.brokers.crew import AsyncCrew
 from nel_mesh.brokers.journal import AsyncJournal
 from nel_mesh.errors import IntegrityError, MeshError
-from nel_mesh.models import Collection, FailedMessage, Report
+from nel_mesh.models import Arriving, Collection, FailedMessage, Report
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 
 from .mailbox import AsyncMailboxOperations
@@ -85,6 +85,7 @@ class AsyncInbox:
         deadline_in_seconds: float | None,
         concurrency: int,
         stop: Callable[[], bool] | None,
+        progress: Callable[[Arriving], object] | None,
     ) -> Collection:
         """Empties the inbox into a folder or a handler."""
         crew = AsyncCrew()
@@ -95,7 +96,9 @@ class AsyncInbox:
         book = await AsyncJournal.open(journal)
         try:
             tally = _Tally()
-            round_ = _Round(self._mailbox, self._receiver, self._clock, crew, book, tally, folder, handler, on_report)
+            round_ = _Round(
+                self._mailbox, self._receiver, self._clock, crew, book, tally, folder, handler, on_report, progress
+            )
             end = None if deadline_in_seconds is None else self._clock.monotonic() + deadline_in_seconds
             while True:
                 due = self._due(tally, workflow_filter, limit, end, stop)
@@ -199,7 +202,9 @@ class _Round:
         folder: Path | None,
         handler: AsyncHandler | None,
         on_report: AsyncReportHandler | None,
+        progress: Callable[[Arriving], object] | None,
     ) -> None:
+        self._progress = progress
         self.result = Collection()
         self._mailbox = mailbox
         self._receiver = receiver
@@ -247,7 +252,7 @@ class _Round:
                     await arrival.receive_report(metadata)
                 await self._report(metadata)
             else:
-                self.result.files.append(await arrival.receive())
+                self.result.files.append(await arrival.receive(progress=self._progress))
                 self.result.delivered.append(message_id)
             await self._book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
             await arrival.clear()

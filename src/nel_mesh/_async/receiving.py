@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from nel_mesh.brokers.clock import AsyncClock
 from nel_mesh.brokers.disk import AsyncDisk, AsyncPart
 from nel_mesh.brokers.http import AsyncAnswer
 from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
-from nel_mesh.models import MessageMetadata, ReceivedFile, Report
+from nel_mesh.models import Arriving, MessageMetadata, ReceivedFile, Report
 from nel_mesh.protocol import answers, checksum, endpoints, naming, retry, wire
 from nel_mesh.protocol.chunks import ChunkSequence
 from nel_mesh.protocol.records import ReceiveRecord
@@ -73,7 +73,13 @@ class AsyncReceiver:
             lock.release()
 
     async def receive_file(
-        self, message_id: str, folder: Path, *, file_name: str | None, verify_checksum: bool
+        self,
+        message_id: str,
+        folder: Path,
+        *,
+        file_name: str | None,
+        verify_checksum: bool,
+        progress: Callable[[Arriving], object] | None,
     ) -> ReceivedFile:
         """Receives a message into a folder."""
         async with self.arriving(message_id, folder) as arrival:
@@ -83,7 +89,7 @@ class AsyncReceiver:
                     operation="receive_file",
                     message_id=message_id,
                 )
-            received = await arrival.receive(file_name=file_name, verify_checksum=verify_checksum)
+            received = await arrival.receive(file_name=file_name, verify_checksum=verify_checksum, progress=progress)
             await arrival.clear()
             return received
 
@@ -109,9 +115,17 @@ class AsyncArrival:
         self._part_path = folder / f".{message_id}.part"
         self._record_path = folder / f".{message_id}.json"
         self._part: AsyncPart | None = None
+        self._progress: Callable[[Arriving], object] | None = None
 
-    async def receive(self, *, file_name: str | None = None, verify_checksum: bool = True) -> ReceivedFile:
+    async def receive(
+        self,
+        *,
+        file_name: str | None = None,
+        verify_checksum: bool = True,
+        progress: Callable[[Arriving], object] | None = None,
+    ) -> ReceivedFile:
         """Fetches the chunks that are not here yet, checks the whole, and gives the file its name."""
+        self._progress = progress
         record = await self._read_record()
         if record.name is not None:
             metadata = await self._mailbox.message_metadata(self._message_id)
@@ -226,7 +240,7 @@ class AsyncArrival:
                 metadata = answers.metadata("receive_file", self._message_id, answer.headers)
                 if is_bare_report(metadata, answer):
                     return metadata, False, 0
-                length = await self._store(part, answer)
+                length = await self._store(part, answer, start, sequence.received, sequence.total or metadata.chunks)
                 more = sequence.accept(answer.status, answer.headers.get(wire.CHUNK_RANGE))
             except IntegrityError as damage:
                 lost = ConnectionLost(damage.reason)
@@ -243,12 +257,16 @@ class AsyncArrival:
                 await answer.close()
         raise AssertionError("unreachable")  # pragma: no cover
 
-    async def _store(self, part: AsyncPart, answer: AsyncAnswer) -> int:
+    async def _store(self, part: AsyncPart, answer: AsyncAnswer, start: int, before: int, total: int) -> int:
+        """Writes one chunk's content to the part, after the `start` bytes of the `before` chunks out of `total`."""
         chunk = AsyncChunk(answer)
         length = 0
         while (block := await chunk.next_block()) is not None:
             await part.write(block)
             length += len(block)
+            if self._progress is not None:
+                share = (before + answer.share) / total
+                self._progress(Arriving(message_id=self._message_id, bytes_done=start + length, share=share))
         return length
 
     async def _verify(

@@ -18,6 +18,7 @@ from nel_mesh.brokers.http import Connection, HttpBroker
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.identity import client_ssl_context
 from nel_mesh.models import (
+    Arriving,
     Collection,
     InboxPage,
     Mailbox,
@@ -306,6 +307,7 @@ class MeshClient:
         deadline_in_seconds: float | None = None,
         concurrency: int = 1,
         stop: Callable[[], bool] | None = None,
+        progress: Callable[[Arriving], object] | None = None,
     ) -> Collection:
         """Empties the inbox into a folder, or through a handler; acknowledges each message only when it is safe there.
 
@@ -325,6 +327,7 @@ class MeshClient:
             deadline_in_seconds: no message is begun after this time.
             concurrency: how many messages are received at once.
             stop: asked before each message; True ends the loop there.
+            progress: with a folder, called with an `Arriving` after each block; from several threads, if they are.
 
         Returns:
             What was delivered, reported, repeated, and what failed and why.
@@ -348,6 +351,7 @@ class MeshClient:
             deadline_in_seconds=deadline_in_seconds,
             concurrency=concurrency,
             stop=stop,
+            progress=progress,
         )
 
     def iter_messages(
@@ -375,6 +379,7 @@ class MeshClient:
         *,
         file_name: str | None = None,
         verify_checksum: bool = True,
+        progress: Callable[[Arriving], object] | None = None,
     ) -> ReceivedFile:
         """Receives a message into a file, and goes on where it was if it is called again after an interruption.
 
@@ -388,13 +393,14 @@ class MeshClient:
             file_name: what to call it; by default what the message says. Either is made safe: no folders, no hidden
                 or device names. A file of that name is never replaced: the message id is put into the name instead.
             verify_checksum: compare the content with the sender's checksum, if it is an MD5, SHA-1 or SHA-256.
+            progress: called with an `Arriving` after each block.
 
         Raises:
             IntegrityError: it is not whole, or has another checksum; there is no file.
             StorageError: the disk will not have it, or another process is receiving it into this folder.
         """
         return self._receiver.receive_file(
-            message_id, Path(folder), file_name=file_name, verify_checksum=verify_checksum
+            message_id, Path(folder), file_name=file_name, verify_checksum=verify_checksum, progress=progress
         )
 
     def message_metadata(self, message_id: str) -> MessageMetadata:

@@ -13,7 +13,7 @@ from nel_mesh.brokers.clock import Clock
 from nel_mesh.brokers.crew import Crew
 from nel_mesh.brokers.journal import Journal
 from nel_mesh.errors import IntegrityError, MeshError
-from nel_mesh.models import Collection, FailedMessage, Report
+from nel_mesh.models import Arriving, Collection, FailedMessage, Report
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 
 from .mailbox import MailboxOperations
@@ -84,6 +84,7 @@ class Inbox:
         deadline_in_seconds: float | None,
         concurrency: int,
         stop: Callable[[], bool] | None,
+        progress: Callable[[Arriving], object] | None,
     ) -> Collection:
         """Empties the inbox into a folder or a handler."""
         crew = Crew()
@@ -94,7 +95,9 @@ class Inbox:
         book = Journal(journal)
         try:
             tally = _Tally()
-            round_ = _Round(self._mailbox, self._receiver, self._clock, crew, book, tally, folder, handler, on_report)
+            round_ = _Round(
+                self._mailbox, self._receiver, self._clock, crew, book, tally, folder, handler, on_report, progress
+            )
             end = None if deadline_in_seconds is None else self._clock.monotonic() + deadline_in_seconds
             while True:
                 due = self._due(tally, workflow_filter, limit, end, stop)
@@ -196,7 +199,9 @@ class _Round:
         folder: Path | None,
         handler: Handler | None,
         on_report: ReportHandler | None,
+        progress: Callable[[Arriving], object] | None,
     ) -> None:
+        self._progress = progress
         self.result = Collection()
         self._mailbox = mailbox
         self._receiver = receiver
@@ -244,7 +249,7 @@ class _Round:
                     arrival.receive_report(metadata)
                 self._report(metadata)
             else:
-                self.result.files.append(arrival.receive())
+                self.result.files.append(arrival.receive(progress=self._progress))
                 self.result.delivered.append(message_id)
             self._book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
             arrival.clear()

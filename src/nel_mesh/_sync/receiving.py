@@ -6,14 +6,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nel_mesh.brokers.clock import Clock
 from nel_mesh.brokers.disk import Disk, Part
 from nel_mesh.brokers.http import Answer
 from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
-from nel_mesh.models import MessageMetadata, ReceivedFile, Report
+from nel_mesh.models import Arriving, MessageMetadata, ReceivedFile, Report
 from nel_mesh.protocol import answers, checksum, endpoints, naming, retry, wire
 from nel_mesh.protocol.chunks import ChunkSequence
 from nel_mesh.protocol.records import ReceiveRecord
@@ -74,7 +74,13 @@ class Receiver:
             lock.release()
 
     def receive_file(
-        self, message_id: str, folder: Path, *, file_name: str | None, verify_checksum: bool
+        self,
+        message_id: str,
+        folder: Path,
+        *,
+        file_name: str | None,
+        verify_checksum: bool,
+        progress: Callable[[Arriving], object] | None,
     ) -> ReceivedFile:
         """Receives a message into a folder."""
         with self.arriving(message_id, folder) as arrival:
@@ -84,7 +90,7 @@ class Receiver:
                     operation="receive_file",
                     message_id=message_id,
                 )
-            received = arrival.receive(file_name=file_name, verify_checksum=verify_checksum)
+            received = arrival.receive(file_name=file_name, verify_checksum=verify_checksum, progress=progress)
             arrival.clear()
             return received
 
@@ -110,9 +116,17 @@ class Arrival:
         self._part_path = folder / f".{message_id}.part"
         self._record_path = folder / f".{message_id}.json"
         self._part: Part | None = None
+        self._progress: Callable[[Arriving], object] | None = None
 
-    def receive(self, *, file_name: str | None = None, verify_checksum: bool = True) -> ReceivedFile:
+    def receive(
+        self,
+        *,
+        file_name: str | None = None,
+        verify_checksum: bool = True,
+        progress: Callable[[Arriving], object] | None = None,
+    ) -> ReceivedFile:
         """Fetches the chunks that are not here yet, checks the whole, and gives the file its name."""
+        self._progress = progress
         record = self._read_record()
         if record.name is not None:
             metadata = self._mailbox.message_metadata(self._message_id)
@@ -225,7 +239,7 @@ class Arrival:
                 metadata = answers.metadata("receive_file", self._message_id, answer.headers)
                 if is_bare_report(metadata, answer):
                     return metadata, False, 0
-                length = self._store(part, answer)
+                length = self._store(part, answer, start, sequence.received, sequence.total or metadata.chunks)
                 more = sequence.accept(answer.status, answer.headers.get(wire.CHUNK_RANGE))
             except IntegrityError as damage:
                 lost = ConnectionLost(damage.reason)
@@ -242,12 +256,16 @@ class Arrival:
                 answer.close()
         raise AssertionError("unreachable")  # pragma: no cover
 
-    def _store(self, part: Part, answer: Answer) -> int:
+    def _store(self, part: Part, answer: Answer, start: int, before: int, total: int) -> int:
+        """Writes one chunk's content to the part, after the `start` bytes of the `before` chunks out of `total`."""
         chunk = Chunk(answer)
         length = 0
         while (block := chunk.next_block()) is not None:
             part.write(block)
             length += len(block)
+            if self._progress is not None:
+                share = (before + answer.share) / total
+                self._progress(Arriving(message_id=self._message_id, bytes_done=start + length, share=share))
         return length
 
     def _verify(

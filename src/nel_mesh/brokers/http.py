@@ -208,6 +208,17 @@ class _Answer:
         """By lower-case name."""
         self.body = b""
         """What `read` has read."""
+        self._arrived = 0
+
+    @property
+    def share(self) -> float:
+        """How much of the body has arrived, from 0 to 1; 0 if its length was not announced."""
+        announced = self.headers.get("content-length", "")
+        return min(1.0, self._arrived / int(announced)) if announced.isdigit() and int(announced) else 0.0
+
+    def _count(self, block: bytes | None) -> bytes | None:
+        self._arrived += len(block or b"")
+        return block
 
     @property
     def is_delimited(self) -> bool:
@@ -228,7 +239,7 @@ class Answer(_Answer):
         Raises ConnectionLost if it ends short of what was announced.
         """
         with _translated():
-            return next(self._blocks, None)
+            return self._count(next(self._blocks, None))
 
     def read(self, limit: int) -> None:
         """Reads the body, or about its first `limit` bytes, into `body`, and closes."""
@@ -304,7 +315,7 @@ class AsyncAnswer(_Answer):
         Raises ConnectionLost if it ends short of what was announced.
         """
         with _translated():
-            return await anext(self._blocks, None)
+            return self._count(await anext(self._blocks, None))
 
     async def read(self, limit: int) -> None:
         """Reads the body, or about its first `limit` bytes, into `body`, and closes."""

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ from nel_mesh.cli.console import is_terminal, size
 from nel_mesh.cli.context import Session, session_of
 
 if TYPE_CHECKING:
-    from nel_mesh import Collection, MeshClient, MessageMetadata, ReceivedFile, Report
+    from nel_mesh import Arriving, Collection, MeshClient, MessageMetadata, ReceivedFile, Report
 
 STDOUT = "-"
 STDIN = "-"
@@ -262,8 +262,25 @@ def _to_stdout(session: Session, message_id: str, *, ack: bool) -> None:
     )
 
 
+@contextlib.contextmanager
+def _shown(session: Session, label: str) -> Iterator[Callable[[Arriving], object]]:
+    """A bar for all that arrives while the block runs; says how to go on if it is interrupted."""
+    arrived: dict[str, Arriving] = {}
+    try:
+        with session.out.bar(label) as bar:
+
+            def show(arriving: Arriving) -> None:
+                arrived[arriving.message_id] = arriving
+                seen = list(arrived.values())
+                bar(sum(one.bytes_done for one in seen), sum(one.bytes_total or one.bytes_done for one in seen))
+
+            yield show
+    except KeyboardInterrupt as interruption:
+        interruption.add_note("What has arrived is kept: run the same command again to go on.")
+        raise
+
+
 def _these(session: Session, message_ids: list[str], folder: Path, *, ack: bool) -> None:
-    from nel_mesh.cli.arriving import watched
     from nel_mesh.models import Report
 
     with session.client() as client:
@@ -272,8 +289,8 @@ def _these(session: Session, message_ids: list[str], folder: Path, *, ack: bool)
             if isinstance(metadata, Report):
                 _take_report(session, client, metadata, ack=ack)
                 continue
-            with watched(session, folder, message_id):
-                received = client.receive_file(message_id, folder)
+            with _shown(session, f"Receiving {message_id}") as progress:
+                received = client.receive_file(message_id, folder, progress=progress)
             if ack:
                 client.acknowledge_message(message_id)
             _show_file(session, received, acknowledged=ack)
@@ -282,12 +299,10 @@ def _these(session: Session, message_ids: list[str], folder: Path, *, ack: bool)
 
 
 def _all(session: Session, folder: Path, workflow_id: str | None, limit: int | None, concurrency: int) -> None:
-    from nel_mesh.cli.arriving import watched
-
     with session.client() as client:
-        with watched(session, folder):
+        with _shown(session, "Receiving") as progress:
             collection = client.receive_messages(
-                folder, workflow_filter=workflow_id, limit=limit, concurrency=concurrency
+                folder, workflow_filter=workflow_id, limit=limit, concurrency=concurrency, progress=progress
             )
         _show_collection(session, client, collection)
 
