@@ -187,7 +187,14 @@ def test_sandbox_serve_prints_ready_settings(nobody: Nel) -> None:
     with nobody.start("sandbox", "serve", "--port", "0") as process:
         assert process.stdout is not None
         lines = []
-        wait_until(lambda: lines.append(process.stdout.readline()) or b"Ctrl-C" in lines[-1])  # type: ignore
+        output = process.stdout
+        assert output
+
+        def greeted() -> bool:
+            lines.append(output.readline())
+            return b"Ctrl-C" in lines[-1]
+
+        wait_until(greeted)
         text = b"".join(lines).decode()
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
