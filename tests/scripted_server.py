@@ -116,6 +116,11 @@ class ScriptedServer:
         if handler.command != "HEAD":
             handler.wfile.write(step.body)
 
+    def refuse(self) -> None:
+        """Takes no more connections; from a step, so that the next one is refused."""
+        self._server.shutdown()
+        self._server.server_close()
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self

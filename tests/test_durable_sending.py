@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from colours import Connector, settings_for
-from nel_mesh import InvalidArgument, MeshError, Outcome, OutcomeUnknown, SourceError, StorageError
+from nel_mesh import ConnectionFailed, InvalidArgument, MeshError, Outcome, OutcomeUnknown, SourceError, StorageError
 from nel_mesh.brokers.disk import FileLock
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Step
@@ -59,6 +59,26 @@ def test_a_send_goes_on_at_the_next_chunk(
     before = len(server.seen)
     assert mesh.send_file(path, **TO, compress=compress, resume=record) == sent
     assert len(server.seen) == before
+
+
+@pytest.mark.parametrize("refused_at", [2, 3, 4])
+def test_a_refused_connection_at_any_chunk_is_not_sent_and_goes_on(
+    scripted: Scripted, tmp_path: Path, path: Path, refused_at: int
+) -> None:
+    record = tmp_path / "record.json"
+    closing = Step(202, {"Connection": "close"}, b'{"message_id": "M1"}')
+
+    def last_one(seen: Any) -> Step:
+        server.refuse()
+        return closing
+
+    mesh, server = scripted(*[closing] * (refused_at - 2), last_one, max_attempts=2, **SMALL)
+    with pytest.raises(ConnectionFailed) as caught:
+        mesh.send_file(path, **TO, resume=record)
+    assert (caught.value.outcome, caught.value.message_id) == (Outcome.NOT_SENT, "M1")
+    mesh, server = scripted(accepted("M1"))
+    assert mesh.send_file(path, **TO, resume=record).message_id == "M1"
+    assert [seen.headers["mex-chunk-range"] for seen in server.seen] == [f"{k}:4" for k in range(refused_at, 5)]
 
 
 def test_the_record_holds_no_patient_data(scripted: Scripted, tmp_path: Path, path: Path) -> None:
