@@ -75,13 +75,10 @@ def authority_file(text: str) -> str:
 def certificate_file(text: str) -> IdentityFile:
     """A file with the own certificate, perhaps with its key. Raises InvalidArgument."""
     path = _absolute(text)
-    try:
-        found = certificates.read(path)
-    except WrongPassword:
+    found = _contents(path)
+    if found is None:
         # Only a key, or a PKCS#12 file, which holds one, is ever encrypted.
         return IdentityFile(path, has_key=True, is_encrypted=True)
-    except Unreadable as problem:
-        raise InvalidArgument(str(problem)) from None
     if not found.certificates:
         raise InvalidArgument(f"there is no certificate in {path}, only a private key")
     return IdentityFile(path, has_key=bool(found.keys), is_encrypted=False)
@@ -90,15 +87,20 @@ def certificate_file(text: str) -> IdentityFile:
 def key_file(text: str) -> IdentityFile:
     """A file with the own private key. Raises InvalidArgument."""
     path = _absolute(text)
+    found = _contents(path)
+    if found is not None and not found.keys:
+        raise InvalidArgument(f"there is no private key in {path}")
+    return IdentityFile(path, has_key=True, is_encrypted=found is None)
+
+
+def _contents(path: str) -> certificates.Contents | None:
+    """What a file of certificates and keys holds; None if it is encrypted."""
     try:
-        found = certificates.read(path)
+        return certificates.read(path)
     except WrongPassword:
-        return IdentityFile(path, has_key=True, is_encrypted=True)
+        return None
     except Unreadable as problem:
         raise InvalidArgument(str(problem)) from None
-    if not found.keys:
-        raise InvalidArgument(f"there is no private key in {path}")
-    return IdentityFile(path, has_key=True, is_encrypted=False)
 
 
 def _absolute(text: str) -> str:
