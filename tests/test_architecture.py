@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "brokers": {"errors"},
     "_async": {"errors", "models", "settings", "identity", "protocol", "brokers", "_async"},
     "_sync": {"errors", "models", "settings", "identity", "protocol", "brokers", "_sync"},
-    "sandbox": {"errors", "protocol", "settings", "sandbox", "_sync", "_async"},
+    "sandbox": {"errors", "protocol", "settings", "sandbox", "brokers", "_sync", "_async"},
     "cli": {
         "errors",
         "models",
@@ -58,7 +58,6 @@ PURE = {
     "anyio",
     "pathlib",
     "tempfile",
-    "httpx2",
     "logging",
 }
 """What `protocol` has no business with."""
@@ -101,13 +100,13 @@ def test_what_thinks_does_not_touch() -> None:
             assert not {name.split(".")[0] for name in imported(path)} & PURE
 
 
-def test_one_module_knows_the_http_package() -> None:
-    knowing = [
-        path.name
-        for area, path in modules()
-        if area != "sandbox" and any(name.startswith("httpx2") for name in imported(path))
-    ]
-    assert knowing == ["http.py"]
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("h11", "exchange.py"), ("isal", "codec.py"), ("sqlite3", "journal.py")],
+)
+def test_one_module_knows_the_package(package: str, module: str) -> None:
+    client = [path for area, path in modules() if area not in ("sandbox", "cli")]
+    assert [path.name for path in client if any(name.split(".")[0] == package for name in imported(path))] == [module]
 
 
 def test_the_base_needs_no_extra() -> None:

@@ -26,8 +26,9 @@ SUBSTITUTIONS = [
         (r"\b__aexit__\b", "__exit__"),
         (r"\b__aiter__\b", "__iter__"),
         (r"\b__anext__\b", "__next__"),
+        (r"\ba(iter|next)\(", r"\1("),
         (r"\bStopAsyncIteration\b", "StopIteration"),
-        (r"\b_Async(Blocks|Each|MessageIds)\b", r"_\1"),
+        (r"\b_Async(Blocks|Each|MessageIds|Sent)\b", r"_\1"),
         (r"\bAwaitable\[(object|bytes)\]", r"\1"),
         (r"\bAwaitable, ", ""),
         (r"\bAsyncJournal\.open\(", "Journal("),
@@ -39,8 +40,8 @@ SUBSTITUTIONS = [
         (r"\bAsyncExitStack\b", "ExitStack"),
         (r"\benter_async_context\b", "enter_context"),
         (
-            r"\bAsync(Answer|Arrival|Body|Chunk|Clock|Contents|ContentSource|Crew|Disk|Handler|HttpBroker|Inbox|Journal|"
-            r"MailboxOperations|MeshClient|Message|Part|Receiver|ReportHandler|Sender)\b",
+            r"\bAsync(Answer|Arrival|Body|Chunk|Clock|Contents|ContentSource|Crew|Disk|Handler|HttpBroker|Inbox|Journal|Line|"
+            r"MailboxOperations|MeshClient|Message|Part|Receiver|ReportHandler|Sender|Socket|Turns)\b",
             r"\1",
         ),
         (

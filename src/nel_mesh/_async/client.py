@@ -13,7 +13,7 @@ from typing import Self
 from nel_mesh.brokers.clock import AsyncClock
 from nel_mesh.brokers.content import AsyncContents, AsyncContentSource
 from nel_mesh.brokers.disk import AsyncDisk
-from nel_mesh.brokers.http import AsyncHttpBroker, Connection
+from nel_mesh.brokers.network import Connection
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.identity import client_ssl_context
 from nel_mesh.models import (
@@ -31,6 +31,7 @@ from nel_mesh.protocol import transfer
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from nel_mesh.settings import MeshSettings
 
+from .http import AsyncHttpBroker
 from .inbox import AsyncHandler, AsyncInbox, AsyncReportHandler
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncMessage

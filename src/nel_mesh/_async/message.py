@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 from nel_mesh.brokers.disk import AsyncDisk
-from nel_mesh.brokers.http import AsyncAnswer
 from nel_mesh.errors import ConnectionLost, IntegrityError, InvalidArgument, MeshError, NotFound
 from nel_mesh.models import MessageMetadata, Report
 from nel_mesh.protocol import answers, checksum, codec, wire
 from nel_mesh.protocol.chunks import ChunkSequence
 
+from .http import AsyncAnswer
 from .mailbox import AsyncMailboxOperations
 
 

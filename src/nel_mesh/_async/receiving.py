@@ -10,13 +10,13 @@ from pathlib import Path
 
 from nel_mesh.brokers.clock import AsyncClock
 from nel_mesh.brokers.disk import AsyncDisk, AsyncPart
-from nel_mesh.brokers.http import AsyncAnswer
 from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
 from nel_mesh.models import Arriving, MessageMetadata, ReceivedFile, Report
 from nel_mesh.protocol import answers, checksum, endpoints, naming, retry, wire
 from nel_mesh.protocol.chunks import ChunkSequence
 from nel_mesh.protocol.records import ReceiveRecord
 
+from .http import AsyncAnswer
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncChunk, AsyncMessage, fetch_chunk, is_bare_report
 

@@ -14,7 +14,7 @@ from typing import Self
 from nel_mesh.brokers.clock import Clock
 from nel_mesh.brokers.content import Contents, ContentSource
 from nel_mesh.brokers.disk import Disk
-from nel_mesh.brokers.http import Connection, HttpBroker
+from nel_mesh.brokers.network import Connection
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.identity import client_ssl_context
 from nel_mesh.models import (
@@ -32,6 +32,7 @@ from nel_mesh.protocol import transfer
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from nel_mesh.settings import MeshSettings
 
+from .http import HttpBroker
 from .inbox import Handler, Inbox, ReportHandler
 from .mailbox import MailboxOperations
 from .message import Message

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from nel_mesh.brokers.clock import Clock
-from nel_mesh.brokers.http import Answer, HttpBroker
 from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, OutcomeUnknown, ResponseError
 from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Tracking
 from nel_mesh.protocol import answers, endpoints, retry, token, wire
 from nel_mesh.protocol.endpoints import Request
 from nel_mesh.settings import MeshSettings
+
+from .http import Answer, HttpBroker
 
 _logger = logging.getLogger("nel_mesh")
 

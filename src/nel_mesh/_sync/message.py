@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nel_mesh.brokers.disk import Disk
-from nel_mesh.brokers.http import Answer
 from nel_mesh.errors import ConnectionLost, IntegrityError, InvalidArgument, MeshError, NotFound
 from nel_mesh.models import MessageMetadata, Report
 from nel_mesh.protocol import answers, checksum, codec, wire
 from nel_mesh.protocol.chunks import ChunkSequence
 
+from .http import Answer
 from .mailbox import MailboxOperations
 
 

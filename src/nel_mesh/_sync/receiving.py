@@ -11,13 +11,13 @@ from pathlib import Path
 
 from nel_mesh.brokers.clock import Clock
 from nel_mesh.brokers.disk import Disk, Part
-from nel_mesh.brokers.http import Answer
 from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
 from nel_mesh.models import Arriving, MessageMetadata, ReceivedFile, Report
 from nel_mesh.protocol import answers, checksum, endpoints, naming, retry, wire
 from nel_mesh.protocol.chunks import ChunkSequence
 from nel_mesh.protocol.records import ReceiveRecord
 
+from .http import Answer
 from .mailbox import MailboxOperations
 from .message import Chunk, Message, fetch_chunk, is_bare_report
 

@@ -15,8 +15,9 @@ from cryptography import x509
 
 from nel_mesh import certificates
 from nel_mesh._sync.client import MeshClient
+from nel_mesh._sync.http import HttpBroker
 from nel_mesh.brokers.clock import Clock
-from nel_mesh.brokers.http import Connection, HttpBroker
+from nel_mesh.brokers.network import Connection
 from nel_mesh.certificates import Unreadable, WrongPassword, describe, iso, name_of
 from nel_mesh.cli import advice, expiry, probe
 from nel_mesh.cli.private_file import is_open_to_others

@@ -1,0 +1,343 @@
+"""HTTP/1.1 requests over one pool of connections to one server."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from nel_mesh.brokers.network import (
+    AsyncSocket,
+    AsyncTurns,
+    Connection,
+    Deadline,
+    ProxyRefused,
+    Tls,
+    Wait,
+    connecting,
+    conversing,
+)
+from nel_mesh.errors import ConnectionLost, InvalidArgument
+from nel_mesh.protocol.exchange import Exchange, ProtocolError
+
+_JOINED = 16 * 1024
+"""A first block of a body up to this length goes with the head: one packet, and one TLS record."""
+
+
+class AsyncLine:
+    """A connection to the server: TCP, and as many layers of TLS over it as there are."""
+
+    def __init__(self, raw: AsyncSocket, below: AsyncLine | None = None, tls: Tls | None = None) -> None:
+        self._raw = raw
+        self._below = below
+        self._tls = tls
+
+    async def start_tls(self, context: ssl.SSLContext, host: str, until: Deadline) -> AsyncLine:
+        """Lays TLS over what there is. Raises TimeoutError if that is not done `until` then."""
+        tls = Tls(context, host)
+        try:
+            while not tls.shake_hands():
+                await self._flush(tls, until)
+                tls.feed(await self.receive(until.left()))
+        finally:
+            # The last of the handshake, or the alert that says why there is none.
+            await self._flush(tls, until)
+        return AsyncLine(self._raw, self, tls)
+
+    async def _flush(self, tls: Tls, until: Deadline) -> None:
+        if data := tls.to_send():
+            await self.send(data, until.left())
+
+    async def receive(self, wait: Wait) -> bytes:
+        """What has come; b"" if the other side has closed."""
+        tls, below = self._tls, self._below
+        if tls is None or below is None:
+            return await self._raw.receive(wait)
+        while not (block := tls.decrypt()) and not tls.ended:
+            tls.feed(await below.receive(wait))
+        return block
+
+    async def send(self, data: bytes, wait: Wait) -> None:
+        """Sends all of it; the limit is for each wait."""
+        tls, below = self._tls, self._below
+        if tls is None or below is None:
+            await self._raw.send(data, wait)
+            return
+        while data:
+            length = tls.encrypt(data)
+            data = data[length:]
+            if encrypted := tls.to_send():
+                await below.send(encrypted, wait)
+            if not length:
+                tls.feed(await below.receive(wait))
+
+    def is_usable(self) -> bool:
+        """Whether it may carry another exchange."""
+        return self._raw.is_usable()
+
+    def touch(self) -> None:
+        """Notes that it has just been used."""
+        self._raw.touch()
+
+    async def close(self) -> None:
+        """Closes it."""
+        await self._raw.close()
+
+
+class _AsyncSent:
+    """Counts a body's bytes as they go, to tell whether the server may have the whole request."""
+
+    def __init__(self, blocks: AsyncIterable[bytes], length: int) -> None:
+        self._blocks: AsyncIterator[bytes] = aiter(blocks)
+        self.left = length
+
+    async def next_block(self) -> bytes:
+        block = await anext(self._blocks, b"")
+        # Before, not after: once handed over, the network may deliver it whatever is said of it here.
+        self.left -= len(block)
+        return block
+
+
+class AsyncAnswer:
+    """A server's answer, its body still to be read."""
+
+    def __init__(self, broker: AsyncHttpBroker, line: AsyncLine, exchange: Exchange, *, sent: bool) -> None:
+        self._broker = broker
+        self._line = line
+        self._exchange = exchange
+        self._sent = sent
+        self._closed = False
+        self._arrived = 0
+        self.status = exchange.status
+        self.headers: Mapping[str, str] = exchange.headers
+        """By lower-case name."""
+        self.body = b""
+        """What `read` has read."""
+
+    @property
+    def share(self) -> float:
+        """How much of the body has arrived, from 0 to 1; 0 if its length was not announced."""
+        announced = self.headers.get("content-length", "")
+        return min(1.0, self._arrived / int(announced)) if announced.isdigit() and int(announced) else 0.0
+
+    @property
+    def is_delimited(self) -> bool:
+        """Whether the body's end is announced, so that its lack would be noticed."""
+        return "content-length" in self.headers or "transfer-encoding" in self.headers
+
+    async def next_block(self) -> bytes | None:
+        """The next block of the body as it is on the wire; None at its end.
+
+        Raises ConnectionLost if it ends short of what was announced.
+        """
+        if self._closed and not self._exchange.complete:
+            raise ConnectionLost("the answer was closed before its end was read")
+        with conversing(ProtocolError):
+            while not (block := self._exchange.block()):
+                if self._exchange.complete:
+                    return None
+                self._exchange.feed(await self._broker.receive(self._line))
+        self._arrived += len(block)
+        return block
+
+    async def read(self, limit: int) -> None:
+        """Reads the body, or about its first `limit` bytes, into `body`, and closes."""
+        parts = bytearray()
+        try:
+            while len(parts) < limit and (block := await self.next_block()) is not None:
+                parts += block
+        finally:
+            self.body = bytes(parts)
+            await self.close()
+
+    async def close(self) -> None:
+        """Gives the connection back, or drops it if the body was not read to its end."""
+        if self._closed:
+            return
+        self._closed = True
+        exchange = self._exchange
+        await self._broker.give_back(self._line, reusable=self._sent and exchange.complete and exchange.reusable)
+
+
+class AsyncHttpBroker:
+    """HTTP to one server, over a pool of connections. May be shared by all who have the same event loop."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._url = urlsplit(connection.url)
+        self._proxy = urlsplit(connection.proxy) if connection.proxy else None
+        if connection.ssl_context is not None:
+            connection.ssl_context.set_alpn_protocols(["http/1.1"])
+        self._read = Wait(connection.read_timeout_in_seconds, "nothing came within the read timeout")
+        self._write = Wait(connection.write_timeout_in_seconds, "nothing could be sent within the write timeout")
+        self._turn = Wait(
+            connection.read_timeout_in_seconds,
+            "no connection became free; raise max_connections or make fewer calls at once",
+        )
+        self._turns = AsyncTurns(connection.max_connections)
+        self._idle: list[AsyncLine] = []
+        self._busy: set[AsyncLine] = set()
+        self._closed = False
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: AsyncIterable[bytes] | None = None,
+        length: int = 0,
+    ) -> AsyncAnswer:
+        """Sends one request, its body in blocks that add up to `length`, and waits for the answer's head.
+
+        Raises ConnectionFailed or ConnectionLost.
+        """
+        if self._closed:
+            raise InvalidArgument("the client has been closed; make another one")
+        sent = None if body is None else _AsyncSent(body, length)
+        with connecting(self._url.netloc):
+            await self._turns.take(self._turn)
+        line: AsyncLine | None = None
+        try:
+            line = await self._idle_line()
+            if line is None:
+                with connecting(self._url.netloc):
+                    line = await self._connect()
+            self._busy.add(line)
+            exchange = self._exchange(method, path, headers, None if body is None else length)
+            await self._converse(line, exchange, sent)
+            _check_complete(exchange, sent)
+        except BaseException:
+            if line is None:
+                self._turns.give_back()
+            else:
+                await self.give_back(line, reusable=False)
+            raise
+        return AsyncAnswer(self, line, exchange, sent=sent is None or sent.left == 0)
+
+    def _exchange(self, method: str, path: str, headers: Mapping[str, str], length: int | None) -> Exchange:
+        fields = [("host", _place(self._url)), *headers.items()]
+        if length is not None:
+            fields.append(("content-length", str(length)))
+        target = self._url.path + path
+        if self._proxy and self._connection.ssl_context is None:
+            target = f"{self._url.scheme}://{_place(self._url)}{target}"
+            fields += _proxy_authorization(self._proxy)
+        return Exchange(method, target, fields)
+
+    async def _converse(self, line: AsyncLine, exchange: Exchange, sent: _AsyncSent | None) -> None:
+        data = exchange.head
+        try:
+            block = await sent.next_block() if sent else b""
+            if len(block) <= _JOINED:
+                data, block = data + block, b""
+            while data and await self._is_sent(line, data):
+                data = block or (await sent.next_block() if sent else b"")
+                block = b""
+            with conversing(ProtocolError, advice=self._connection.advice):
+                while not exchange.status:
+                    exchange.feed(await self.receive(line))
+        except ConnectionLost as lost:
+            lost.request_complete = sent is None or sent.left <= 0
+            raise
+
+    async def _is_sent(self, line: AsyncLine, data: bytes) -> bool:
+        """Sends it; False if the other side takes no more.
+
+        A server may refuse a request before it has all of it, and hang up; then its answer is there to be read.
+        """
+        try:
+            with conversing(advice=self._connection.advice):
+                await line.send(data, self._write)
+        except ConnectionLost as failure:
+            if isinstance(failure.__cause__, TimeoutError):
+                raise
+            return False
+        return True
+
+    async def receive(self, line: AsyncLine) -> bytes:
+        """What has come on a connection of this pool."""
+        return await line.receive(self._read)
+
+    async def _idle_line(self) -> AsyncLine | None:
+        while self._idle:
+            line = self._idle.pop()
+            if line.is_usable():
+                return line
+            await line.close()
+        return None
+
+    async def _connect(self) -> AsyncLine:
+        until = Deadline(self._connection.connect_timeout_in_seconds, "no connection within the connect timeout")
+        first = self._proxy or self._url
+        raw = await AsyncSocket.connect(first.hostname or "", _port(first), until.left())
+        try:
+            line = AsyncLine(raw)
+            if self._proxy and self._proxy.scheme == "https":
+                line = await line.start_tls(ssl.create_default_context(), self._proxy.hostname or "", until)
+            if self._connection.ssl_context is not None:
+                if self._proxy:
+                    await self._tunnel(line, self._proxy, until)
+                line = await line.start_tls(self._connection.ssl_context, self._url.hostname or "", until)
+        except BaseException:
+            await raw.close()
+            raise
+        return line
+
+    async def _tunnel(self, line: AsyncLine, proxy: SplitResult, until: Deadline) -> None:
+        """Has the proxy connect us. Raises ProxyRefused."""
+        target = _place(self._url)
+        exchange = Exchange("CONNECT", target, [("host", target), *_proxy_authorization(proxy)])
+        await line.send(exchange.head, until.left())
+        while not exchange.status:
+            try:
+                exchange.feed(await line.receive(until.left()))
+            except ProtocolError as error:
+                raise ProxyRefused(f"the proxy does not answer as a proxy: {error}") from None
+        if not 200 <= exchange.status < 300:
+            raise ProxyRefused(f"the proxy refuses: status {exchange.status}")
+
+    async def give_back(self, line: AsyncLine, *, reusable: bool) -> None:
+        """Ends a line's turn; it is kept for the next request, if it may carry one."""
+        self._busy.discard(line)
+        try:
+            if reusable and not self._closed:
+                line.touch()
+                self._idle.append(line)
+            else:
+                await line.close()
+        finally:
+            self._turns.give_back()
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        self._closed = True
+        for line in [*self._idle, *self._busy]:
+            await line.close()
+        self._idle.clear()
+
+
+def _check_complete(exchange: Exchange, sent: _AsyncSent | None) -> None:
+    """A server that says that it took what it cannot have is not to be believed, in either direction."""
+    if sent is not None and sent.left > 0 and 200 <= exchange.status < 300:
+        lost = ConnectionLost("the server answered with success before it had the whole request")
+        lost.request_complete = True
+        raise lost
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _place(url: SplitResult) -> str:
+    """Host and port, as HTTP writes them."""
+    host = url.hostname or ""
+    host = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    return f"{host}:{_port(url)}"
+
+
+def _proxy_authorization(proxy: SplitResult) -> list[tuple[str, str]]:
+    if proxy.username is None:
+        return []
+    user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return [("proxy-authorization", "Basic " + base64.b64encode(user.encode()).decode())]

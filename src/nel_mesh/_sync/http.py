@@ -1,0 +1,344 @@
+# Generated from _async/http.py by tools/unasync.py: edit that one, then run `make generate`.
+"""HTTP/1.1 requests over one pool of connections to one server."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from nel_mesh.brokers.network import (
+    Connection,
+    Deadline,
+    ProxyRefused,
+    Socket,
+    Tls,
+    Turns,
+    Wait,
+    connecting,
+    conversing,
+)
+from nel_mesh.errors import ConnectionLost, InvalidArgument
+from nel_mesh.protocol.exchange import Exchange, ProtocolError
+
+_JOINED = 16 * 1024
+"""A first block of a body up to this length goes with the head: one packet, and one TLS record."""
+
+
+class Line:
+    """A connection to the server: TCP, and as many layers of TLS over it as there are."""
+
+    def __init__(self, raw: Socket, below: Line | None = None, tls: Tls | None = None) -> None:
+        self._raw = raw
+        self._below = below
+        self._tls = tls
+
+    def start_tls(self, context: ssl.SSLContext, host: str, until: Deadline) -> Line:
+        """Lays TLS over what there is. Raises TimeoutError if that is not done `until` then."""
+        tls = Tls(context, host)
+        try:
+            while not tls.shake_hands():
+                self._flush(tls, until)
+                tls.feed(self.receive(until.left()))
+        finally:
+            # The last of the handshake, or the alert that says why there is none.
+            self._flush(tls, until)
+        return Line(self._raw, self, tls)
+
+    def _flush(self, tls: Tls, until: Deadline) -> None:
+        if data := tls.to_send():
+            self.send(data, until.left())
+
+    def receive(self, wait: Wait) -> bytes:
+        """What has come; b"" if the other side has closed."""
+        tls, below = self._tls, self._below
+        if tls is None or below is None:
+            return self._raw.receive(wait)
+        while not (block := tls.decrypt()) and not tls.ended:
+            tls.feed(below.receive(wait))
+        return block
+
+    def send(self, data: bytes, wait: Wait) -> None:
+        """Sends all of it; the limit is for each wait."""
+        tls, below = self._tls, self._below
+        if tls is None or below is None:
+            self._raw.send(data, wait)
+            return
+        while data:
+            length = tls.encrypt(data)
+            data = data[length:]
+            if encrypted := tls.to_send():
+                below.send(encrypted, wait)
+            if not length:
+                tls.feed(below.receive(wait))
+
+    def is_usable(self) -> bool:
+        """Whether it may carry another exchange."""
+        return self._raw.is_usable()
+
+    def touch(self) -> None:
+        """Notes that it has just been used."""
+        self._raw.touch()
+
+    def close(self) -> None:
+        """Closes it."""
+        self._raw.close()
+
+
+class _Sent:
+    """Counts a body's bytes as they go, to tell whether the server may have the whole request."""
+
+    def __init__(self, blocks: Iterable[bytes], length: int) -> None:
+        self._blocks: Iterator[bytes] = iter(blocks)
+        self.left = length
+
+    def next_block(self) -> bytes:
+        block = next(self._blocks, b"")
+        # Before, not after: once handed over, the network may deliver it whatever is said of it here.
+        self.left -= len(block)
+        return block
+
+
+class Answer:
+    """A server's answer, its body still to be read."""
+
+    def __init__(self, broker: HttpBroker, line: Line, exchange: Exchange, *, sent: bool) -> None:
+        self._broker = broker
+        self._line = line
+        self._exchange = exchange
+        self._sent = sent
+        self._closed = False
+        self._arrived = 0
+        self.status = exchange.status
+        self.headers: Mapping[str, str] = exchange.headers
+        """By lower-case name."""
+        self.body = b""
+        """What `read` has read."""
+
+    @property
+    def share(self) -> float:
+        """How much of the body has arrived, from 0 to 1; 0 if its length was not announced."""
+        announced = self.headers.get("content-length", "")
+        return min(1.0, self._arrived / int(announced)) if announced.isdigit() and int(announced) else 0.0
+
+    @property
+    def is_delimited(self) -> bool:
+        """Whether the body's end is announced, so that its lack would be noticed."""
+        return "content-length" in self.headers or "transfer-encoding" in self.headers
+
+    def next_block(self) -> bytes | None:
+        """The next block of the body as it is on the wire; None at its end.
+
+        Raises ConnectionLost if it ends short of what was announced.
+        """
+        if self._closed and not self._exchange.complete:
+            raise ConnectionLost("the answer was closed before its end was read")
+        with conversing(ProtocolError):
+            while not (block := self._exchange.block()):
+                if self._exchange.complete:
+                    return None
+                self._exchange.feed(self._broker.receive(self._line))
+        self._arrived += len(block)
+        return block
+
+    def read(self, limit: int) -> None:
+        """Reads the body, or about its first `limit` bytes, into `body`, and closes."""
+        parts = bytearray()
+        try:
+            while len(parts) < limit and (block := self.next_block()) is not None:
+                parts += block
+        finally:
+            self.body = bytes(parts)
+            self.close()
+
+    def close(self) -> None:
+        """Gives the connection back, or drops it if the body was not read to its end."""
+        if self._closed:
+            return
+        self._closed = True
+        exchange = self._exchange
+        self._broker.give_back(self._line, reusable=self._sent and exchange.complete and exchange.reusable)
+
+
+class HttpBroker:
+    """HTTP to one server, over a pool of connections. May be shared by all who have the same event loop."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._url = urlsplit(connection.url)
+        self._proxy = urlsplit(connection.proxy) if connection.proxy else None
+        if connection.ssl_context is not None:
+            connection.ssl_context.set_alpn_protocols(["http/1.1"])
+        self._read = Wait(connection.read_timeout_in_seconds, "nothing came within the read timeout")
+        self._write = Wait(connection.write_timeout_in_seconds, "nothing could be sent within the write timeout")
+        self._turn = Wait(
+            connection.read_timeout_in_seconds,
+            "no connection became free; raise max_connections or make fewer calls at once",
+        )
+        self._turns = Turns(connection.max_connections)
+        self._idle: list[Line] = []
+        self._busy: set[Line] = set()
+        self._closed = False
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Iterable[bytes] | None = None,
+        length: int = 0,
+    ) -> Answer:
+        """Sends one request, its body in blocks that add up to `length`, and waits for the answer's head.
+
+        Raises ConnectionFailed or ConnectionLost.
+        """
+        if self._closed:
+            raise InvalidArgument("the client has been closed; make another one")
+        sent = None if body is None else _Sent(body, length)
+        with connecting(self._url.netloc):
+            self._turns.take(self._turn)
+        line: Line | None = None
+        try:
+            line = self._idle_line()
+            if line is None:
+                with connecting(self._url.netloc):
+                    line = self._connect()
+            self._busy.add(line)
+            exchange = self._exchange(method, path, headers, None if body is None else length)
+            self._converse(line, exchange, sent)
+            _check_complete(exchange, sent)
+        except BaseException:
+            if line is None:
+                self._turns.give_back()
+            else:
+                self.give_back(line, reusable=False)
+            raise
+        return Answer(self, line, exchange, sent=sent is None or sent.left == 0)
+
+    def _exchange(self, method: str, path: str, headers: Mapping[str, str], length: int | None) -> Exchange:
+        fields = [("host", _place(self._url)), *headers.items()]
+        if length is not None:
+            fields.append(("content-length", str(length)))
+        target = self._url.path + path
+        if self._proxy and self._connection.ssl_context is None:
+            target = f"{self._url.scheme}://{_place(self._url)}{target}"
+            fields += _proxy_authorization(self._proxy)
+        return Exchange(method, target, fields)
+
+    def _converse(self, line: Line, exchange: Exchange, sent: _Sent | None) -> None:
+        data = exchange.head
+        try:
+            block = sent.next_block() if sent else b""
+            if len(block) <= _JOINED:
+                data, block = data + block, b""
+            while data and self._is_sent(line, data):
+                data = block or (sent.next_block() if sent else b"")
+                block = b""
+            with conversing(ProtocolError, advice=self._connection.advice):
+                while not exchange.status:
+                    exchange.feed(self.receive(line))
+        except ConnectionLost as lost:
+            lost.request_complete = sent is None or sent.left <= 0
+            raise
+
+    def _is_sent(self, line: Line, data: bytes) -> bool:
+        """Sends it; False if the other side takes no more.
+
+        A server may refuse a request before it has all of it, and hang up; then its answer is there to be read.
+        """
+        try:
+            with conversing(advice=self._connection.advice):
+                line.send(data, self._write)
+        except ConnectionLost as failure:
+            if isinstance(failure.__cause__, TimeoutError):
+                raise
+            return False
+        return True
+
+    def receive(self, line: Line) -> bytes:
+        """What has come on a connection of this pool."""
+        return line.receive(self._read)
+
+    def _idle_line(self) -> Line | None:
+        while self._idle:
+            line = self._idle.pop()
+            if line.is_usable():
+                return line
+            line.close()
+        return None
+
+    def _connect(self) -> Line:
+        until = Deadline(self._connection.connect_timeout_in_seconds, "no connection within the connect timeout")
+        first = self._proxy or self._url
+        raw = Socket.connect(first.hostname or "", _port(first), until.left())
+        try:
+            line = Line(raw)
+            if self._proxy and self._proxy.scheme == "https":
+                line = line.start_tls(ssl.create_default_context(), self._proxy.hostname or "", until)
+            if self._connection.ssl_context is not None:
+                if self._proxy:
+                    self._tunnel(line, self._proxy, until)
+                line = line.start_tls(self._connection.ssl_context, self._url.hostname or "", until)
+        except BaseException:
+            raw.close()
+            raise
+        return line
+
+    def _tunnel(self, line: Line, proxy: SplitResult, until: Deadline) -> None:
+        """Has the proxy connect us. Raises ProxyRefused."""
+        target = _place(self._url)
+        exchange = Exchange("CONNECT", target, [("host", target), *_proxy_authorization(proxy)])
+        line.send(exchange.head, until.left())
+        while not exchange.status:
+            try:
+                exchange.feed(line.receive(until.left()))
+            except ProtocolError as error:
+                raise ProxyRefused(f"the proxy does not answer as a proxy: {error}") from None
+        if not 200 <= exchange.status < 300:
+            raise ProxyRefused(f"the proxy refuses: status {exchange.status}")
+
+    def give_back(self, line: Line, *, reusable: bool) -> None:
+        """Ends a line's turn; it is kept for the next request, if it may carry one."""
+        self._busy.discard(line)
+        try:
+            if reusable and not self._closed:
+                line.touch()
+                self._idle.append(line)
+            else:
+                line.close()
+        finally:
+            self._turns.give_back()
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._closed = True
+        for line in [*self._idle, *self._busy]:
+            line.close()
+        self._idle.clear()
+
+
+def _check_complete(exchange: Exchange, sent: _Sent | None) -> None:
+    """A server that says that it took what it cannot have is not to be believed, in either direction."""
+    if sent is not None and sent.left > 0 and 200 <= exchange.status < 300:
+        lost = ConnectionLost("the server answered with success before it had the whole request")
+        lost.request_complete = True
+        raise lost
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _place(url: SplitResult) -> str:
+    """Host and port, as HTTP writes them."""
+    host = url.hostname or ""
+    host = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    return f"{host}:{_port(url)}"
+
+
+def _proxy_authorization(proxy: SplitResult) -> list[tuple[str, str]]:
+    if proxy.username is None:
+        return []
+    user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return [("proxy-authorization", "Basic " + base64.b64encode(user.encode()).decode())]
