@@ -10,76 +10,59 @@ It needs the extra `sandbox`: `pip install "nel-mesh[sandbox]"`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nel_mesh.protocol.chunks import MAX_REQUEST_BYTES
-from nel_mesh.sandbox.configuration import (
-    DEFAULT_MAILBOXES,
-    INBOX_LIFE,
-    Mailbox,
-    SandboxConfiguration,
-    Workflow,
-    utc_now,
-)
-from nel_mesh.sandbox.faults import Effect, Fault, as_faults
-
 if TYPE_CHECKING:
+    from nel_mesh.sandbox.clients import AsyncClientFactory, ClientFactory
+    from nel_mesh.sandbox.configuration import DEFAULT_MAILBOXES, Mailbox, SandboxConfiguration, Workflow
+    from nel_mesh.sandbox.faults import Effect, Fault, PlanFault
+    from nel_mesh.sandbox.opening import sandbox
     from nel_mesh.sandbox.server import Sandbox
 
-__all__ = ["DEFAULT_MAILBOXES", "Effect", "Fault", "Mailbox", "Sandbox", "SandboxConfiguration", "Workflow", "sandbox"]
+__all__ = [
+    "DEFAULT_MAILBOXES",
+    "AsyncClientFactory",
+    "ClientFactory",
+    "Effect",
+    "Fault",
+    "Mailbox",
+    "PlanFault",
+    "Sandbox",
+    "SandboxConfiguration",
+    "Workflow",
+    "sandbox",
+]
+
+_HOMES = {
+    "DEFAULT_MAILBOXES": "configuration",
+    "AsyncClientFactory": "clients",
+    "ClientFactory": "clients",
+    "Effect": "faults",
+    "Fault": "faults",
+    "Mailbox": "configuration",
+    "PlanFault": "faults",
+    "Sandbox": "server",
+    "SandboxConfiguration": "configuration",
+    "Workflow": "configuration",
+    "sandbox": "opening",
+}
 
 _EXTRA = 'the sandbox needs its extra: pip install "nel-mesh[sandbox]"'
 
 
-def sandbox(
-    *,
-    mailboxes: Iterable[Mailbox] = DEFAULT_MAILBOXES,
-    shared_key: str = "TestKey",
-    workflows: Iterable[Workflow] = (),
-    host: str = "127.0.0.1",
-    port: int = 0,
-    tls: bool = True,
-    data_folder: Path | str | None = None,
-    clock: Callable[[], datetime] = utc_now,
-    inbox_life: timedelta = INBOX_LIFE,
-    compress_downloads: bool = False,
-    max_request_bytes: int = MAX_REQUEST_BYTES,
-    faults: Iterable[Fault | str] = (),
-) -> Sandbox:
-    """A sandbox that has yet to be started: `with sandbox() as mesh:`. The arguments are SandboxConfiguration's.
-
-    A fault may be given in its text form. Raises ValueError for a text that is none, and ImportError, naming the
-    extra, where the server's packages are not installed.
-    """
-    kind = __getattr__("Sandbox")
-    made: Sandbox = kind(
-        SandboxConfiguration(
-            mailboxes=tuple(mailboxes),
-            shared_key=shared_key,
-            workflows=tuple(workflows),
-            host=host,
-            port=port,
-            tls=tls,
-            data_folder=None if data_folder is None else Path(data_folder),
-            clock=clock,
-            inbox_life=inbox_life,
-            compress_downloads=compress_downloads,
-            max_request_bytes=max_request_bytes,
-            faults=as_faults(faults),
-        )
-    )
-    return made
-
-
 def __getattr__(name: str) -> Any:
-    # The pytest plugin imports this package in every test run, also where the extra is not installed.
-    if name != "Sandbox":
+    # On demand: the pytest plugin is in this package, and so it is imported in every test run, wanted or not, and also
+    # where the extra is not installed.
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from nel_mesh.sandbox.server import Sandbox
+        home = import_module(f"{__name__}.{_HOMES[name]}")
     except ModuleNotFoundError as error:
         raise ImportError(_EXTRA) from error
-    return Sandbox
+    globals()[name] = found = vars(home)[name]
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import signal
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import nel_mesh.sandbox
+from nel_mesh.brokers.signals import told_to_stop
 from nel_mesh.sandbox.configuration import DEFAULT_MAILBOXES, INBOX_LIFE, Mailbox, SandboxConfiguration
 from nel_mesh.sandbox.faults import Fault, faults_from_file
 
@@ -19,21 +17,17 @@ from nel_mesh.sandbox.faults import Fault, faults_from_file
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 0 when it was stopped, 1 when it could not start."""
     options = _parser().parse_args(arguments)
-    stopped = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        _serve(options, stopped)
+        with told_to_stop() as wait:
+            _serve(options, wait)
     except (OSError, ValueError, ImportError) as error:
         sys.stderr.write(f"nel-mesh-sandbox: {_reason(error, options)}\n")
         return 1
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     sys.stdout.write("stopped\n")
     return 0
 
 
-def _serve(options: argparse.Namespace, stopped: threading.Event) -> None:
+def _serve(options: argparse.Namespace, wait: Callable[[], None]) -> None:
     faults = [fault for path in options.faults for fault in faults_from_file(path)]
     configuration = SandboxConfiguration(
         mailboxes=tuple(options.mailbox or DEFAULT_MAILBOXES),
@@ -55,7 +49,7 @@ def _serve(options: argparse.Namespace, stopped: threading.Event) -> None:
             server.deliver_report(mailbox_id, linked_message_id=linked_message_id)
         sys.stdout.write(_greeting(server, written))
         sys.stdout.flush()
-        stopped.wait()
+        wait()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,6 +138,8 @@ def _report(text: str) -> tuple[str, str]:
 
 
 def _greeting(server: nel_mesh.sandbox.Sandbox, written: list[Path]) -> str:
+    from nel_mesh.sandbox.ready_settings import in_a_shell  # of the extra, like the server
+
     first = server.mailbox_ids[0]
     lines = [
         f"MESH sandbox at {server.url}",
@@ -159,7 +155,7 @@ def _greeting(server: nel_mesh.sandbox.Sandbox, written: list[Path]) -> str:
         ]
     else:
         lines.append(f"settings for {first} (--settings-folder writes them for every mailbox):")
-        lines += [f"export {name}={shlex.quote(value)}" for name, value in server.environment(first).items()]
+        lines += in_a_shell(server.environment(first))
     if server.faults:
         lines += ["", "faults:", *(f"  {fault}" for fault in server.faults)]
     return "\n".join([*lines, "", "Ctrl-C stops it.", ""])

@@ -9,7 +9,7 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from nel_mesh.sandbox.operations import Operation
 
@@ -249,6 +249,10 @@ def faults_from_file(path: Path) -> list[Fault]:
 def as_faults(given: Iterable[Fault | str]) -> tuple[Fault, ...]:
     """Faults, from themselves or their text form."""
     return tuple(Fault.parse(fault) if isinstance(fault, str) else fault for fault in given)
+
+
+PlanFault: TypeAlias = Callable[[Fault | str], Fault]
+"""What plans a fault, given as itself or in its text form: `Sandbox.add_fault`, and the pytest fixture `mesh_fault`."""
 
 
 class Strike:

@@ -1,0 +1,1 @@
+"""A service that receives pathology results over MESH."""
