@@ -68,7 +68,7 @@ def main() -> int:
     if "--check" in sys.argv:
         if TARGET.exists() and TARGET.read_text(encoding="utf-8") == made:
             return 0
-        print(f"{TARGET.name} is not what the commands say: run `make commands`")
+        print(f"{TARGET.name} is not what the commands say: run `make reference`")
         return 1
     TARGET.write_text(made, encoding="utf-8")
     return 0

@@ -28,7 +28,7 @@ SUBSTITUTIONS = [
         (r"\b__anext__\b", "__next__"),
         (r"\ba(iter|next)\(", r"\1("),
         (r"\bStopAsyncIteration\b", "StopIteration"),
-        (r"\b_Async(Blocks|Each|MessageIds|Sent)\b", r"_\1"),
+        (r"\b_Async(Blocks|Each|Lane|MessageIds|Sent)\b", r"_\1"),
         (r"\bAwaitable\[(object|bytes)\]", r"\1"),
         (r"\bAwaitable, ", ""),
         (r"\bAsyncJournal\.open\(", "Journal("),
@@ -40,8 +40,8 @@ SUBSTITUTIONS = [
         (r"\bAsyncExitStack\b", "ExitStack"),
         (r"\benter_async_context\b", "enter_context"),
         (
-            r"\bAsync(Answer|Arrival|Body|Chunk|Clock|Contents|ContentSource|Crew|Disk|Handler|HttpBroker|Inbox|Journal|Line|"
-            r"MailboxOperations|MeshClient|Message|Part|Receiver|ReportHandler|Sender|Socket|Turns)\b",
+            r"\bAsync(Ahead|Answer|Arrival|Beside|Body|Chunk|Clock|Contents|ContentSource|Crew|Disk|Early|Handler|"
+            r"HttpBroker|Inbox|Journal|Lanes|Line|MailboxOperations|MeshClient|Message|Part|Pending|Receiver|ReportHandler|Sender|Socket|Turns)\b",
             r"\1",
         ),
         (

@@ -22,7 +22,7 @@ def tool() -> ModuleType:
 
 
 def test_the_reference_is_current() -> None:
-    assert (ROOT / "docs/commands.md").read_text(encoding="utf-8") == tool().reference(), "run `make commands`"
+    assert (ROOT / "docs/commands.md").read_text(encoding="utf-8") == tool().reference(), "run `make reference`"
 
 
 def test_every_command_is_there_with_an_example() -> None:

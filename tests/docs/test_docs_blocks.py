@@ -1,0 +1,100 @@
+"""Every block of code in the documentation is run; what cannot be says why, in a comment before it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pages import PAGES, Page
+from running import Needs, Reader, commands, compare
+
+import nel_mesh
+import nel_mesh.sandbox
+from certificates import root as authority
+from nel_mesh.sandbox import Sandbox
+
+CSV = b"specimen,taken,test,unit,value\n" + b"000000001,2026-01-31,HbA1c,mmol/mol,48\n" * 5_000
+
+
+def mail(server: Sandbox, _: Path) -> None:
+    """Three messages and a report for X26ABC1."""
+    for number in range(3):
+        server.deliver_message(
+            "X26ABC1", CSV, sender="X26ABC2", workflow_id="PATH_RESULTS", file_name=f"results-{number}.csv"
+        )
+    server.deliver_report("X26ABC1", linked_message_id="20260101120000000000_0A1B2C", workflow_id="PATH_RESULTS")
+
+
+def certificates(_: Sandbox, folder: Path) -> None:
+    """What NHS England sends."""
+    root = authority("RootCA")
+    sub = root.issue("SubCA", authority=True)
+    for name, pair in {"RootCA": root, "SubCA": sub, "mesh": sub.issue("SERVER001")}.items():
+        (folder / "certificates").mkdir(exist_ok=True)
+        (folder / f"certificates/{name}.pem").write_text(pair.pem, encoding="utf-8")
+
+
+def every_public_name(server: Sandbox) -> dict[str, Any]:
+    """For examples in docstrings."""
+    public = {name: getattr(module, name) for module in (nel_mesh, nel_mesh.sandbox) for name in module.__all__}
+    return {**public, "mesh": server}
+
+
+ALICE = {"mesh.toml": "X26ABC1"}
+
+NEEDS = {
+    "README.md": Needs(settings={"appsettings.Development.json": "X26ABC1"}, files={"results.csv": CSV}, prepare=mail),
+    "docs/api.md": Needs(names=every_public_name),
+    "docs/commands.md": Needs(settings=ALICE),
+    "docs/errors.md": Needs(settings=ALICE),
+    "docs/from-mesh-client.md": Needs(settings=ALICE, prepare=mail),
+    "docs/from-nel-mesh.md": Needs(
+        settings={"appsettings.Development.json": "X26ABC1"}, files={"results.csv": CSV}, prepare=mail
+    ),
+    "docs/going-live.md": Needs(
+        prepare=certificates, environment={"MESH_PASSWORD": "invented", "MESH_SHARED_KEY": "invented"}
+    ),
+    "docs/large-files.md": Needs(settings=ALICE, files={"extract.csv": (2 * CSV)[:250_000]}, prepare=mail),
+    "docs/receiving.md": Needs(settings=ALICE, prepare=mail),
+    "docs/sending.md": Needs(settings=ALICE, files={"results.csv": CSV}),
+    "docs/settings.md": Needs(environment={"MESH_PASSWORD": "invented", "MESH_SHARED_KEY": "invented"}),
+}
+"""What each page needs; one that is not here needs nothing."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the commands are for a POSIX shell")
+@pytest.mark.parametrize("page", [page for page in PAGES if any(page.blocks)], ids=lambda page: page.name)
+def test_blocks_run(page: Page, mesh_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = NEEDS.get(page.name, Needs())
+    monkeypatch.chdir(tmp_path)
+    for name, value in needs.environment.items():
+        monkeypatch.setenv(name, value)
+    reader = Reader(tmp_path, mesh_sandbox, needs)
+    try:
+        reader.follow(page)
+        reader.test()
+    finally:
+        reader.close()
+
+
+MOST_NOT_RUN = 3
+
+
+def test_what_is_not_run_is_little() -> None:
+    left = [f"{block}: {block.reason}" for page in PAGES for block in page.blocks if block.reason]
+    print("\n".join(left))
+    assert len(left) <= MOST_NOT_RUN, left
+
+
+def test_commands_are_found_with_their_output() -> None:
+    text = "$ one \\\n    --more\nsaid\n\n$ two  # exit code 14\n"
+    assert list(commands(text)) == [("one --more", ["said"], 0), ("two", [], 14)]
+
+
+def test_output_is_compared() -> None:
+    said = "first\nsent 20260101120000000000_0A1B2C in 3 s\nlast\n"
+    compare("here", ["sent 20250101120000000000_FFFFFF in 14 s", "..."], said)
+    with pytest.raises(AssertionError, match="it did not say: first"):
+        compare("here", ["last", "first"], said)
