@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test chaos big memory check generate commands recording format clean
+.PHONY: help demo test chaos big memory bench check generate reference recording docs format clean dist pythons sbom audit
 
 help:
 	@echo 'make demo      sends real files through a real TLS connection to an embedded MESH server, and back'
@@ -14,10 +14,16 @@ help:
 	@echo 'make chaos     every fault at every request, a kill at every point: what is lost, doubled, corrupted'
 	@echo 'make big       a message of 5 GiB, with two kills on the way'
 	@echo 'make memory    the memory tests at 1 GiB'
+	@echo 'make bench     beside the official client and curl; ROUNDS=5, ONLY="send-csv starts", QUICK=1'
 	@echo 'make generate  makes the sync client from the async one'
-	@echo 'make commands  writes docs/commands.md from the commands'
+	@echo 'make docs      builds the documentation as a site in site/, to be read without a network'
+	@echo 'make reference writes the pages of commands, settings and Python from the code, and the drawings'
 	@echo 'make recording writes docs/session.svg: a session with the real commands'
 	@echo 'make format    puts the code in order'
+	@echo 'make dist      builds wheel and source distribution, and tries them in fresh environments'
+	@echo 'make pythons   tries the wheel, and the client'"'"'s tests, on every Python that is here'
+	@echo 'make sbom      writes dist/sbom: what the package brings with it, as CycloneDX'
+	@echo 'make audit     asks whether a weakness of any of that is known; needs the vulnerability service of PyPI'
 	@echo 'make clean     removes what the others made'
 
 demo: $(VENV)/.demo
@@ -35,6 +41,9 @@ big: $(VENV)/.dev
 memory: $(VENV)/.dev
 	NEL_MESH_TEST_MEBIBYTES=1024 $(PY) -m pytest -q -s tests/test_memory.py
 
+bench: $(VENV)/.dev
+	$(PY) -m benchmarks --rounds $(or $(ROUNDS),5) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+
 check: $(VENV)/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
@@ -45,18 +54,33 @@ check: $(VENV)/.dev
 generate: $(VENV)/.dev
 	$(PY) tools/unasync.py
 
-commands: $(VENV)/.dev
+docs: $(VENV)/.docs
+	$(VENV)/docs/bin/python tools/website.py
+
+reference: $(VENV)/.dev
 	$(PY) tools/commands.py
+	$(PY) tools/settings.py
+	$(PY) tools/api.py
+	$(PY) tools/drawings.py
 
 recording: $(VENV)/.dev
 	$(PY) tools/recording.py
+
+dist: $(VENV)/.dev $(VENV)/.packaging
+	$(PY) tools/dist.py --tools $(VENV)/packaging/bin/python
+
+pythons: $(VENV)/.dev $(VENV)/.packaging
+	$(PY) tools/dist.py --tools $(VENV)/packaging/bin/python --pythons
+
+sbom audit: $(VENV)/.dev $(VENV)/.packaging $(VENV)/.audit
+	$(PY) tools/$@.py --tools $(VENV)/packaging/bin/python --audit-tools $(VENV)/audit/bin/python
 
 format: $(VENV)/.dev
 	$(PY) -m ruff check --fix --quiet . || true
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist build site
 
 $(PY):
 	@echo 'Setting up in $(VENV) ...'
@@ -70,3 +94,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	@$(PIP) --upgrade pip
 	@$(PIP) --editable '.[cli,sandbox]' --group dev
 	@touch $@ $(VENV)/.demo
+
+# What builds, audits and makes the site have environments of their own: none belongs to what is developed with.
+$(VENV)/.packaging $(VENV)/.audit $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints.txt $(VENV)/.dev
+	@$(PYTHON) -m venv --without-pip $(VENV)/$*
+	@$(PY) -m pip --python $(VENV)/$*/bin/python install --quiet --quiet --disable-pip-version-check \
+		--constraint constraints.txt --group $*
+	@touch $@
