@@ -78,6 +78,7 @@ class SettingsKeywords(TypedDict, total=False):
     retry_max_delay_in_seconds: float | None
     max_retry_after_in_seconds: float | None
     max_connections: int | None
+    chunks_at_once: int | None
     proxy: Secret | None
     proxy_user: str | None
     proxy_password: Secret | None
@@ -275,6 +276,10 @@ class MeshSettings(BaseModel):
     once."""
     max_connections: Annotated[_Whole, Field(ge=1, le=10_000)] = 100
     """How many connections may be open at once."""
+    chunks_at_once: Annotated[_Whole, Field(ge=1, le=16)] = 4
+    """How many chunks of one message are fetched at once when it is received into a file. Those that come
+    before their turn wait on that file's disk, up to 268 MB each, and use up to half of the connections.
+    1: one after another."""
 
     proxy: Annotated[SecretStr, AfterValidator(_proxy)] | None = None
     """The HTTP proxy, http://host:port, with user:password@ if it needs them. 'none' or 'direct': no

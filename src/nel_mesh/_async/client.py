@@ -72,7 +72,14 @@ class AsyncMeshClient:
         )
         self._mailbox = AsyncMailboxOperations(settings, self._http, clock)
         self._sender = AsyncSender(self._mailbox, contents, disk, clock, chunk_bytes=settings.chunk_bytes)
-        self._receiver = AsyncReceiver(self._mailbox, disk, clock, self._mailbox.policy)
+        self._receiver = AsyncReceiver(
+            self._mailbox,
+            disk,
+            clock,
+            self._mailbox.policy,
+            chunks_at_once=settings.chunks_at_once,
+            max_connections=settings.max_connections,
+        )
         self._inbox = AsyncInbox(self._mailbox, self._receiver, clock)
         self._clock = clock
         self.mailbox_id = settings.mailbox_id

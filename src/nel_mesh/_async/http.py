@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -24,6 +25,9 @@ from nel_mesh.protocol.exchange import Exchange, ProtocolError
 _JOINED = 16 * 1024
 """A first block of a body up to this length goes with the head: one packet, and one TLS record."""
 
+_WITH_BODY = frozenset({"POST", "PUT"})
+"""Methods whose request says that its body is empty; some servers answer 411 to one that does not."""
+
 
 class AsyncLine:
     """A connection to the server: TCP, and as many layers of TLS over it as there are."""
@@ -32,6 +36,8 @@ class AsyncLine:
         self._raw = raw
         self._below = below
         self._tls = tls
+        self.fresh = True
+        """Whether it has carried no exchange yet."""
 
     async def start_tls(self, context: ssl.SSLContext, host: str, until: Deadline) -> AsyncLine:
         """Lays TLS over what there is. Raises TimeoutError if that is not done `until` then."""
@@ -40,9 +46,12 @@ class AsyncLine:
             while not tls.shake_hands():
                 await self._flush(tls, until)
                 tls.feed(await self.receive(until.left()))
-        finally:
-            # The last of the handshake, or the alert that says why there is none.
-            await self._flush(tls, until)
+        except ssl.SSLError:
+            # The alert that says why. Whether it can still be sent does not matter beside the reason itself.
+            with contextlib.suppress(OSError):
+                await self._flush(tls, until)
+            raise
+        await self._flush(tls, until)
         return AsyncLine(self._raw, self, tls)
 
     async def _flush(self, tls: Tls, until: Deadline) -> None:
@@ -55,6 +64,9 @@ class AsyncLine:
         if tls is None or below is None:
             return await self._raw.receive(wait)
         while not (block := tls.decrypt()) and not tls.ended:
+            if asked := tls.to_send():
+                # In the middle of the content TLS may want new keys (1.3), or a new handshake (1.2).
+                await below.send(asked, wait)
             tls.feed(await below.receive(wait))
         return block
 
@@ -74,10 +86,11 @@ class AsyncLine:
 
     def is_usable(self) -> bool:
         """Whether it may carry another exchange."""
-        return self._raw.is_usable()
+        return (self._tls is None or self._tls.is_quiet()) and (self._below or self._raw).is_usable()
 
     def touch(self) -> None:
         """Notes that it has just been used."""
+        self.fresh = False
         self._raw.touch()
 
     async def close(self) -> None:
@@ -93,9 +106,13 @@ class _AsyncSent:
         self.left = length
 
     async def next_block(self) -> bytes:
+        """The next block; b"" after the last."""
         block = await anext(self._blocks, b"")
         # Before, not after: once handed over, the network may deliver it whatever is said of it here.
         self.left -= len(block)
+        if self.left < 0 or (self.left and not block):
+            # More would be taken for the next request; for less the server would wait.
+            raise ValueError("a body that is not as long as announced")
         return block
 
 
@@ -166,6 +183,7 @@ class AsyncHttpBroker:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._url = urlsplit(connection.url)
+        self._host = _host(self._url)
         self._proxy = urlsplit(connection.proxy) if connection.proxy else None
         if connection.ssl_context is not None:
             connection.ssl_context.set_alpn_protocols(["http/1.1"])
@@ -192,8 +210,7 @@ class AsyncHttpBroker:
 
         Raises ConnectionFailed or ConnectionLost.
         """
-        if self._closed:
-            raise InvalidArgument("the client has been closed; make another one")
+        self._check_open()
         sent = None if body is None else _AsyncSent(body, length)
         with connecting(self._url.netloc):
             await self._turns.take(self._turn)
@@ -204,42 +221,53 @@ class AsyncHttpBroker:
                 with connecting(self._url.netloc):
                     line = await self._connect()
             self._busy.add(line)
+            # Again: what is closed meanwhile does not know of this line.
+            self._check_open()
             exchange = self._exchange(method, path, headers, None if body is None else length)
-            await self._converse(line, exchange, sent)
-            _check_complete(exchange, sent)
+            whole = await self._converse(line, exchange, sent)
+            _check_complete(exchange, whole=whole)
         except BaseException:
             if line is None:
                 self._turns.give_back()
             else:
                 await self.give_back(line, reusable=False)
             raise
-        return AsyncAnswer(self, line, exchange, sent=sent is None or sent.left == 0)
+        return AsyncAnswer(self, line, exchange, sent=whole)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidArgument("the client has been closed; make another one")
 
     def _exchange(self, method: str, path: str, headers: Mapping[str, str], length: int | None) -> Exchange:
-        fields = [("host", _place(self._url)), *headers.items()]
+        fields = [("host", self._host), *headers.items()]
+        if length is None and method in _WITH_BODY:
+            length = 0
         if length is not None:
             fields.append(("content-length", str(length)))
         target = self._url.path + path
         if self._proxy and self._connection.ssl_context is None:
-            target = f"{self._url.scheme}://{_place(self._url)}{target}"
+            target = f"{self._url.scheme}://{self._host}{target}"
             fields += _proxy_authorization(self._proxy)
         return Exchange(method, target, fields)
 
-    async def _converse(self, line: AsyncLine, exchange: Exchange, sent: _AsyncSent | None) -> None:
+    async def _converse(self, line: AsyncLine, exchange: Exchange, sent: _AsyncSent | None) -> bool:
+        """Sends the request and reads the answer's head; whether the whole request was sent."""
         data = exchange.head
+        whole = True
         try:
             block = await sent.next_block() if sent else b""
             if len(block) <= _JOINED:
                 data, block = data + block, b""
-            while data and await self._is_sent(line, data):
+            while data and (whole := await self._is_sent(line, data)):
                 data = block or (await sent.next_block() if sent else b"")
                 block = b""
-            with conversing(ProtocolError, advice=self._connection.advice):
+            with conversing(ProtocolError, advice=self._connection.advice, fresh=line.fresh):
                 while not exchange.status:
                     exchange.feed(await self.receive(line))
         except ConnectionLost as lost:
             lost.request_complete = sent is None or sent.left <= 0
             raise
+        return whole
 
     async def _is_sent(self, line: AsyncLine, data: bytes) -> bool:
         """Sends it; False if the other side takes no more.
@@ -247,7 +275,7 @@ class AsyncHttpBroker:
         A server may refuse a request before it has all of it, and hang up; then its answer is there to be read.
         """
         try:
-            with conversing(advice=self._connection.advice):
+            with conversing(advice=self._connection.advice, fresh=line.fresh):
                 await line.send(data, self._write)
         except ConnectionLost as failure:
             if isinstance(failure.__cause__, TimeoutError):
@@ -260,12 +288,15 @@ class AsyncHttpBroker:
         return await line.receive(self._read)
 
     async def _idle_line(self) -> AsyncLine | None:
-        while self._idle:
-            line = self._idle.pop()
+        while True:
+            try:
+                # Without asking first: another thread may take the last one in between.
+                line = self._idle.pop()
+            except IndexError:
+                return None
             if line.is_usable():
                 return line
             await line.close()
-        return None
 
     async def _connect(self) -> AsyncLine:
         until = Deadline(self._connection.connect_timeout_in_seconds, "no connection within the connect timeout")
@@ -286,7 +317,7 @@ class AsyncHttpBroker:
 
     async def _tunnel(self, line: AsyncLine, proxy: SplitResult, until: Deadline) -> None:
         """Has the proxy connect us. Raises ProxyRefused."""
-        target = _place(self._url)
+        target = _host(self._url, with_port=True)
         exchange = Exchange("CONNECT", target, [("host", target), *_proxy_authorization(proxy)])
         await line.send(exchange.head, until.left())
         while not exchange.status:
@@ -301,10 +332,11 @@ class AsyncHttpBroker:
         """Ends a line's turn; it is kept for the next request, if it may carry one."""
         self._busy.discard(line)
         try:
-            if reusable and not self._closed:
+            if reusable:
                 line.touch()
                 self._idle.append(line)
-            else:
+            # After, as another thread may have closed those that were idle by then.
+            if self._closed or not reusable:
                 await line.close()
         finally:
             self._turns.give_back()
@@ -317,9 +349,9 @@ class AsyncHttpBroker:
         self._idle.clear()
 
 
-def _check_complete(exchange: Exchange, sent: _AsyncSent | None) -> None:
+def _check_complete(exchange: Exchange, *, whole: bool) -> None:
     """A server that says that it took what it cannot have is not to be believed, in either direction."""
-    if sent is not None and sent.left > 0 and 200 <= exchange.status < 300:
+    if not whole and 200 <= exchange.status < 300:
         lost = ConnectionLost("the server answered with success before it had the whole request")
         lost.request_complete = True
         raise lost
@@ -329,11 +361,12 @@ def _port(url: SplitResult) -> int:
     return url.port or (443 if url.scheme == "https" else 80)
 
 
-def _place(url: SplitResult) -> str:
-    """Host and port, as HTTP writes them."""
+def _host(url: SplitResult, *, with_port: bool = False) -> str:
+    """The host as HTTP writes it, with the port only if that is not the usual one, unless asked for."""
     host = url.hostname or ""
     host = f"[{host}]" if ":" in host else host.encode("idna").decode()
-    return f"{host}:{_port(url)}"
+    usual = _port(url) == (443 if url.scheme == "https" else 80)
+    return host if usual and not with_port else f"{host}:{_port(url)}"
 
 
 def _proxy_authorization(proxy: SplitResult) -> list[tuple[str, str]]:

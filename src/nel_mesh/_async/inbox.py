@@ -246,7 +246,7 @@ class _Round:
                 await self._mailbox.acknowledge_message(message_id)
                 self.result.repeated.append(message_id)
                 return False
-            metadata = await self._mailbox.message_metadata(message_id)
+            metadata = await arrival.metadata()
             if isinstance(metadata, Report):
                 if self._on_report is None:
                     await arrival.receive_report(metadata)

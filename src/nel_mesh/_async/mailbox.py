@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import AsyncIterable, Callable
@@ -51,13 +52,20 @@ class AsyncMailboxOperations:
         self._clock = clock
 
     async def send(
-        self, request: Request, body: AsyncBody | None = None, length: int = 0, *, streamed: bool = False
+        self,
+        request: Request,
+        body: AsyncBody | None = None,
+        length: int = 0,
+        *,
+        streamed: bool = False,
+        attempts: int | None = None,
     ) -> AsyncAnswer:
         """Sends a request, again where that is safe, and gives the answer if it is a success.
 
         The answer's body has been read, unless it is to be streamed; then the caller closes it.
         """
         may_have_acted = False
+        policy = self.policy if attempts is None else dataclasses.replace(self.policy, max_attempts=attempts)
         for attempt in itertools.count(1):
             try:
                 return await self._attempt(request, body, length, streamed=streamed)
@@ -65,7 +73,7 @@ class AsyncMailboxOperations:
                 failure.operation = request.operation
                 failure.may_have_acted = may_have_acted = may_have_acted or retry.may_have_acted(failure)
                 delay = retry.delay_before_retry(
-                    self.policy,
+                    policy,
                     failure,
                     attempt=attempt,
                     repeatable=request.repeatable,
@@ -77,7 +85,7 @@ class AsyncMailboxOperations:
                     "%s: attempt %d of %d failed (%s, status %s); next in %.1f s",
                     request.operation,
                     attempt,
-                    self.policy.max_attempts,
+                    policy.max_attempts,
                     type(failure).__name__,
                     failure.status,
                     delay,
@@ -142,9 +150,9 @@ class AsyncMailboxOperations:
         answer = await self._about(message_id, request)
         return answers.metadata(request.operation, message_id, answer.headers)
 
-    async def retrieve_chunk(self, message_id: str, chunk: int) -> AsyncAnswer:
+    async def retrieve_chunk(self, message_id: str, chunk: int, *, attempts: int | None = None) -> AsyncAnswer:
         request = endpoints.retrieve_message(self.mailbox_id, message_id, chunk)
-        return await self._about(message_id, request, streamed=True)
+        return await self._about(message_id, request, streamed=True, attempts=attempts)
 
     async def acknowledge_message(self, message_id: str) -> None:
         try:
@@ -185,10 +193,12 @@ class AsyncMailboxOperations:
         request = endpoints.search_workflow(workflow_id)
         return answers.mailboxes(request.operation, (await self.send(request)).body)
 
-    async def _about(self, message_id: str, request: Request, *, streamed: bool = False) -> AsyncAnswer:
+    async def _about(
+        self, message_id: str, request: Request, *, streamed: bool = False, attempts: int | None = None
+    ) -> AsyncAnswer:
         """Sends a request about one message, so that a failure tells which."""
         try:
-            return await self.send(request, streamed=streamed)
+            return await self.send(request, streamed=streamed, attempts=attempts)
         except MeshError as error:
             error.message_id = error.message_id or message_id
             raise

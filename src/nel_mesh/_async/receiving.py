@@ -6,10 +6,13 @@ import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 from nel_mesh.brokers.clock import AsyncClock
+from nel_mesh.brokers.crew import AsyncCrew, AsyncPending
 from nel_mesh.brokers.disk import AsyncDisk, AsyncPart
+from nel_mesh.brokers.network import AsyncTurns
 from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
 from nel_mesh.models import Arriving, MessageMetadata, ReceivedFile, Report
 from nel_mesh.protocol import answers, checksum, endpoints, naming, retry, wire
@@ -17,6 +20,7 @@ from nel_mesh.protocol.chunks import ChunkSequence
 from nel_mesh.protocol.records import ReceiveRecord
 
 from .http import AsyncAnswer
+from .lanes import AsyncLanes
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncChunk, AsyncMessage, fetch_chunk, is_bare_report
 
@@ -30,11 +34,17 @@ class AsyncReceiver:
         disk: AsyncDisk,
         clock: AsyncClock,
         policy: retry.RetryPolicy,
+        *,
+        chunks_at_once: int,
+        max_connections: int,
     ) -> None:
         self._mailbox = mailbox
         self._disk = disk
         self._clock = clock
         self._policy = policy
+        self._chunks_at_once = chunks_at_once
+        # Half of the connections: what is fetched before its turn must not keep others from having theirs.
+        self._turns_ahead = AsyncTurns(max_connections // 2)
 
     @contextlib.asynccontextmanager
     async def open(self, message_id: str, *, verify_checksum: bool) -> AsyncIterator[AsyncMessage]:
@@ -61,7 +71,16 @@ class AsyncReceiver:
         if lock is None:
             yield None
             return
-        arrival = AsyncArrival(self._mailbox, self._disk, self._clock, self._policy, message_id, folder)
+        arrival = AsyncArrival(
+            self._mailbox,
+            self._disk,
+            self._clock,
+            self._policy,
+            self._turns_ahead,
+            message_id,
+            folder,
+            chunks_at_once=self._chunks_at_once,
+        )
         try:
             yield arrival
         except MeshError as error:
@@ -69,8 +88,10 @@ class AsyncReceiver:
             error.message_id = message_id
             raise
         finally:
-            arrival.close()
-            lock.release()
+            try:
+                await arrival.release()
+            finally:
+                lock.release()
 
     async def receive_file(
         self,
@@ -103,19 +124,33 @@ class AsyncArrival:
         disk: AsyncDisk,
         clock: AsyncClock,
         policy: retry.RetryPolicy,
+        turns_ahead: AsyncTurns,
         message_id: str,
         folder: Path,
+        *,
+        chunks_at_once: int,
     ) -> None:
         self._mailbox = mailbox
         self._disk = disk
         self._clock = clock
         self._policy = policy
+        self._turns_ahead = turns_ahead
+        self._chunks_at_once = chunks_at_once
         self._message_id = message_id
         self._folder = folder
         self._part_path = folder / f".{message_id}.part"
         self._record_path = folder / f".{message_id}.json"
         self._part: AsyncPart | None = None
+        self._first: AsyncAnswer | None = None
         self._progress: Callable[[Arriving], object] | None = None
+
+    async def metadata(self) -> MessageMetadata:
+        """What the message is. It is learnt with its first chunk, which `receive` then has already."""
+        record = await self._read_record()
+        if record.chunks_done or record.name is not None:
+            return await self._mailbox.message_metadata(self._message_id)
+        self._first = await fetch_chunk(self._mailbox, self._message_id, 1, None)
+        return answers.metadata("receive_file", self._message_id, self._first.headers)
 
     async def receive(
         self,
@@ -138,7 +173,7 @@ class AsyncArrival:
             # The record says that some of it is here, and it is not.
             record = ReceiveRecord(message_id=self._message_id)
         await part.cut(record.length)
-        metadata, record = await self._fetch(part, record)
+        metadata, record = await self._fetch(part, record, verify_checksum=verify_checksum)
         await part.sync()
         try:
             verified = await self._verify(part, record, metadata, verify_checksum=verify_checksum)
@@ -158,7 +193,7 @@ class AsyncArrival:
                 return self._received(named, report, record.length, verified=None)
         part = await self._fresh_part()
         fields = report.model_dump(mode="json", exclude_none=True)
-        await part.write(json.dumps(fields, indent=2).encode() + b"\n")
+        await part.write([json.dumps(fields, indent=2).encode(), b"\n"])
         await part.sync()
         record = ReceiveRecord(message_id=self._message_id, length=await part.length())
         name = await self._place(part, record, f"report-{self._message_id}.json")
@@ -193,6 +228,12 @@ class AsyncArrival:
         self.close()
         await self._disk.remove(self._part_path, self._record_path)
 
+    async def release(self) -> None:
+        """Lets go of the connection by which the message was looked at, and closes."""
+        self.close()
+        if self._first is not None:
+            await self._first.close()
+
     def close(self) -> None:
         """Closes the part; what has arrived stays."""
         if self._part is not None:
@@ -205,42 +246,100 @@ class AsyncArrival:
         return ReceiveRecord.from_bytes(written)
 
     async def _note(self, record: ReceiveRecord, **changes: object) -> ReceiveRecord:
-        record = record.model_copy(update=changes)
+        record = record.model_copy(update=changes) if changes else record
         await self._disk.write_record(self._record_path, record.to_bytes())
         return record
 
-    async def _fetch(self, part: AsyncPart, record: ReceiveRecord) -> tuple[MessageMetadata, ReceiveRecord]:
+    async def _fetch(
+        self, part: AsyncPart, record: ReceiveRecord, *, verify_checksum: bool
+    ) -> tuple[MessageMetadata, ReceiveRecord]:
+        """Fetches the chunks that are not here yet, several at once, and hashes them as they come."""
         metadata: MessageMetadata | None = None
         if record.chunks_done:
             metadata = await self._mailbox.message_metadata(self._message_id)
         sequence = ChunkSequence(received=record.chunks_done, total=record.chunks)
         more = record.chunks is None or record.chunks_done < record.chunks
-        while more:
-            found, more, length = await self._fetch_chunk(part, sequence, record.length)
-            metadata = metadata or found
-            if more:
-                # The record may only say what is durable.
-                await part.sync()
-                record = await self._note(
-                    record, chunks=sequence.total, chunks_done=sequence.received, length=record.length + length
-                )
-            else:
-                record = record.model_copy(update={"length": record.length + length})
+        async with AsyncCrew().beside() as beside:
+            lanes = AsyncLanes(
+                self._mailbox, part, beside, self._turns_ahead, self._message_id, at_once=self._chunks_at_once
+            )
+            hashing: AsyncPending[str] | None = None
+            try:
+                while more:
+                    early = await self._take_early(part, sequence, record.length, lanes)
+                    if early is None:
+                        found, more, length = await self._fetch_chunk(part, sequence, record.length, lanes)
+                        metadata = metadata or found
+                    else:
+                        more, length = early
+                    record = record.model_copy(
+                        update={
+                            "chunks": sequence.total,
+                            "chunks_done": sequence.received,
+                            "length": record.length + length,
+                        }
+                    )
+                    if more:
+                        lanes.measure(length)
+                        # The record may only say what is durable.
+                        await part.sync()
+                        await self._note(record)
+                    expected = checksum.recognise(metadata.checksum) if metadata and verify_checksum else None
+                    if more and expected is not None:
+                        if hashing is not None:
+                            await hashing.result()
+                        hashing = beside.start(partial(part.digest, expected.algorithm, record.length))
+                if hashing is not None:
+                    await hashing.result()
+            finally:
+                lanes.close()
         if metadata is None:
             metadata = await self._mailbox.message_metadata(self._message_id)
         return metadata, record
 
+    async def _take_early(
+        self, part: AsyncPart, sequence: ChunkSequence, start: int, lanes: AsyncLanes
+    ) -> tuple[bool, int] | None:
+        """Takes the next chunk, if it came before its turn. Gives whether there are more, and its length."""
+        number, total = sequence.received + 1, sequence.total
+        if total is None:
+            return None
+        await lanes.open(sequence.received, total, start)
+        while await lanes.is_coming(number):
+            self._tell(start, sequence.received, total, lanes)
+        early = await lanes.take(number, start)
+        if early is None:
+            return None
+        length = early.content.length
+        try:
+            more = sequence.accept(early.status, early.chunk_range)
+            if more:
+                lanes.measure(length)
+            await part.append(early.content)
+        except IntegrityError:
+            # Fetched in its turn it may be right; and if not, that is where it is said.
+            lanes.give_up()
+            return None
+        finally:
+            early.content.close()
+        self._tell(start + length, number, total, lanes)
+        return more, length
+
     async def _fetch_chunk(
-        self, part: AsyncPart, sequence: ChunkSequence, start: int
+        self, part: AsyncPart, sequence: ChunkSequence, start: int, lanes: AsyncLanes
     ) -> tuple[MessageMetadata, bool, int]:
         """Fetches one chunk; again, from its beginning, if it breaks or comes damaged. Gives its length."""
         for attempt in itertools.count(1):
-            answer = await fetch_chunk(self._mailbox, self._message_id, sequence.received + 1, sequence.total)
+            answer, self._first = self._first, None
+            if answer is None:
+                answer = await fetch_chunk(self._mailbox, self._message_id, sequence.received + 1, sequence.total)
             try:
                 metadata = answers.metadata("receive_file", self._message_id, answer.headers)
                 if is_bare_report(metadata, answer):
                     return metadata, False, 0
-                length = await self._store(part, answer, start, sequence.received, sequence.total or metadata.chunks)
+                total = sequence.total or metadata.chunks
+                await lanes.open(sequence.received + 1, total)
+                length = await self._store(part, answer, start, sequence.received, total, lanes)
                 more = sequence.accept(answer.status, answer.headers.get(wire.CHUNK_RANGE))
             except IntegrityError as damage:
                 lost = ConnectionLost(damage.reason)
@@ -257,17 +356,26 @@ class AsyncArrival:
                 await answer.close()
         raise AssertionError("unreachable")  # pragma: no cover
 
-    async def _store(self, part: AsyncPart, answer: AsyncAnswer, start: int, before: int, total: int) -> int:
+    async def _store(
+        self, part: AsyncPart, answer: AsyncAnswer, start: int, before: int, total: int, lanes: AsyncLanes
+    ) -> int:
         """Writes one chunk's content to the part, after the `start` bytes of the `before` chunks out of `total`."""
         chunk = AsyncChunk(answer)
         length = 0
-        while (block := await chunk.next_block()) is not None:
-            await part.write(block)
-            length += len(block)
-            if self._progress is not None:
-                share = (before + answer.share) / total
-                self._progress(Arriving(message_id=self._message_id, bytes_done=start + length, share=share))
+        began = self._clock.monotonic()
+        while (blocks := await chunk.next_blocks(AsyncPart.WORTH_WRITING)) is not None:
+            length += await part.write(blocks)
+            await lanes.pace(before + 1, total, length, self._clock.monotonic() - began)
+            self._tell(start + length, before + answer.share, total, lanes)
         return length
+
+    def _tell(self, length: int, chunks: float, total: int, lanes: AsyncLanes) -> None:
+        """Tells how far it is: what is in the file, and what has come before its turn."""
+        if self._progress is None:
+            return
+        more_length, more_chunks = lanes.arrived()
+        share = (chunks + more_chunks) / total
+        self._progress(Arriving(message_id=self._message_id, bytes_done=length + more_length, share=share))
 
     async def _verify(
         self, part: AsyncPart, record: ReceiveRecord, metadata: MessageMetadata, *, verify_checksum: bool
@@ -277,7 +385,7 @@ class AsyncArrival:
         expected = checksum.recognise(metadata.checksum)
         if expected is None or not verify_checksum:
             return None
-        if await part.digest(expected.algorithm) != expected.digest:
+        if await part.digest(expected.algorithm, record.length) != expected.digest:
             raise IntegrityError(f"the content does not have the sender's checksum ({expected.algorithm})")
         return expected.algorithm
 

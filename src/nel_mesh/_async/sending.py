@@ -7,10 +7,12 @@ import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 from nel_mesh.brokers.clock import AsyncClock
-from nel_mesh.brokers.content import READ_BLOCK, AsyncContents, AsyncContentSource, Content
+from nel_mesh.brokers.content import AsyncContents, AsyncContentSource, Content
+from nel_mesh.brokers.crew import AsyncCrew, AsyncPending
 from nel_mesh.brokers.disk import AsyncDisk
 from nel_mesh.errors import (
     Gone,
@@ -245,7 +247,7 @@ class _AsyncBlocks:
         return self
 
     async def __anext__(self) -> bytes:
-        size = min(READ_BLOCK, self._length - self._done)
+        size = min(AsyncContents.SEND_BLOCK, self._length - self._done)
         if not size:
             raise StopAsyncIteration
         block = await self._contents.read(self._content, self._start + self._done, size)
@@ -316,36 +318,55 @@ class _Send:
             return await self.run(content, record, path)
 
     async def run(self, content: Content, record: SendRecord, path: Path | None = None) -> SendReceipt:
-        """Sends the chunks that the record does not have yet."""
+        """Sends the chunks that the record does not have yet; while one goes, the next is compressed."""
         self.local_id = record.local_id
         headers = self._options.headers(record.mailbox_id, record.local_id)
         slices = chunks.split(record.content_bytes, record.chunk_bytes)
-        for piece in slices[record.chunks_done :]:
-            self._number = piece.range.number
-            packed: Content | None = None
-            try:
-                if self._options.compress:
-                    blocks = content.blocks(piece.start, piece.length)
-                    packed = await self._contents.spool(codec.compress(blocks))
-                start, length = (0, packed.length) if packed else (piece.start, piece.length)
-                body = self._body(packed or content, start, length, piece, content, record)
-                await self._send_chunk(body, length, piece, headers, record)
-            finally:
-                if packed:
-                    packed.close()
-            if piece is slices[-1]:
-                self.outcome = Outcome.SENT
-            record = await self._note(
-                path,
-                record,
-                message_id=self.message_id,
-                chunks_done=piece.range.number,
-                bytes_on_wire=record.bytes_on_wire + length,
-                sent=piece is slices[-1],
-                digest=await self._contents.digest(content, piece.start, piece.length, record.digest) if path else "",
-            )
-            self._report(piece.start + piece.length, piece, content.length)
+        left = slices[record.chunks_done :]
+        following = [*left[1:], None]
+        pending: AsyncPending[Content] | None = None
+        try:
+            async with AsyncCrew().beside() as beside:
+                for piece, next_piece in zip(left, following, strict=True):
+                    self._number = piece.range.number
+                    packed = await self._packed(content, piece, pending)
+                    pending = None
+                    if self._options.compress and next_piece is not None:
+                        pending = beside.start(partial(self._pack, content, next_piece))
+                    digest = partial(self._contents.digest, content, piece.start, piece.length, record.digest)
+                    digesting = beside.start(digest) if path else None
+                    try:
+                        start, length = (0, packed.length) if packed else (piece.start, piece.length)
+                        body = self._body(packed or content, start, length, piece, content, record)
+                        await self._send_chunk(body, length, piece, headers, record)
+                    finally:
+                        if packed:
+                            packed.close()
+                    if piece is slices[-1]:
+                        self.outcome = Outcome.SENT
+                    record = await self._note(
+                        path,
+                        record,
+                        message_id=self.message_id,
+                        chunks_done=piece.range.number,
+                        bytes_on_wire=record.bytes_on_wire + length,
+                        sent=piece is slices[-1],
+                        digest=await digesting.result() if digesting else "",
+                    )
+                    self._report(piece.start + piece.length, piece, content.length)
+        finally:
+            if pending is not None and (unsent := pending.value()) is not None:
+                unsent.close()
         return _receipt(record, slices)
+
+    async def _packed(self, content: Content, piece: Slice, pending: AsyncPending[Content] | None) -> Content | None:
+        """The chunk as it goes, if it is to be compressed; it may have been, beside the last one's sending."""
+        if not self._options.compress:
+            return None
+        return await pending.result() if pending else await self._pack(content, piece)
+
+    async def _pack(self, content: Content, piece: Slice) -> Content:
+        return await self._contents.spool(codec.compress(content.blocks(piece.start, piece.length)))
 
     async def _note(self, path: Path | None, record: SendRecord, **changes: object) -> SendRecord:
         record = record.model_copy(update=changes)

@@ -73,7 +73,14 @@ class MeshClient:
         )
         self._mailbox = MailboxOperations(settings, self._http, clock)
         self._sender = Sender(self._mailbox, contents, disk, clock, chunk_bytes=settings.chunk_bytes)
-        self._receiver = Receiver(self._mailbox, disk, clock, self._mailbox.policy)
+        self._receiver = Receiver(
+            self._mailbox,
+            disk,
+            clock,
+            self._mailbox.policy,
+            chunks_at_once=settings.chunks_at_once,
+            max_connections=settings.max_connections,
+        )
         self._inbox = Inbox(self._mailbox, self._receiver, clock)
         self._clock = clock
         self.mailbox_id = settings.mailbox_id

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -25,6 +26,9 @@ from nel_mesh.protocol.exchange import Exchange, ProtocolError
 _JOINED = 16 * 1024
 """A first block of a body up to this length goes with the head: one packet, and one TLS record."""
 
+_WITH_BODY = frozenset({"POST", "PUT"})
+"""Methods whose request says that its body is empty; some servers answer 411 to one that does not."""
+
 
 class Line:
     """A connection to the server: TCP, and as many layers of TLS over it as there are."""
@@ -33,6 +37,8 @@ class Line:
         self._raw = raw
         self._below = below
         self._tls = tls
+        self.fresh = True
+        """Whether it has carried no exchange yet."""
 
     def start_tls(self, context: ssl.SSLContext, host: str, until: Deadline) -> Line:
         """Lays TLS over what there is. Raises TimeoutError if that is not done `until` then."""
@@ -41,9 +47,12 @@ class Line:
             while not tls.shake_hands():
                 self._flush(tls, until)
                 tls.feed(self.receive(until.left()))
-        finally:
-            # The last of the handshake, or the alert that says why there is none.
-            self._flush(tls, until)
+        except ssl.SSLError:
+            # The alert that says why. Whether it can still be sent does not matter beside the reason itself.
+            with contextlib.suppress(OSError):
+                self._flush(tls, until)
+            raise
+        self._flush(tls, until)
         return Line(self._raw, self, tls)
 
     def _flush(self, tls: Tls, until: Deadline) -> None:
@@ -56,6 +65,9 @@ class Line:
         if tls is None or below is None:
             return self._raw.receive(wait)
         while not (block := tls.decrypt()) and not tls.ended:
+            if asked := tls.to_send():
+                # In the middle of the content TLS may want new keys (1.3), or a new handshake (1.2).
+                below.send(asked, wait)
             tls.feed(below.receive(wait))
         return block
 
@@ -75,10 +87,11 @@ class Line:
 
     def is_usable(self) -> bool:
         """Whether it may carry another exchange."""
-        return self._raw.is_usable()
+        return (self._tls is None or self._tls.is_quiet()) and (self._below or self._raw).is_usable()
 
     def touch(self) -> None:
         """Notes that it has just been used."""
+        self.fresh = False
         self._raw.touch()
 
     def close(self) -> None:
@@ -94,9 +107,13 @@ class _Sent:
         self.left = length
 
     def next_block(self) -> bytes:
+        """The next block; b"" after the last."""
         block = next(self._blocks, b"")
         # Before, not after: once handed over, the network may deliver it whatever is said of it here.
         self.left -= len(block)
+        if self.left < 0 or (self.left and not block):
+            # More would be taken for the next request; for less the server would wait.
+            raise ValueError("a body that is not as long as announced")
         return block
 
 
@@ -167,6 +184,7 @@ class HttpBroker:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._url = urlsplit(connection.url)
+        self._host = _host(self._url)
         self._proxy = urlsplit(connection.proxy) if connection.proxy else None
         if connection.ssl_context is not None:
             connection.ssl_context.set_alpn_protocols(["http/1.1"])
@@ -193,8 +211,7 @@ class HttpBroker:
 
         Raises ConnectionFailed or ConnectionLost.
         """
-        if self._closed:
-            raise InvalidArgument("the client has been closed; make another one")
+        self._check_open()
         sent = None if body is None else _Sent(body, length)
         with connecting(self._url.netloc):
             self._turns.take(self._turn)
@@ -205,42 +222,53 @@ class HttpBroker:
                 with connecting(self._url.netloc):
                     line = self._connect()
             self._busy.add(line)
+            # Again: what is closed meanwhile does not know of this line.
+            self._check_open()
             exchange = self._exchange(method, path, headers, None if body is None else length)
-            self._converse(line, exchange, sent)
-            _check_complete(exchange, sent)
+            whole = self._converse(line, exchange, sent)
+            _check_complete(exchange, whole=whole)
         except BaseException:
             if line is None:
                 self._turns.give_back()
             else:
                 self.give_back(line, reusable=False)
             raise
-        return Answer(self, line, exchange, sent=sent is None or sent.left == 0)
+        return Answer(self, line, exchange, sent=whole)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidArgument("the client has been closed; make another one")
 
     def _exchange(self, method: str, path: str, headers: Mapping[str, str], length: int | None) -> Exchange:
-        fields = [("host", _place(self._url)), *headers.items()]
+        fields = [("host", self._host), *headers.items()]
+        if length is None and method in _WITH_BODY:
+            length = 0
         if length is not None:
             fields.append(("content-length", str(length)))
         target = self._url.path + path
         if self._proxy and self._connection.ssl_context is None:
-            target = f"{self._url.scheme}://{_place(self._url)}{target}"
+            target = f"{self._url.scheme}://{self._host}{target}"
             fields += _proxy_authorization(self._proxy)
         return Exchange(method, target, fields)
 
-    def _converse(self, line: Line, exchange: Exchange, sent: _Sent | None) -> None:
+    def _converse(self, line: Line, exchange: Exchange, sent: _Sent | None) -> bool:
+        """Sends the request and reads the answer's head; whether the whole request was sent."""
         data = exchange.head
+        whole = True
         try:
             block = sent.next_block() if sent else b""
             if len(block) <= _JOINED:
                 data, block = data + block, b""
-            while data and self._is_sent(line, data):
+            while data and (whole := self._is_sent(line, data)):
                 data = block or (sent.next_block() if sent else b"")
                 block = b""
-            with conversing(ProtocolError, advice=self._connection.advice):
+            with conversing(ProtocolError, advice=self._connection.advice, fresh=line.fresh):
                 while not exchange.status:
                     exchange.feed(self.receive(line))
         except ConnectionLost as lost:
             lost.request_complete = sent is None or sent.left <= 0
             raise
+        return whole
 
     def _is_sent(self, line: Line, data: bytes) -> bool:
         """Sends it; False if the other side takes no more.
@@ -248,7 +276,7 @@ class HttpBroker:
         A server may refuse a request before it has all of it, and hang up; then its answer is there to be read.
         """
         try:
-            with conversing(advice=self._connection.advice):
+            with conversing(advice=self._connection.advice, fresh=line.fresh):
                 line.send(data, self._write)
         except ConnectionLost as failure:
             if isinstance(failure.__cause__, TimeoutError):
@@ -261,12 +289,15 @@ class HttpBroker:
         return line.receive(self._read)
 
     def _idle_line(self) -> Line | None:
-        while self._idle:
-            line = self._idle.pop()
+        while True:
+            try:
+                # Without asking first: another thread may take the last one in between.
+                line = self._idle.pop()
+            except IndexError:
+                return None
             if line.is_usable():
                 return line
             line.close()
-        return None
 
     def _connect(self) -> Line:
         until = Deadline(self._connection.connect_timeout_in_seconds, "no connection within the connect timeout")
@@ -287,7 +318,7 @@ class HttpBroker:
 
     def _tunnel(self, line: Line, proxy: SplitResult, until: Deadline) -> None:
         """Has the proxy connect us. Raises ProxyRefused."""
-        target = _place(self._url)
+        target = _host(self._url, with_port=True)
         exchange = Exchange("CONNECT", target, [("host", target), *_proxy_authorization(proxy)])
         line.send(exchange.head, until.left())
         while not exchange.status:
@@ -302,10 +333,11 @@ class HttpBroker:
         """Ends a line's turn; it is kept for the next request, if it may carry one."""
         self._busy.discard(line)
         try:
-            if reusable and not self._closed:
+            if reusable:
                 line.touch()
                 self._idle.append(line)
-            else:
+            # After, as another thread may have closed those that were idle by then.
+            if self._closed or not reusable:
                 line.close()
         finally:
             self._turns.give_back()
@@ -318,9 +350,9 @@ class HttpBroker:
         self._idle.clear()
 
 
-def _check_complete(exchange: Exchange, sent: _Sent | None) -> None:
+def _check_complete(exchange: Exchange, *, whole: bool) -> None:
     """A server that says that it took what it cannot have is not to be believed, in either direction."""
-    if sent is not None and sent.left > 0 and 200 <= exchange.status < 300:
+    if not whole and 200 <= exchange.status < 300:
         lost = ConnectionLost("the server answered with success before it had the whole request")
         lost.request_complete = True
         raise lost
@@ -330,11 +362,12 @@ def _port(url: SplitResult) -> int:
     return url.port or (443 if url.scheme == "https" else 80)
 
 
-def _place(url: SplitResult) -> str:
-    """Host and port, as HTTP writes them."""
+def _host(url: SplitResult, *, with_port: bool = False) -> str:
+    """The host as HTTP writes it, with the port only if that is not the usual one, unless asked for."""
     host = url.hostname or ""
     host = f"[{host}]" if ":" in host else host.encode("idna").decode()
-    return f"{host}:{_port(url)}"
+    usual = _port(url) == (443 if url.scheme == "https" else 80)
+    return host if usual and not with_port else f"{host}:{_port(url)}"
 
 
 def _proxy_authorization(proxy: SplitResult) -> list[tuple[str, str]]:

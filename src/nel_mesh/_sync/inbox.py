@@ -243,7 +243,7 @@ class _Round:
                 self._mailbox.acknowledge_message(message_id)
                 self.result.repeated.append(message_id)
                 return False
-            metadata = self._mailbox.message_metadata(message_id)
+            metadata = arrival.metadata()
             if isinstance(metadata, Report):
                 if self._on_report is None:
                     arrival.receive_report(metadata)

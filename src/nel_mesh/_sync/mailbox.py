@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import Callable, Iterable
@@ -51,12 +52,21 @@ class MailboxOperations:
         self._http = http
         self._clock = clock
 
-    def send(self, request: Request, body: Body | None = None, length: int = 0, *, streamed: bool = False) -> Answer:
+    def send(
+        self,
+        request: Request,
+        body: Body | None = None,
+        length: int = 0,
+        *,
+        streamed: bool = False,
+        attempts: int | None = None,
+    ) -> Answer:
         """Sends a request, again where that is safe, and gives the answer if it is a success.
 
         The answer's body has been read, unless it is to be streamed; then the caller closes it.
         """
         may_have_acted = False
+        policy = self.policy if attempts is None else dataclasses.replace(self.policy, max_attempts=attempts)
         for attempt in itertools.count(1):
             try:
                 return self._attempt(request, body, length, streamed=streamed)
@@ -64,7 +74,7 @@ class MailboxOperations:
                 failure.operation = request.operation
                 failure.may_have_acted = may_have_acted = may_have_acted or retry.may_have_acted(failure)
                 delay = retry.delay_before_retry(
-                    self.policy,
+                    policy,
                     failure,
                     attempt=attempt,
                     repeatable=request.repeatable,
@@ -76,7 +86,7 @@ class MailboxOperations:
                     "%s: attempt %d of %d failed (%s, status %s); next in %.1f s",
                     request.operation,
                     attempt,
-                    self.policy.max_attempts,
+                    policy.max_attempts,
                     type(failure).__name__,
                     failure.status,
                     delay,
@@ -139,9 +149,9 @@ class MailboxOperations:
         answer = self._about(message_id, request)
         return answers.metadata(request.operation, message_id, answer.headers)
 
-    def retrieve_chunk(self, message_id: str, chunk: int) -> Answer:
+    def retrieve_chunk(self, message_id: str, chunk: int, *, attempts: int | None = None) -> Answer:
         request = endpoints.retrieve_message(self.mailbox_id, message_id, chunk)
-        return self._about(message_id, request, streamed=True)
+        return self._about(message_id, request, streamed=True, attempts=attempts)
 
     def acknowledge_message(self, message_id: str) -> None:
         try:
@@ -182,10 +192,12 @@ class MailboxOperations:
         request = endpoints.search_workflow(workflow_id)
         return answers.mailboxes(request.operation, (self.send(request)).body)
 
-    def _about(self, message_id: str, request: Request, *, streamed: bool = False) -> Answer:
+    def _about(
+        self, message_id: str, request: Request, *, streamed: bool = False, attempts: int | None = None
+    ) -> Answer:
         """Sends a request about one message, so that a failure tells which."""
         try:
-            return self.send(request, streamed=streamed)
+            return self.send(request, streamed=streamed, attempts=attempts)
         except MeshError as error:
             error.message_id = error.message_id or message_id
             raise

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,15 +35,33 @@ class Chunk:
         while True:
             for block in self._decoded:
                 return block
+            blocks = self.next_blocks()
+            if blocks is None:
+                return None
+            self._decoded = blocks
+
+    def next_blocks(self, at_least: int = 1) -> Iterator[bytes] | None:
+        """Those blocks of content that come of the next bytes on the wire; they are made as they are taken.
+
+        `at_least` is how many bytes on the wire to wait for, if there are as many. None at the chunk's verified end.
+        It, or they, raise IntegrityError if the chunk is damaged.
+        """
+        parts: list[bytes] = []
+        length = 0
+        while length < at_least:
             try:
                 raw = self._answer.next_block()
             except ConnectionLost as error:
                 raise IntegrityError(f"the body ended early: {error.reason}") from error
             if raw is None:
-                self._decoder.finish()
-                self._answer.close()
-                return None
-            self._decoded = self._decoder.feed(raw)
+                break
+            parts.append(raw)
+            length += len(raw)
+        if not parts:
+            self._decoder.finish()
+            self._answer.close()
+            return None
+        return itertools.chain.from_iterable(map(self._decoder.feed, parts))
 
 
 def is_bare_report(metadata: MessageMetadata, answer: Answer) -> bool:

@@ -7,10 +7,13 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from nel_mesh.brokers.clock import Clock
+from nel_mesh.brokers.crew import Crew, Pending
 from nel_mesh.brokers.disk import Disk, Part
+from nel_mesh.brokers.network import Turns
 from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
 from nel_mesh.models import Arriving, MessageMetadata, ReceivedFile, Report
 from nel_mesh.protocol import answers, checksum, endpoints, naming, retry, wire
@@ -18,6 +21,7 @@ from nel_mesh.protocol.chunks import ChunkSequence
 from nel_mesh.protocol.records import ReceiveRecord
 
 from .http import Answer
+from .lanes import Lanes
 from .mailbox import MailboxOperations
 from .message import Chunk, Message, fetch_chunk, is_bare_report
 
@@ -31,11 +35,17 @@ class Receiver:
         disk: Disk,
         clock: Clock,
         policy: retry.RetryPolicy,
+        *,
+        chunks_at_once: int,
+        max_connections: int,
     ) -> None:
         self._mailbox = mailbox
         self._disk = disk
         self._clock = clock
         self._policy = policy
+        self._chunks_at_once = chunks_at_once
+        # Half of the connections: what is fetched before its turn must not keep others from having theirs.
+        self._turns_ahead = Turns(max_connections // 2)
 
     @contextlib.contextmanager
     def open(self, message_id: str, *, verify_checksum: bool) -> Iterator[Message]:
@@ -62,7 +72,16 @@ class Receiver:
         if lock is None:
             yield None
             return
-        arrival = Arrival(self._mailbox, self._disk, self._clock, self._policy, message_id, folder)
+        arrival = Arrival(
+            self._mailbox,
+            self._disk,
+            self._clock,
+            self._policy,
+            self._turns_ahead,
+            message_id,
+            folder,
+            chunks_at_once=self._chunks_at_once,
+        )
         try:
             yield arrival
         except MeshError as error:
@@ -70,8 +89,10 @@ class Receiver:
             error.message_id = message_id
             raise
         finally:
-            arrival.close()
-            lock.release()
+            try:
+                arrival.release()
+            finally:
+                lock.release()
 
     def receive_file(
         self,
@@ -104,19 +125,33 @@ class Arrival:
         disk: Disk,
         clock: Clock,
         policy: retry.RetryPolicy,
+        turns_ahead: Turns,
         message_id: str,
         folder: Path,
+        *,
+        chunks_at_once: int,
     ) -> None:
         self._mailbox = mailbox
         self._disk = disk
         self._clock = clock
         self._policy = policy
+        self._turns_ahead = turns_ahead
+        self._chunks_at_once = chunks_at_once
         self._message_id = message_id
         self._folder = folder
         self._part_path = folder / f".{message_id}.part"
         self._record_path = folder / f".{message_id}.json"
         self._part: Part | None = None
+        self._first: Answer | None = None
         self._progress: Callable[[Arriving], object] | None = None
+
+    def metadata(self) -> MessageMetadata:
+        """What the message is. It is learnt with its first chunk, which `receive` then has already."""
+        record = self._read_record()
+        if record.chunks_done or record.name is not None:
+            return self._mailbox.message_metadata(self._message_id)
+        self._first = fetch_chunk(self._mailbox, self._message_id, 1, None)
+        return answers.metadata("receive_file", self._message_id, self._first.headers)
 
     def receive(
         self,
@@ -139,7 +174,7 @@ class Arrival:
             # The record says that some of it is here, and it is not.
             record = ReceiveRecord(message_id=self._message_id)
         part.cut(record.length)
-        metadata, record = self._fetch(part, record)
+        metadata, record = self._fetch(part, record, verify_checksum=verify_checksum)
         part.sync()
         try:
             verified = self._verify(part, record, metadata, verify_checksum=verify_checksum)
@@ -159,7 +194,7 @@ class Arrival:
                 return self._received(named, report, record.length, verified=None)
         part = self._fresh_part()
         fields = report.model_dump(mode="json", exclude_none=True)
-        part.write(json.dumps(fields, indent=2).encode() + b"\n")
+        part.write([json.dumps(fields, indent=2).encode(), b"\n"])
         part.sync()
         record = ReceiveRecord(message_id=self._message_id, length=part.length())
         name = self._place(part, record, f"report-{self._message_id}.json")
@@ -194,6 +229,12 @@ class Arrival:
         self.close()
         self._disk.remove(self._part_path, self._record_path)
 
+    def release(self) -> None:
+        """Lets go of the connection by which the message was looked at, and closes."""
+        self.close()
+        if self._first is not None:
+            self._first.close()
+
     def close(self) -> None:
         """Closes the part; what has arrived stays."""
         if self._part is not None:
@@ -206,40 +247,98 @@ class Arrival:
         return ReceiveRecord.from_bytes(written)
 
     def _note(self, record: ReceiveRecord, **changes: object) -> ReceiveRecord:
-        record = record.model_copy(update=changes)
+        record = record.model_copy(update=changes) if changes else record
         self._disk.write_record(self._record_path, record.to_bytes())
         return record
 
-    def _fetch(self, part: Part, record: ReceiveRecord) -> tuple[MessageMetadata, ReceiveRecord]:
+    def _fetch(
+        self, part: Part, record: ReceiveRecord, *, verify_checksum: bool
+    ) -> tuple[MessageMetadata, ReceiveRecord]:
+        """Fetches the chunks that are not here yet, several at once, and hashes them as they come."""
         metadata: MessageMetadata | None = None
         if record.chunks_done:
             metadata = self._mailbox.message_metadata(self._message_id)
         sequence = ChunkSequence(received=record.chunks_done, total=record.chunks)
         more = record.chunks is None or record.chunks_done < record.chunks
-        while more:
-            found, more, length = self._fetch_chunk(part, sequence, record.length)
-            metadata = metadata or found
-            if more:
-                # The record may only say what is durable.
-                part.sync()
-                record = self._note(
-                    record, chunks=sequence.total, chunks_done=sequence.received, length=record.length + length
-                )
-            else:
-                record = record.model_copy(update={"length": record.length + length})
+        with Crew().beside() as beside:
+            lanes = Lanes(
+                self._mailbox, part, beside, self._turns_ahead, self._message_id, at_once=self._chunks_at_once
+            )
+            hashing: Pending[str] | None = None
+            try:
+                while more:
+                    early = self._take_early(part, sequence, record.length, lanes)
+                    if early is None:
+                        found, more, length = self._fetch_chunk(part, sequence, record.length, lanes)
+                        metadata = metadata or found
+                    else:
+                        more, length = early
+                    record = record.model_copy(
+                        update={
+                            "chunks": sequence.total,
+                            "chunks_done": sequence.received,
+                            "length": record.length + length,
+                        }
+                    )
+                    if more:
+                        lanes.measure(length)
+                        # The record may only say what is durable.
+                        part.sync()
+                        self._note(record)
+                    expected = checksum.recognise(metadata.checksum) if metadata and verify_checksum else None
+                    if more and expected is not None:
+                        if hashing is not None:
+                            hashing.result()
+                        hashing = beside.start(partial(part.digest, expected.algorithm, record.length))
+                if hashing is not None:
+                    hashing.result()
+            finally:
+                lanes.close()
         if metadata is None:
             metadata = self._mailbox.message_metadata(self._message_id)
         return metadata, record
 
-    def _fetch_chunk(self, part: Part, sequence: ChunkSequence, start: int) -> tuple[MessageMetadata, bool, int]:
+    def _take_early(self, part: Part, sequence: ChunkSequence, start: int, lanes: Lanes) -> tuple[bool, int] | None:
+        """Takes the next chunk, if it came before its turn. Gives whether there are more, and its length."""
+        number, total = sequence.received + 1, sequence.total
+        if total is None:
+            return None
+        lanes.open(sequence.received, total, start)
+        while lanes.is_coming(number):
+            self._tell(start, sequence.received, total, lanes)
+        early = lanes.take(number, start)
+        if early is None:
+            return None
+        length = early.content.length
+        try:
+            more = sequence.accept(early.status, early.chunk_range)
+            if more:
+                lanes.measure(length)
+            part.append(early.content)
+        except IntegrityError:
+            # Fetched in its turn it may be right; and if not, that is where it is said.
+            lanes.give_up()
+            return None
+        finally:
+            early.content.close()
+        self._tell(start + length, number, total, lanes)
+        return more, length
+
+    def _fetch_chunk(
+        self, part: Part, sequence: ChunkSequence, start: int, lanes: Lanes
+    ) -> tuple[MessageMetadata, bool, int]:
         """Fetches one chunk; again, from its beginning, if it breaks or comes damaged. Gives its length."""
         for attempt in itertools.count(1):
-            answer = fetch_chunk(self._mailbox, self._message_id, sequence.received + 1, sequence.total)
+            answer, self._first = self._first, None
+            if answer is None:
+                answer = fetch_chunk(self._mailbox, self._message_id, sequence.received + 1, sequence.total)
             try:
                 metadata = answers.metadata("receive_file", self._message_id, answer.headers)
                 if is_bare_report(metadata, answer):
                     return metadata, False, 0
-                length = self._store(part, answer, start, sequence.received, sequence.total or metadata.chunks)
+                total = sequence.total or metadata.chunks
+                lanes.open(sequence.received + 1, total)
+                length = self._store(part, answer, start, sequence.received, total, lanes)
                 more = sequence.accept(answer.status, answer.headers.get(wire.CHUNK_RANGE))
             except IntegrityError as damage:
                 lost = ConnectionLost(damage.reason)
@@ -256,17 +355,24 @@ class Arrival:
                 answer.close()
         raise AssertionError("unreachable")  # pragma: no cover
 
-    def _store(self, part: Part, answer: Answer, start: int, before: int, total: int) -> int:
+    def _store(self, part: Part, answer: Answer, start: int, before: int, total: int, lanes: Lanes) -> int:
         """Writes one chunk's content to the part, after the `start` bytes of the `before` chunks out of `total`."""
         chunk = Chunk(answer)
         length = 0
-        while (block := chunk.next_block()) is not None:
-            part.write(block)
-            length += len(block)
-            if self._progress is not None:
-                share = (before + answer.share) / total
-                self._progress(Arriving(message_id=self._message_id, bytes_done=start + length, share=share))
+        began = self._clock.monotonic()
+        while (blocks := chunk.next_blocks(Part.WORTH_WRITING)) is not None:
+            length += part.write(blocks)
+            lanes.pace(before + 1, total, length, self._clock.monotonic() - began)
+            self._tell(start + length, before + answer.share, total, lanes)
         return length
+
+    def _tell(self, length: int, chunks: float, total: int, lanes: Lanes) -> None:
+        """Tells how far it is: what is in the file, and what has come before its turn."""
+        if self._progress is None:
+            return
+        more_length, more_chunks = lanes.arrived()
+        share = (chunks + more_chunks) / total
+        self._progress(Arriving(message_id=self._message_id, bytes_done=length + more_length, share=share))
 
     def _verify(
         self, part: Part, record: ReceiveRecord, metadata: MessageMetadata, *, verify_checksum: bool
@@ -276,7 +382,7 @@ class Arrival:
         expected = checksum.recognise(metadata.checksum)
         if expected is None or not verify_checksum:
             return None
-        if part.digest(expected.algorithm) != expected.digest:
+        if part.digest(expected.algorithm, record.length) != expected.digest:
             raise IntegrityError(f"the content does not have the sender's checksum ({expected.algorithm})")
         return expected.algorithm
 

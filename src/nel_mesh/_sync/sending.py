@@ -8,10 +8,12 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from nel_mesh.brokers.clock import Clock
-from nel_mesh.brokers.content import READ_BLOCK, Content, Contents, ContentSource
+from nel_mesh.brokers.content import Content, Contents, ContentSource
+from nel_mesh.brokers.crew import Crew, Pending
 from nel_mesh.brokers.disk import Disk
 from nel_mesh.errors import (
     Gone,
@@ -246,7 +248,7 @@ class _Blocks:
         return self
 
     def __next__(self) -> bytes:
-        size = min(READ_BLOCK, self._length - self._done)
+        size = min(Contents.SEND_BLOCK, self._length - self._done)
         if not size:
             raise StopIteration
         block = self._contents.read(self._content, self._start + self._done, size)
@@ -317,36 +319,55 @@ class _Send:
             return self.run(content, record, path)
 
     def run(self, content: Content, record: SendRecord, path: Path | None = None) -> SendReceipt:
-        """Sends the chunks that the record does not have yet."""
+        """Sends the chunks that the record does not have yet; while one goes, the next is compressed."""
         self.local_id = record.local_id
         headers = self._options.headers(record.mailbox_id, record.local_id)
         slices = chunks.split(record.content_bytes, record.chunk_bytes)
-        for piece in slices[record.chunks_done :]:
-            self._number = piece.range.number
-            packed: Content | None = None
-            try:
-                if self._options.compress:
-                    blocks = content.blocks(piece.start, piece.length)
-                    packed = self._contents.spool(codec.compress(blocks))
-                start, length = (0, packed.length) if packed else (piece.start, piece.length)
-                body = self._body(packed or content, start, length, piece, content, record)
-                self._send_chunk(body, length, piece, headers, record)
-            finally:
-                if packed:
-                    packed.close()
-            if piece is slices[-1]:
-                self.outcome = Outcome.SENT
-            record = self._note(
-                path,
-                record,
-                message_id=self.message_id,
-                chunks_done=piece.range.number,
-                bytes_on_wire=record.bytes_on_wire + length,
-                sent=piece is slices[-1],
-                digest=self._contents.digest(content, piece.start, piece.length, record.digest) if path else "",
-            )
-            self._report(piece.start + piece.length, piece, content.length)
+        left = slices[record.chunks_done :]
+        following = [*left[1:], None]
+        pending: Pending[Content] | None = None
+        try:
+            with Crew().beside() as beside:
+                for piece, next_piece in zip(left, following, strict=True):
+                    self._number = piece.range.number
+                    packed = self._packed(content, piece, pending)
+                    pending = None
+                    if self._options.compress and next_piece is not None:
+                        pending = beside.start(partial(self._pack, content, next_piece))
+                    digest = partial(self._contents.digest, content, piece.start, piece.length, record.digest)
+                    digesting = beside.start(digest) if path else None
+                    try:
+                        start, length = (0, packed.length) if packed else (piece.start, piece.length)
+                        body = self._body(packed or content, start, length, piece, content, record)
+                        self._send_chunk(body, length, piece, headers, record)
+                    finally:
+                        if packed:
+                            packed.close()
+                    if piece is slices[-1]:
+                        self.outcome = Outcome.SENT
+                    record = self._note(
+                        path,
+                        record,
+                        message_id=self.message_id,
+                        chunks_done=piece.range.number,
+                        bytes_on_wire=record.bytes_on_wire + length,
+                        sent=piece is slices[-1],
+                        digest=digesting.result() if digesting else "",
+                    )
+                    self._report(piece.start + piece.length, piece, content.length)
+        finally:
+            if pending is not None and (unsent := pending.value()) is not None:
+                unsent.close()
         return _receipt(record, slices)
+
+    def _packed(self, content: Content, piece: Slice, pending: Pending[Content] | None) -> Content | None:
+        """The chunk as it goes, if it is to be compressed; it may have been, beside the last one's sending."""
+        if not self._options.compress:
+            return None
+        return pending.result() if pending else self._pack(content, piece)
+
+    def _pack(self, content: Content, piece: Slice) -> Content:
+        return self._contents.spool(codec.compress(content.blocks(piece.start, piece.length)))
 
     def _note(self, path: Path | None, record: SendRecord, **changes: object) -> SendRecord:
         record = record.model_copy(update=changes)

@@ -22,7 +22,7 @@ from nel_mesh.brokers.system import as_source_error, as_storage_error, in_thread
 from nel_mesh.errors import InvalidArgument, SourceError
 
 READ_BLOCK = 256 * 1024
-"""How many bytes are read and handed on at a time."""
+"""How many bytes are read at a time."""
 
 SPOOL_MEMORY = 4 * 1024 * 1024
 """A spool up to this length stays in memory."""
@@ -148,6 +148,9 @@ class _Path(_File):
 class Contents:
     """Opens content, and spools it; sync."""
 
+    SEND_BLOCK = READ_BLOCK
+    """How many bytes are read and handed to the network at a time."""
+
     def __init__(self, spool_directory: Path | None = None) -> None:
         self._spool_directory = spool_directory
 
@@ -227,6 +230,9 @@ class Contents:
 class AsyncContents:
     """Opens content, and spools it, in worker threads, so that the event loop never waits for a disk."""
 
+    SEND_BLOCK = 4 * READ_BLOCK
+    """As `Contents.SEND_BLOCK`; to wait for a thread costs as much as to read some hundred KiB."""
+
     def __init__(self, spool_directory: Path | None = None) -> None:
         self._spool_directory = spool_directory
         self._contents = Contents(spool_directory)
@@ -242,7 +248,15 @@ class AsyncContents:
 
     async def spool(self, blocks: Iterable[bytes]) -> Content:
         """As `Contents.spool`; the blocks are made in a worker thread."""
-        return await in_thread(lambda: self._contents.spool(blocks))
+        made: list[Content] = []
+        try:
+            await in_thread(lambda: made.append(self._contents.spool(blocks)))
+        except BaseException:
+            # Cancelled meanwhile: nobody else will close it.
+            for content in made:
+                content.close()
+            raise
+        return made[0]
 
     async def read(self, content: Content, start: int, size: int) -> bytes:
         """As `Contents.read`."""

@@ -6,7 +6,8 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 import anyio
 
@@ -15,8 +16,86 @@ from nel_mesh.errors import InvalidArgument
 _T = TypeVar("_T")
 
 
+class _Outcome(Generic[_T]):
+    """What became of work that went on beside the caller's."""
+
+    def __init__(self) -> None:
+        self._values: list[_T] = []
+        self._error: BaseException | None = None
+
+    def value(self) -> _T | None:
+        """What it has given; None if it gave nothing (yet)."""
+        return self._values[0] if self._values else None
+
+    def _get(self) -> _T:
+        if self._error is not None:
+            raise self._error
+        return self._values[0]
+
+
+class Pending(_Outcome[_T]):
+    """Work that goes on in a thread."""
+
+    def __init__(self, work: Callable[[], _T], stop: Callable[[], object] | None) -> None:
+        super().__init__()
+        self._work = work
+        self._ended = threading.Event()
+        self.stop = stop
+
+    def run(self) -> None:
+        """Does the work."""
+        try:
+            self._values.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def is_done(self, within_seconds: float = 0) -> bool:
+        """Whether it has come to its end, waiting for that up to so long."""
+        return self._ended.wait(within_seconds)
+
+    def result(self) -> _T:
+        """Waits for its end, and gives what it gave, or raises what it raised."""
+        self._ended.wait()
+        return self._get()
+
+
+class Beside:
+    """Work that goes on in threads while the caller does something else, up to the end of the `with` block."""
+
+    def __init__(self) -> None:
+        self._begun: list[Pending[Any]] = []
+
+    def start(self, work: Callable[[], _T], stop: Callable[[], object] | None = None) -> Pending[_T]:
+        """Starts work. At the end of the block it is waited for; or told to `stop`, if it can be, and left to that."""
+        pending = Pending(work, stop)
+        self._begun = [one for one in self._begun if not one.is_done()] + [pending]
+        threading.Thread(target=pending.run, name="nel-mesh", daemon=True).start()
+        return pending
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for pending in self._begun:
+            if pending.stop is None:
+                pending.is_done(_FOR_EVER)
+            elif not pending.is_done():
+                pending.stop()
+
+
+_FOR_EVER = threading.TIMEOUT_MAX
+
+
 class Crew:
     """Threads."""
+
+    def beside(self) -> Beside:
+        """For work that goes on beside the caller's."""
+        return Beside()
 
     def check(self, work: object) -> None:
         """Raises InvalidArgument for a callable of the other colour: what it gives would never be run."""
@@ -63,8 +142,69 @@ class Crew:
             raise failures[0]
 
 
+class AsyncPending(_Outcome[_T]):
+    """Work that goes on in a task."""
+
+    def __init__(self, work: Callable[[], Awaitable[_T]]) -> None:
+        super().__init__()
+        self._work = work
+        self._ended = anyio.Event()
+
+    async def run(self) -> None:
+        """As `Pending.run`; a cancellation is let through."""
+        try:
+            self._values.append(await self._work())
+        except Exception as error:  # noqa: BLE001 - raised where the result is asked for
+            self._error = error
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            self._ended.set()
+
+    async def is_done(self, within_seconds: float = 0) -> bool:
+        """As `Pending.is_done`."""
+        if within_seconds:
+            with anyio.move_on_after(within_seconds):
+                await self._ended.wait()
+        return self._ended.is_set()
+
+    async def result(self) -> _T:
+        """As `Pending.result`."""
+        await self._ended.wait()
+        return self._get()
+
+
+class AsyncBeside:
+    """As `Beside`, in tasks; what is left of them at the end of the block is cancelled."""
+
+    def __init__(self) -> None:
+        self._group = anyio.create_task_group()
+
+    def start(self, work: Callable[[], Awaitable[_T]], stop: Callable[[], object] | None = None) -> AsyncPending[_T]:
+        """As `Beside.start`; a task needs no `stop`."""
+        pending = AsyncPending(work)
+        self._group.start_soon(pending.run)
+        return pending
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._group.cancel_scope.cancel()
+        # The caller's own error is not the group's: it would come out of it wrapped.
+        await self._group.__aexit__(None, None, None)
+
+
 class AsyncCrew:
     """Tasks."""
+
+    def beside(self) -> AsyncBeside:
+        """As `Crew.beside`."""
+        return AsyncBeside()
 
     def check(self, work: object) -> None:
         """Raises InvalidArgument for a callable of the other colour: there would be nothing to wait for."""

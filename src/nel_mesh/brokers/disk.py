@@ -11,7 +11,9 @@ import errno
 import hashlib
 import os
 import secrets
+import tempfile
 import threading
+from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,9 @@ from typing import BinaryIO, Self
 
 from nel_mesh.brokers.system import as_storage_error, in_thread, make_folder, sync_folder
 from nel_mesh.errors import StorageError
+
+_DIGEST_BLOCK = 1024 * 1024
+_COPY_BLOCK = 1024 * 1024
 
 
 class NewFile:
@@ -187,6 +192,9 @@ class Disk:
 class Part:
     """A file whose content is still arriving, under a temporary name beside its destination."""
 
+    WORTH_WRITING = 1
+    """How many bytes on the wire are worth a write."""
+
     def __init__(self, path: Path, *, fresh: bool) -> None:
         self.path = path
         with as_storage_error():
@@ -197,6 +205,8 @@ class Part:
             flags = os.O_CREAT | os.O_EXCL if fresh else 0
             descriptor = os.open(path, os.O_RDWR | flags | getattr(os, "O_BINARY", 0), 0o666)
             self._file = os.fdopen(descriptor, "r+b", buffering=0)
+        self._digest: hashlib._Hash | None = None
+        self._digested = 0
 
     def length(self) -> int:
         """How many bytes have arrived."""
@@ -209,10 +219,27 @@ class Part:
             self._file.truncate(length)
             self._file.seek(length)
 
-    def write(self, block: bytes) -> None:
-        """Writes the whole block."""
+    def write(self, blocks: Iterable[bytes]) -> int:
+        """Writes blocks, each whole, as they are made; how many bytes that is."""
+        length = 0
+        for block in blocks:
+            with as_storage_error():
+                _write(self._file, block)
+            length += len(block)
+        return length
+
+    def append(self, ahead: Ahead) -> None:
+        """Goes on with what came before its turn, and fits here."""
         with as_storage_error():
-            _write(self._file, block)
+            ahead.move_to(self._file)
+
+    def holding(self, limit: int) -> Holding:
+        """Makes room for content whose place is not known yet."""
+        return Holding(self.path.parent, limit)
+
+    def window(self, start: int, limit: int) -> Window:
+        """Makes room for content that will probably belong there."""
+        return Window(self.path, start, limit)
 
     def sync(self) -> None:
         """Makes what was written durable, and its temporary name."""
@@ -220,11 +247,19 @@ class Part:
             os.fsync(self._file.fileno())
             sync_folder(self.path.parent)
 
-    def digest(self, algorithm: str) -> str:
-        """The content's checksum, in hex."""
-        with as_storage_error():
-            self._file.seek(0)
-            return hashlib.file_digest(self._file, algorithm).hexdigest()
+    def digest(self, algorithm: str, length: int) -> str:
+        """The checksum of the first `length` bytes, in hex.
+
+        Goes on from where the last call came to; from another thread than the one that writes, if need be.
+        """
+        if self._digest is None:
+            self._digest, self._digested = hashlib.new(algorithm), 0
+        with as_storage_error(), self.path.open("rb", buffering=0) as file:
+            file.seek(self._digested)
+            while self._digested < length and (block := file.read(min(_DIGEST_BLOCK, length - self._digested))):
+                self._digest.update(block)
+                self._digested += len(block)
+        return self._digest.hexdigest()
 
     def is_named(self, path: Path) -> bool:
         """Whether the file of that name is this one."""
@@ -260,6 +295,116 @@ class Part:
     def close(self) -> None:
         """Closes it; what has arrived stays."""
         self._file.close()
+
+
+class Ahead:
+    """Content that comes before its turn, up to a limit. Once it is closed nothing more is written, by any thread."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._guard = threading.Lock()
+        self._closed = False
+        self._file: BinaryIO
+        self.length = 0
+        """How many bytes have come."""
+
+    def write(self, blocks: Iterable[bytes]) -> int:
+        """As `Part.write`. Raises StorageError for more than its limit, and once it is closed."""
+        written = 0
+        with self._guard, as_storage_error():
+            for block in blocks:
+                if self._closed or self.length + len(block) > self._limit:
+                    raise StorageError(f"no more than {self._limit:,} bytes may wait here")
+                _write(self._file, block)
+                self.length += len(block)
+                written += len(block)
+        return written
+
+    def fits(self, position: int) -> bool:
+        """Whether it may go to that place."""
+        raise NotImplementedError
+
+    def move_to(self, target: FileIO) -> None:
+        """Puts its content where the target stands."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Lets it go."""
+        with self._guard:
+            self._closed = True
+            self._file.close()
+
+
+class Holding(Ahead):
+    """Content whose place is not known yet, in a nameless file: nothing stays behind, whatever happens."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        super().__init__(limit)
+        with as_storage_error():
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+
+    def fits(self, position: int) -> bool:
+        """Anywhere."""
+        return True
+
+    def move_to(self, target: FileIO) -> None:
+        """Copies it; within the kernel, where that can be."""
+        self._file.seek(0)
+        copied = 0
+        if hasattr(os, "copy_file_range"):
+            with contextlib.suppress(OSError):
+                while copied < self.length:
+                    count = os.copy_file_range(self._file.fileno(), target.fileno(), self.length - copied)
+                    if not count:
+                        break
+                    copied += count
+        self._file.seek(copied)
+        while copied < self.length and (block := self._file.read(_COPY_BLOCK)):
+            _write(target, block)
+            copied += len(block)
+
+
+class Window(Ahead):
+    """Content at the place in the part where it will probably belong."""
+
+    def __init__(self, path: Path, start: int, limit: int) -> None:
+        super().__init__(limit)
+        self._start = start
+        with as_storage_error():
+            self._file = path.open("r+b", buffering=0)
+            self._file.seek(start)
+
+    def fits(self, position: int) -> bool:
+        """Only where it is."""
+        return position == self._start
+
+    def move_to(self, target: FileIO) -> None:
+        """It is there already."""
+        target.seek(self._start + self.length)
+
+
+class AsyncAhead:
+    """As `Ahead`."""
+
+    def __init__(self, ahead: Ahead) -> None:
+        self.ahead = ahead
+
+    @property
+    def length(self) -> int:
+        """As `Ahead.length`."""
+        return self.ahead.length
+
+    def fits(self, position: int) -> bool:
+        """As `Ahead.fits`."""
+        return self.ahead.fits(position)
+
+    async def write(self, blocks: Iterable[bytes]) -> int:
+        """As `Ahead.write`; the blocks are made in the worker thread too."""
+        return await in_thread(lambda: self.ahead.write(blocks))
+
+    def close(self) -> None:
+        """As `Ahead.close`; at once, since a task that is being cancelled could not wait."""
+        self.ahead.close()
 
 
 class AsyncDisk:
@@ -307,6 +452,9 @@ class AsyncDisk:
 class AsyncPart:
     """As `Part`."""
 
+    WORTH_WRITING = 1024 * 1024
+    """As `Part.WORTH_WRITING`; to wait for a thread costs as much as to write some hundred KiB."""
+
     def __init__(self, part: Part) -> None:
         self._part = part
         self.path = part.path
@@ -319,17 +467,29 @@ class AsyncPart:
         """As `Part.cut`."""
         await in_thread(lambda: self._part.cut(length))
 
-    async def write(self, block: bytes) -> None:
-        """As `Part.write`."""
-        await in_thread(lambda: self._part.write(block))
+    async def write(self, blocks: Iterable[bytes]) -> int:
+        """As `Part.write`; the blocks are made in the worker thread too."""
+        return await in_thread(lambda: self._part.write(blocks))
+
+    async def append(self, ahead: AsyncAhead) -> None:
+        """As `Part.append`."""
+        await in_thread(lambda: self._part.append(ahead.ahead))
+
+    async def holding(self, limit: int) -> AsyncAhead:
+        """As `Part.holding`."""
+        return AsyncAhead(await in_thread(lambda: self._part.holding(limit)))
+
+    async def window(self, start: int, limit: int) -> AsyncAhead:
+        """As `Part.window`."""
+        return AsyncAhead(await in_thread(lambda: self._part.window(start, limit)))
 
     async def sync(self) -> None:
         """As `Part.sync`."""
         await in_thread(self._part.sync)
 
-    async def digest(self, algorithm: str) -> str:
+    async def digest(self, algorithm: str, length: int) -> str:
         """As `Part.digest`."""
-        return await in_thread(lambda: self._part.digest(algorithm))
+        return await in_thread(lambda: self._part.digest(algorithm, length))
 
     async def is_named(self, path: Path) -> bool:
         """As `Part.is_named`."""

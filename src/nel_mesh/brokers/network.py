@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import select
 import socket
 import ssl
@@ -64,8 +65,11 @@ class Deadline:
         self._otherwise = otherwise
 
     def left(self) -> Wait:
-        """What is left of it; a thousandth of a second when nothing is, as 0 has meanings of its own."""
-        return Wait(max(0.001, self._end - time.monotonic()), self._otherwise)
+        """What is left of it. Raises TimeoutError if nothing is."""
+        seconds = self._end - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError(self._otherwise)
+        return Wait(seconds, self._otherwise)
 
 
 class Tls:
@@ -77,6 +81,7 @@ class Tls:
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._read: Callable[[int, memoryview], int] = cast("Any", self._object.read)
         self._buffer = memoryview(bytearray(NETWORK_BLOCK))
+        self._failure: ssl.SSLError | None = None
         self.ended = False
         """Whether the other side has said, or shown, that nothing more will come."""
 
@@ -108,6 +113,8 @@ class Tls:
 
     def decrypt(self) -> bytes:
         """What of the content can be had from what has come; b"" if there is none (yet). Raises ssl.SSLError."""
+        if self._failure is not None:
+            raise self._failure
         length = 0
         try:
             # OpenSSL gives one record of 16 KiB at a time.
@@ -121,7 +128,18 @@ class Tls:
             pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             self.ended = True
+        except ssl.SSLError as error:
+            # OpenSSL says it once, and calls it the end when asked again.
+            self._failure = error
+            if not length:
+                raise
+            # What came before it counts: it may be the whole answer.
         return bytes(self._buffer[:length])
+
+    def is_quiet(self) -> bool:
+        """Whether all that has come has been handed out, and nothing says that it is over."""
+        over = self.ended or self._failure is not None
+        return not (over or self._incoming.pending or self._object.pending())
 
 
 class _Socket:
@@ -129,6 +147,7 @@ class _Socket:
 
     def __init__(self) -> None:
         self._used = time.monotonic()
+        self._process = os.getpid()
 
     def _fileno(self) -> int:
         raise NotImplementedError
@@ -139,7 +158,15 @@ class _Socket:
 
     def is_usable(self) -> bool:
         """Whether it may carry another exchange: used lately, and not closed, nor spoken on, by the other side."""
-        return time.monotonic() - self._used < _IDLE_LIMIT_IN_SECONDS and not _is_readable(self._fileno())
+        return (
+            time.monotonic() - self._used < _IDLE_LIMIT_IN_SECONDS
+            and self._is_own()
+            and not _is_readable(self._fileno())
+        )
+
+    def _is_own(self) -> bool:
+        """Whether it was made here; one that a fork has copied is still the other process's."""
+        return self._process == os.getpid()
 
 
 class Socket(_Socket):
@@ -152,13 +179,18 @@ class Socket(_Socket):
 
     @classmethod
     def connect(cls, host: str, port: int, wait: Wait) -> Socket:
-        """Opens a connection."""
-        try:
-            raw = socket.create_connection((host, port), wait.seconds)
-        except TimeoutError:
-            raise TimeoutError(wait.otherwise) from None
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return cls(raw)
+        """Opens a connection, to the first of the host's addresses that answers."""
+        until = Deadline(*wait)
+        failure = OSError("the name has no address")
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for number, (family, kind, protocol, _, address) in enumerate(addresses):
+            # Each has its share of the time, or one that is never heard of would leave none for the next, and for TLS.
+            share = until.left().seconds / (len(addresses) - number)
+            try:
+                return cls(_connected(family, kind, protocol, address, share))
+            except OSError as error:
+                failure = TimeoutError(wait.otherwise) if isinstance(error, TimeoutError) else error
+        raise failure
 
     def receive(self, wait: Wait) -> bytes:
         """What has come; b"" if the other side has closed."""
@@ -179,13 +211,11 @@ class Socket(_Socket):
         except TimeoutError:
             raise TimeoutError(wait.otherwise) from None
 
-    def abort(self) -> None:
-        """Ends the connection; a thread that waits for it wakes up."""
-        with contextlib.suppress(OSError):
-            self._raw.shutdown(socket.SHUT_RDWR)
-
     def close(self) -> None:
-        """Closes it."""
+        """Closes it; a thread that waits for it wakes up."""
+        if self._is_own():
+            with contextlib.suppress(OSError):
+                self._raw.shutdown(socket.SHUT_RDWR)
         self._raw.close()
 
     def _fileno(self) -> int:
@@ -220,8 +250,9 @@ class AsyncSocket(_Socket):
 
     async def close(self) -> None:
         """Closes it, even when the task is being cancelled."""
+        # Not `aclose_forcefully`: where it is cancelled, older versions of anyio go on sending what is in their buffer.
         with anyio.CancelScope(shield=True):
-            await anyio.aclose_forcefully(self._stream)
+            await self._stream.aclose()
 
     def _fileno(self) -> int:
         return self._stream.extra(anyio.abc.SocketAttribute.raw_socket).fileno()  # noqa: S610 - not Django's
@@ -237,6 +268,10 @@ class Turns:
         """Waits for a turn. Raises TimeoutError."""
         if not self._free.acquire(timeout=wait.seconds):
             raise TimeoutError(wait.otherwise)
+
+    def try_take(self) -> bool:
+        """Takes a turn if there is one; whether there was."""
+        return self._free.acquire(blocking=False)
 
     def give_back(self) -> None:
         """Ends a turn."""
@@ -256,6 +291,14 @@ class AsyncTurns:
         except anyio.WouldBlock:
             with _limit(wait):
                 await self._free.acquire()
+
+    def try_take(self) -> bool:
+        """As `Turns.try_take`."""
+        try:
+            self._free.acquire_nowait()
+        except anyio.WouldBlock:
+            return False
+        return True
 
     def give_back(self) -> None:
         """As `Turns.give_back`."""
@@ -279,6 +322,18 @@ def _as_os_error() -> Iterator[None]:
         raise cause if isinstance(cause, OSError) else ConnectionResetError(str(error)) from None
 
 
+def _connected(family: int, kind: int, protocol: int, address: Any, seconds: float) -> socket.socket:
+    raw = socket.socket(family, kind, protocol)
+    try:
+        raw.settimeout(seconds)
+        raw.connect(address)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
 def _is_readable(descriptor: int) -> bool:
     if descriptor < 0:
         return True
@@ -296,8 +351,12 @@ def connecting(where: str) -> Iterator[None]:
         yield
     except (OSError, ProxyRefused) as error:
         failed = ConnectionFailed(_what(error, f"no connection could be made to {where}"))
-        failed.transient = not isinstance(error, ssl.SSLError)
+        # A server that hangs up in the middle has said nothing of our certificate.
+        failed.transient = not isinstance(error, ssl.SSLError) or isinstance(error, _HUNG_UP)
         raise failed from error
+
+
+_HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 class ProxyRefused(Exception):
@@ -305,16 +364,17 @@ class ProxyRefused(Exception):
 
 
 @contextlib.contextmanager
-def conversing(*also: type[Exception], advice: str = "") -> Iterator[None]:
-    """Says of a failure on an open connection that it broke: ConnectionLost, or ConnectionFailed.
+def conversing(*also: type[Exception], advice: str = "", fresh: bool = False) -> Iterator[None]:
+    """Says of a failure on an open connection that it broke: ConnectionLost.
 
-    `also` are what else than the network's own failures means that.
+    `also` are what else than the network's own failures means that. While the connection is `fresh`, and nothing has
+    been answered on it, an alert may say that the server refuses our certificate: ConnectionFailed.
     """
     kinds: tuple[type[Exception], ...] = (OSError, *also)
     try:
         yield
     except kinds as error:
-        if _is_certificate_refused(error):
+        if fresh and _is_certificate_refused(error):
             failed = ConnectionFailed(_what(error, "TLS failed"))
             failed.transient = False
             raise failed from error

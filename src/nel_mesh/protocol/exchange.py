@@ -6,6 +6,7 @@ looking: its bytes are handed on as they came, where h11 would copy each of them
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import h11
@@ -15,6 +16,12 @@ ProtocolError = h11.ProtocolError
 
 _HEAD_LIMIT = 100 * 1024
 """The longest head of an answer that is read."""
+
+_INTERIM_LIMIT = 100
+"""How many interim answers (1xx) may come before the real one."""
+
+_QUOTED = re.compile(r":? b(ytearray\(b)?['\"].*", re.DOTALL)
+"""Where h11's errors quote what was sent or came: tokens, or patient data."""
 
 
 class Exchange:
@@ -29,7 +36,7 @@ class Exchange:
     def __init__(self, method: str, target: str, headers: Iterable[tuple[str, str]]) -> None:
         self._method = method
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_LIMIT)
-        self.head: bytes = self._h11.send(h11.Request(method=method, target=target, headers=list(headers))) or b""
+        self.head = self._written(method, target, headers)
         """The request's head, as it goes on the wire."""
         self.status = 0
         """The answer's status; 0 until its head has come."""
@@ -40,6 +47,7 @@ class Exchange:
         self.reusable = False
         """Whether another exchange may follow on the same connection, once this one is complete."""
         self._received = False
+        self._interim = 0
         self._left: int | None = None
         self._announced = 0
         self._ready: bytes = b""
@@ -64,7 +72,7 @@ class Exchange:
         if self._left is not None or self.complete or not self.status:
             block, self._ready = self._ready, b""
             return block
-        event = self._h11.next_event()
+        event = self._next_event()
         if isinstance(event, h11.Data):
             return bytes(event.data)
         if isinstance(event, h11.EndOfMessage):
@@ -72,20 +80,44 @@ class Exchange:
             self.reusable = self.reusable and not self._h11.trailing_data[0]
         return b""
 
+    def _written(self, method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
+        try:
+            return self._h11.send(h11.Request(method=method, target=target, headers=list(headers))) or b""
+        except h11.LocalProtocolError as error:
+            what = _QUOTED.sub("", str(error))
+        raise h11.LocalProtocolError(what)
+
+    def _next_event(self) -> object:
+        try:
+            return self._h11.next_event()
+        except h11.RemoteProtocolError as error:
+            what = _QUOTED.sub("", str(error))
+        # Out of the block above, as h11's own error would be the context of this one.
+        raise h11.RemoteProtocolError(what)
+
     def _read_head(self) -> None:
-        event = self._h11.next_event()
+        event = self._next_event()
         while isinstance(event, h11.InformationalResponse):
-            event = self._h11.next_event()
+            self._interim += 1
+            if self._interim > _INTERIM_LIMIT:
+                raise h11.RemoteProtocolError("the server sends interim answers without end")
+            event = self._next_event()
         if not isinstance(event, h11.Response):
             return
-        self.status = event.status_code
-        self.headers = _by_name(event.headers)
-        connection = self.headers.get("connection", "").lower()
-        self.reusable = event.http_version == b"1.1" and "close" not in connection
+        headers = _by_name(event.headers)
+        self.status, self.headers = event.status_code, headers
+        self.reusable = event.http_version == b"1.1" and "close" not in headers.get("connection", "").lower()
+        chunked = "transfer-encoding" in headers
+        if chunked and headers.pop("content-length", None) is not None:
+            # RFC 9112, 6.3: the length does not count, and such an answer may be meant to confuse.
+            self.reusable = False
         if self._method == "HEAD" or self.status in (204, 304) or (self._method == "CONNECT" and self.status < 300):
             self._left = 0
-        elif "transfer-encoding" not in self.headers and "content-length" in self.headers:
-            self._left = int(self.headers["content-length"])
+        elif not chunked and "content-length" in headers:
+            self._left = int(headers["content-length"])
+        elif not chunked:
+            # Its end will be the connection's.
+            self.reusable = False
         if self._left is not None:
             self._announced = self._left
             self._take(self._h11.trailing_data[0])

@@ -1,0 +1,205 @@
+# Generated from _async/lanes.py by tools/unasync.py: edit that one, then run `make generate`.
+"""Chunks of a message that are fetched before their turn, so that several come at once.
+
+It is a bonus, and never a risk: a chunk is tried once, and waits, up to a limit, until its turn comes; only then is it
+taken for a part of the file. If anything is wrong with it, it is fetched again in its turn, and from then on the
+message comes one chunk after another: a server that is busy, or breaks, is not asked for more at once.
+
+Where a chunk will begin is known once one is there to its end, as senders cut all but the last to one length. The first
+ones wait in nameless files; later ones are written to where they will probably belong, and if that proves wrong, are
+fetched again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+
+from nel_mesh.brokers.crew import Beside, Pending
+from nel_mesh.brokers.disk import Ahead, Part
+from nel_mesh.brokers.network import Turns
+from nel_mesh.errors import MeshError, StorageError
+from nel_mesh.protocol import wire
+
+from .http import Answer
+from .mailbox import MailboxOperations
+from .message import Chunk
+
+_logger = logging.getLogger("nel_mesh")
+
+HELD_LIMIT = 256 * 1024 * 1024
+"""How much of one chunk may wait for its turn; it may be far longer than it was on the wire."""
+
+FAST = 100_000_000
+"""Bytes of content a second. A connection that brings as much keeps a core busy: more than two only cost."""
+
+NEWS_IN_SECONDS = 0.25
+"""How often a wait for a chunk is interrupted to tell how far things are."""
+
+
+@dataclasses.dataclass
+class Early:
+    """A chunk that came before its turn. Whoever takes it closes its content."""
+
+    status: int
+    chunk_range: str | None
+    content: Ahead
+
+
+class _Lane:
+    """One chunk on its way before its turn. When it is stopped it touches nothing any more, and can be left."""
+
+    def __init__(self, mailbox: MailboxOperations, turns: Turns, message_id: str, number: int, content: Ahead) -> None:
+        self._mailbox = mailbox
+        self._turns = turns
+        self._message_id = message_id
+        self._number = number
+        self._answer: Answer | None = None
+        self._has_turn = True
+        self._guard = threading.Lock()
+        self.content = content
+
+    @property
+    def share(self) -> float:
+        """How much of the chunk has come, from 0 to 1."""
+        return self._answer.share if self._answer else 0.0
+
+    def run(self) -> Early | None:
+        """Fetches the chunk; None if that fails, in whatever way."""
+        try:
+            answer = self._answer = self._mailbox.retrieve_chunk(self._message_id, self._number, attempts=1)
+            try:
+                chunk = Chunk(answer)
+                while (blocks := chunk.next_blocks(Part.WORTH_WRITING)) is not None:
+                    self.content.write(blocks)
+            finally:
+                answer.close()
+        except MeshError as error:
+            _logger.debug("receive_file: chunk %d was not to be had ahead (%s)", self._number, type(error).__name__)
+            return None
+        finally:
+            self._give_turn_back()
+        return Early(answer.status, answer.headers.get(wire.CHUNK_RANGE), self.content)
+
+    def stop(self) -> None:
+        """Nobody waits for it any more."""
+        self.content.close()
+        self._give_turn_back()
+
+    def _give_turn_back(self) -> None:
+        # A task that is cancelled before its first step never comes to its end.
+        with self._guard:
+            had_turn, self._has_turn = self._has_turn, False
+        if had_turn:
+            self._turns.give_back()
+
+
+class Lanes:
+    """The chunks of one message that are on their way before their turn.
+
+    Args:
+        mailbox: where they come from.
+        part: the file that they are for.
+        beside: where the work is done.
+        turns: how many may be on their way, of all messages together.
+        message_id: the message.
+        at_once: how many chunks of it may be on their way, the one whose turn it is included.
+    """
+
+    def __init__(
+        self,
+        mailbox: MailboxOperations,
+        part: Part,
+        beside: Beside,
+        turns: Turns,
+        message_id: str,
+        *,
+        at_once: int,
+    ) -> None:
+        self._mailbox = mailbox
+        self._part = part
+        self._beside = beside
+        self._turns = turns
+        self._message_id = message_id
+        self._wished = at_once
+        self._at_once = min(2, at_once)
+        self._begun: dict[int, tuple[_Lane, Pending[Early | None]]] = {}
+        self._length: int | None = None
+        """What all chunks but the last are thought to be long; None before one is here."""
+
+    def open(self, after: int, total: int, end: int | None = None) -> None:
+        """Sees to it that the chunks after that one are on their way, as far as lanes and connections are free.
+
+        `end` is where that one ends in the part; None if it is still being written there.
+        """
+        free = self._at_once - (end is None) - len(self._begun) if self._at_once > 1 else 0
+        for number in range(after + 1, total + 1):
+            if number in self._begun:
+                continue
+            if free <= 0 or not self._turns.try_take():
+                return
+            free -= 1
+            try:
+                content = self._room(end, number - after - 1)
+            except BaseException as error:
+                self._turns.give_back()
+                if isinstance(error, StorageError):
+                    self.give_up()
+                    return
+                raise
+            lane = _Lane(self._mailbox, self._turns, self._message_id, number, content)
+            self._begun[number] = lane, self._beside.start(lane.run, lane.stop)
+
+    def _room(self, end: int | None, between: int) -> Ahead:
+        if end is None or self._length is None:
+            return self._part.holding(HELD_LIMIT)
+        return self._part.window(end + between * self._length, self._length)
+
+    def pace(self, after: int, total: int, length: int, seconds: float) -> None:
+        """Takes note of how fast a chunk comes; if it is slow, the network is what is waited for, and more may come."""
+        if self._at_once < self._wished and seconds > 0.1 and length < FAST * seconds:
+            self._at_once = self._wished
+            self.open(after, total)
+
+    def measure(self, length: int) -> None:
+        """Takes note of how long a chunk is, before it goes to its place: if others are not, they do not follow it."""
+        if self._length not in (None, length):
+            self.give_up()
+        self._length = length
+
+    def is_coming(self, number: int) -> bool:
+        """Whether a chunk is still on its way; waits for that a moment."""
+        return number in self._begun and not self._begun[number][1].is_done(NEWS_IN_SECONDS)
+
+    def take(self, number: int, start: int) -> Early | None:
+        """The chunk, if it came before its turn, and can begin there.
+
+        If not, it will be written to the part, and nothing else may be.
+        """
+        if number not in self._begun:
+            self.close()
+            return None
+        lane, pending = self._begun.pop(number)
+        early = pending.result()
+        if early is None or not lane.content.fits(start):
+            lane.stop()
+            self.give_up()
+            return None
+        return early
+
+    def give_up(self) -> None:
+        """From here on, one chunk after another."""
+        self.close()
+        self._at_once = self._wished = 1
+
+    def arrived(self) -> tuple[int, float]:
+        """How many bytes, and how many chunks, have come before their turn."""
+        lanes = [lane for lane, _ in self._begun.values()]
+        return sum(lane.content.length for lane in lanes), sum(lane.share for lane in lanes)
+
+    def close(self) -> None:
+        """Lets go of what came, or still comes, and is not wanted."""
+        for lane, _ in self._begun.values():
+            lane.stop()
+        self._begun.clear()
