@@ -68,20 +68,26 @@ def _build(table: Table, tools: Path, folder: Path) -> tuple[Built | None, Path]
 
 def _try(table: Table, built: Built, tree: Path, folder: Path, *, every: bool) -> None:
     oldest = Requirements.of(built.wheel).oldest_python
-    pythons: dict[str, Path | str] = {platform.python_version(): sys.executable}
-    if every:
-        pythons = {**interpreters(oldest)}
-    for version, python in pythons.items():
-        place = folder / version
-        trials = Trials(table, built.wheel, PYPROJECT, python, f"Python {version}", place)
+    here = interpreters(oldest) if every else {platform.python_version(): Path(sys.executable)}
+    for version, python in here.items():
+        trials = Trials(table, built.wheel, PYPROJECT, python, f"Python {version}", folder / version)
         # What fails to install is told, and the next thing tried.
-        with table.row(f"Python {version}", "extras"):
-            trials.extras(USERS_PROGRAM if not every else None)
+        with table.row(f"Python {version}", "each extra, and all"):
+            trials.extras(None if every else USERS_PROGRAM)
         if every:
             trials.tests(tree)
-        # Old versions have no wheels for later Pythons.
-        elif version.startswith(f"{oldest}."):
-            trials.lowest(tree, tests=True)
+    if not every:
+        _try_lowest(table, built, tree, folder / "lowest", oldest)
+
+
+def _try_lowest(table: Table, built: Built, tree: Path, folder: Path, oldest: str) -> None:
+    # Old versions have no wheels for later Pythons.
+    for version, python in interpreters(oldest).items():
+        if version.startswith(f"{oldest}."):
+            Trials(table, built.wheel, PYPROJECT, python, f"Python {version}", folder).lowest(tree)
+            return
+    with table.row(f"Python {oldest}", "lowest versions") as row:
+        row.result = "not tried: there is no such Python here"
 
 
 if __name__ == "__main__":

@@ -32,12 +32,16 @@ class Journal:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            # EXTRA, not FULL: that would leave the removal of the rollback journal, the commit itself, to chance.
-            self._database.execute("PRAGMA synchronous = EXTRA")
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS delivered (mailbox_id TEXT, message_id TEXT, delivered_at TEXT,"
-                " PRIMARY KEY (mailbox_id, message_id)) WITHOUT ROWID"
-            )
+            try:
+                # EXTRA, not FULL: that would leave the removal of the rollback journal, the commit itself, to chance.
+                self._database.execute("PRAGMA synchronous = EXTRA")
+                self._database.execute(
+                    "CREATE TABLE IF NOT EXISTS delivered (mailbox_id TEXT, message_id TEXT, delivered_at TEXT,"
+                    " PRIMARY KEY (mailbox_id, message_id)) WITHOUT ROWID"
+                )
+            except BaseException:
+                self._database.close()
+                raise
 
     def has(self, mailbox_id: str, message_id: str) -> bool:
         """Whether the message has been delivered here before."""

@@ -7,6 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
+from nel_mesh.brokers.system import sync_folder
 from nel_mesh.errors import InvalidArgument, StorageError
 
 
@@ -26,6 +27,7 @@ def write_private(path: Path, content: bytes, *, replace: bool = False) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             _place(temporary, path, replace=replace)
+            sync_folder(path.parent)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()

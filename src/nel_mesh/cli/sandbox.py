@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import signal
-import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nel_mesh.brokers.signals import told_to_stop
 from nel_mesh.cli.context import Session, session_of
 from nel_mesh.cli.failures import CommandFailed, missing_extra
 
@@ -107,24 +106,21 @@ def _mailbox(text: str) -> Mailbox:
 def _serve(
     session: Session, server: Sandbox, configuration: SandboxConfiguration, settings_folder: Path | None
 ) -> None:
-    stopped = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with server:
+        with told_to_stop() as wait, server:
             written = server.write_settings(settings_folder) if settings_folder else []
             _greet(session, server, written)
-            stopped.wait()
+            wait()
     except OSError as error:
         if error.filename is None and error.strerror:
             error.filename = f"{configuration.host} port {configuration.port}"
         raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     session.out.note("Stopped.")
 
 
 def _greet(session: Session, server: Sandbox, written: list[Path]) -> None:
+    from nel_mesh.sandbox.ready_settings import in_a_shell
+
     first = server.mailbox_ids[0]
     lines = [f"MESH sandbox at {server.url}", f"Mailboxes: {', '.join(server.mailbox_ids)}", ""]
     if written:
@@ -132,7 +128,7 @@ def _greet(session: Session, server: Sandbox, written: list[Path]) -> None:
         lines.append(f"Try: nel-mesh --settings {shlex.quote(str(written[0]))} handshake")
     else:
         lines.append(f"Settings for {first} (--settings-folder writes them for every mailbox):")
-        lines += [f"export {name}={shlex.quote(value)}" for name, value in server.environment(first).items()]
+        lines += in_a_shell(server.environment(first))
     if server.faults:
         lines += ["", "Faults:", *(f"  {fault}" for fault in server.faults)]
     session.out.result(

@@ -1,0 +1,1 @@
+"""Programs that run in the environments, with nothing but what is installed there."""
