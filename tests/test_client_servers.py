@@ -177,6 +177,7 @@ def test_one_client_serves_many_threads_or_tasks_and_no_token_is_used_twice(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child only writes and ends
 def test_a_forked_child_makes_tokens_of_its_own(mesh_sandbox: Sandbox) -> None:
     from nel_mesh.brokers.clock import Clock
 

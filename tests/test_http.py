@@ -1,0 +1,1190 @@
+"""HTTP over real sockets and real TLS, against servers and proxies that are not always kind."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trustme
+from anyio.from_thread import start_blocking_portal
+
+from colours import COLOURS, Face
+from nel_mesh._async.http import AsyncHttpBroker
+from nel_mesh._sync.http import HttpBroker
+from nel_mesh.brokers.network import NETWORK_BLOCK, Connection, Tls, conversing
+from nel_mesh.errors import ConnectionFailed, ConnectionLost, InvalidArgument
+
+LONG = 10.0
+"""Seconds; no test waits so long unless it fails."""
+
+BIG = bytes(range(256)) * 40_000
+"""More than the system's buffers of two sockets take."""
+
+SECRET = "pass%word:@/Jones"
+
+
+class Peer:
+    """A server's end of one connection; TLS as bytes, so that a test can send any part of it, or too much."""
+
+    def __init__(self, raw: socket.socket, tls: ssl.SSLContext | None = None, below: Peer | None = None) -> None:
+        self.raw = raw
+        self._below = below
+        self._held = b""
+        self._tls = tls
+        self._lock = threading.RLock()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        if tls is not None:
+            self._object = tls.wrap_bio(self._incoming, self._outgoing, server_side=True)
+            self._step(self._object.do_handshake)
+            self._send_below(self._outgoing.read())
+
+    def _step(self, call: Callable[[], Any]) -> Any:
+        while True:
+            with self._lock:
+                try:
+                    return call()
+                except ssl.SSLWantReadError:
+                    self._send_below(self._outgoing.read())
+                except ssl.SSLError:
+                    self._send_below(self._outgoing.read())
+                    raise
+            self._feed(self._receive_below())
+
+    def _feed(self, data: bytes) -> None:
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def _send_below(self, data: bytes) -> None:
+        if self._below:
+            self._below.send(data)
+        else:
+            self.raw.sendall(data)
+
+    def _receive_below(self) -> bytes:
+        return self._below.receive() if self._below else self.raw.recv(65536)
+
+    def receive(self) -> bytes:
+        """What has come; b"" at the end."""
+        if self._tls is None:
+            return self._receive_below()
+        try:
+            return bytes(self._step(lambda: self._object.read(65536)))
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+
+    def coded(self, data: bytes) -> bytes:
+        """The data as it goes over the wire."""
+        if self._tls is None:
+            return data
+        self._object.write(data)
+        return self._outgoing.read()
+
+    def goodbye(self) -> bytes:
+        """TLS's announcement that no more comes."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._object.unwrap()
+        return self._outgoing.read()
+
+    def alert(self) -> bytes:
+        """A fatal alert, for a record that nobody sent."""
+        self._incoming.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+        with contextlib.suppress(ssl.SSLError):
+            self._object.read(1)
+        return self._outgoing.read()
+
+    def send(self, data: bytes) -> None:
+        with self._lock:
+            self._send_below(self.coded(data))
+
+    def head(self) -> bytes:
+        """A request's head; b"" if there is none."""
+        while b"\r\n\r\n" not in self._held:
+            block = self.receive()
+            if not block:
+                return b""
+            self._held += block
+        head, _, self._held = self._held.partition(b"\r\n\r\n")
+        return head + b"\r\n"
+
+    def request(self) -> tuple[bytes, bytes]:
+        """A request's head and its whole body."""
+        head = self.head()
+        found = re.search(rb"(?i)\r\ncontent-length: *(\d+)\r\n", head)
+        return head, self.take(int(found[1]) if found else 0)
+
+    def take(self, length: int) -> bytes:
+        """So much of what comes."""
+        held = bytearray(self._held)
+        while len(held) < length:
+            block = self.receive()
+            assert block, "a request whose body is cut"
+            held += block
+        self._held = bytes(held[length:])
+        return bytes(held[:length])
+
+    def wait_for_the_end(self) -> bytes:
+        """Reads until the client hangs up; what it still said."""
+        said, self._held = self._held, b""
+        with contextlib.suppress(ConnectionError):
+            while block := self.receive():
+                said += block
+        return said
+
+    def reset(self) -> None:
+        """Ends the connection at once, and rudely."""
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        self.raw.close()
+
+
+class Server:
+    """Gives each connection to `serve`, in a thread of its own; what fails there fails the test."""
+
+    def __init__(
+        self,
+        serve: Callable[[Peer], object],
+        tls: ssl.SSLContext | None = None,
+        *,
+        host: str = "127.0.0.1",
+        plain_until_asked: bool = False,
+    ) -> None:
+        self.connections = 0
+        self.ended = threading.Semaphore(0)
+        self.failures: list[BaseException] = []
+        self._serve = serve
+        self._tls = None if plain_until_asked else tls
+        self._open: list[socket.socket] = []
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listening = socket.socket(family)
+        self._listening.bind((host, 0))
+        self._listening.listen(50)
+        self.port: int = self._listening.getsockname()[1]
+        host = f"[{host}]" if ":" in host else host
+        self.url = f"{'https' if tls else 'http'}://{host}:{self.port}"
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                raw, _ = self._listening.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.append(raw)
+            thread = threading.Thread(target=self._run, args=(raw,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self, raw: socket.socket) -> None:
+        raw.settimeout(LONG)
+        # What is sent has arrived when `send` returns.
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self._serve(Peer(raw, self._tls))
+        except BaseException as error:  # noqa: BLE001 - raised when the test ends
+            # A client that hangs up, or does not trust us, is what many tests are about.
+            if isinstance(error, TimeoutError) or not isinstance(error, OSError):
+                self.failures.append(error)
+        finally:
+            raw.close()
+            self.ended.release()
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for raw in self._open:
+            with contextlib.suppress(OSError):
+                raw.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(LONG)
+        if error is None and self.failures:
+            raise self.failures[0]
+
+
+def answer(body: bytes = b"", status: int = 200, *more: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *more, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def echo(peer: Peer) -> None:
+    """Answers every request with its body, or with its first line and headers if it has none."""
+    while True:
+        head, body = peer.request()
+        if not head:
+            return
+        peer.send(answer(body or head))
+
+
+class Blocks:
+    """A body in both colours; what is no block is raised, or called."""
+
+    def __init__(self, *blocks: bytes | BaseException | Callable[[], bytes]) -> None:
+        self._blocks = iter(blocks)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        block = next(self._blocks)
+        if isinstance(block, BaseException):
+            raise block
+        return block if isinstance(block, bytes) else block()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        try:
+            return next(self)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+
+class Client:
+    """A broker of one colour."""
+
+    def __init__(self, broker: Any, portal: Any) -> None:
+        self._broker = Face(portal, broker) if portal else broker
+        self._portal = portal
+
+    def send(
+        self, method: str = "GET", body: Sequence[Any] | None = None, length: int | None = None, **headers: str
+    ) -> Any:
+        blocks = None if body is None else Blocks(*body)
+        if length is None:
+            length = sum(len(block) for block in body or ())
+        sent = self._broker.send(method, "/path", {"authorization": SECRET, **headers}, blocks, length)
+        return Face(self._portal, sent) if self._portal else sent
+
+    def ask(self, method: str = "GET", body: Sequence[Any] | None = None) -> bytes:
+        got = self.send(method, body)
+        got.read(100_000_000)
+        assert got.status == 200
+        return bytes(got.body)
+
+    def close(self) -> None:
+        self._broker.close()
+
+
+Connect = Callable[..., Client]
+
+
+def connection(url: str, **keywords: Any) -> Connection:
+    usual: dict[str, Any] = {
+        "ssl_context": None,
+        "proxy": None,
+        "connect_timeout_in_seconds": LONG,
+        "read_timeout_in_seconds": LONG,
+        "write_timeout_in_seconds": LONG,
+        "max_connections": 1,
+    }
+    return Connection(url=url, **{**usual, **keywords})
+
+
+@pytest.fixture(params=COLOURS)
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Makes brokers, in each colour by turns. One connection at most: whatever keeps its turn blocks the next."""
+    with contextlib.ExitStack() as stack:
+        portal = None if request.param == "sync" else stack.enter_context(start_blocking_portal(request.param))
+
+        def make(url: str, **keywords: Any) -> Client:
+            settings = connection(url, **keywords)
+            broker: Any
+            if portal is None:
+                broker = HttpBroker(settings)
+                stack.callback(broker.close)
+            else:
+
+                async def construct() -> AsyncHttpBroker:
+                    return AsyncHttpBroker(settings)
+
+                broker = portal.call(construct)
+                stack.callback(portal.call, broker.close)
+            return Client(broker, portal)
+
+        yield make
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    with contextlib.ExitStack() as stack:
+        yield lambda *arguments, **keywords: stack.enter_context(Server(*arguments, **keywords))
+
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def server_tls(authority: trustme.CA, name: str = "127.0.0.1", version: str = "TLSv1_3") -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def client_tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+Wire = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
+
+
+@pytest.fixture(params=["plain", "TLSv1_2", "TLSv1_3"])
+def wire(request: pytest.FixtureRequest, authority: trustme.CA) -> Wire:
+    """The contexts of a server and of its client."""
+    if request.param == "plain":
+        return None, None
+    return server_tls(authority, version=request.param), client_tls(authority)
+
+
+@pytest.fixture
+def tls(authority: trustme.CA) -> Wire:
+    return server_tls(authority), client_tls(authority)
+
+
+# One connection for many exchanges
+
+
+def test_a_connection_carries_one_exchange_after_another(serve: Serve, connect: Connect, wire: Wire) -> None:
+    server = serve(echo, wire[0])
+    client = connect(server.url, ssl_context=wire[1])
+    first = client.ask()
+    assert first.split(b"\r\n")[:2] == [b"GET /path HTTP/1.1", f"host: 127.0.0.1:{server.port}".encode()]
+    for body in (
+        [b"one", b"two"],
+        [BIG[:16384], b"x"],
+        [BIG[:16385]],
+        [BIG[k : k + 262144] for k in range(0, 2**21, 2**18)],
+    ):
+        assert client.ask("POST", body) == b"".join(body)
+    assert server.connections == 1
+
+
+def test_an_empty_body_is_announced_where_one_could_be(serve: Serve, connect: Connect) -> None:
+    client = connect(serve(echo).url)
+    for method, announced in (("POST", True), ("PUT", True), ("GET", False)):
+        assert (b"\r\ncontent-length: 0\r\n" in client.ask(method)) is announced
+
+
+SURPLUS = {
+    "announced": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "no content": b"HTTP/1.1 204 No Content\r\n\r\n",
+}
+FALSE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfalse"
+
+
+@pytest.mark.parametrize("kind", SURPLUS)
+def test_what_comes_unasked_is_no_answer(serve: Serve, connect: Connect, wire: Wire, kind: str) -> None:
+    """With the answer, or after it; nobody may take it for the answer to the next request."""
+    later, come = threading.Event(), threading.Event()
+
+    def surplus(peer: Peer) -> None:
+        number = server.connections
+        peer.request()
+        if number == 1:
+            peer.send(SURPLUS[kind] + FALSE)
+        elif number == 2:
+            peer.send(SURPLUS[kind])
+            later.wait(LONG)
+            peer.send(FALSE)
+            come.set()
+        else:
+            peer.send(answer(b"true"))
+        assert peer.wait_for_the_end() == b""
+
+    server = serve(surplus, wire[0])
+    client = connect(server.url, ssl_context=wire[1])
+    for _ in range(2):
+        got = client.send()
+        got.read(100)
+        assert got.body == (b"" if got.status == 204 else b"ok")
+    later.set()
+    assert come.wait(LONG)
+    assert client.ask() == b"true"
+    assert server.connections == 3
+    client.close()
+
+
+@pytest.mark.parametrize("what", ["Connection: close", "Transfer-Encoding: chunked"])
+def test_an_answer_after_which_none_may_follow(serve: Serve, connect: Connect, what: str) -> None:
+    def once(peer: Peer) -> None:
+        peer.request()
+        peer.send(answer(b"2\r\nok\r\n0\r\n\r\n", 200, what))
+        assert peer.wait_for_the_end() == b""
+
+    server = serve(once)
+    client = connect(server.url)
+    assert client.ask().endswith(b"ok\r\n0\r\n\r\n" if "close" in what else b"ok")
+    client.ask()
+    assert server.connections == 2
+
+
+def test_a_connection_that_tls_has_ended_is_not_used_again(serve: Serve, connect: Connect, wire: Wire) -> None:
+    """Though TCP would still carry it: half of it is closed."""
+
+    def half(peer: Peer) -> None:
+        peer.request()
+        if wire[0]:
+            peer.raw.sendall(peer.coded(answer(b"ok")) + peer.goodbye())
+        else:
+            peer.send(answer(b"ok"))
+            peer.raw.shutdown(socket.SHUT_WR)
+        closed.release()
+        assert peer.wait_for_the_end() == b""
+
+    closed = threading.Semaphore(0)
+    server = serve(half, wire[0])
+    client = connect(server.url, ssl_context=wire[1])
+    for number in (1, 2, 3):
+        assert client.ask() == b"ok"
+        assert server.connections == number
+        assert closed.acquire(timeout=LONG)
+
+
+def test_what_tls_still_holds_is_no_quiet_connection(authority: trustme.CA) -> None:
+    ours = Tls(client_tls(authority), "127.0.0.1")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = server_tls(authority).wrap_bio(incoming, outgoing, server_side=True)
+    while not ours.shake_hands():
+        incoming.write(ours.to_send())
+        with contextlib.suppress(ssl.SSLWantReadError):
+            theirs.do_handshake()
+        ours.feed(outgoing.read())
+    incoming.write(ours.to_send())
+    theirs.do_handshake()
+    theirs.write(bytes(NETWORK_BLOCK + 1000))
+    ours.feed(outgoing.read())
+    assert (len(ours.decrypt()), ours.is_quiet()) == (NETWORK_BLOCK, False)
+    assert (len(ours.decrypt()), ours.is_quiet()) == (1000, True)
+    ours.feed(b"")
+    assert (ours.decrypt(), ours.is_quiet(), ours.ended) == (b"", False, True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_a_forked_child_does_not_use_its_parents_connection(serve: Serve, tls: Wire) -> None:
+    server = serve(echo, tls[0])
+    client = Client(HttpBroker(connection(server.url, ssl_context=tls[1])), None)
+    client.ask()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads
+        child = os.fork()
+    if child == 0:  # pragma: no cover - in the child
+        try:
+            client.ask()
+            client.close()
+        except BaseException:  # noqa: BLE001
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert server.connections == 2
+    client.ask()
+    assert server.connections == 2
+    client.close()
+
+
+# What is sent
+
+
+@pytest.mark.parametrize(
+    ("blocks", "length"), [([b"ab", b"cd"], 3), ([b"ab", b"c"], 4), ([b"ab", b"", b"cd"], 4), ([], 1)]
+)
+def test_a_body_of_another_length_is_a_bug_and_goes_no_further(
+    serve: Serve, connect: Connect, blocks: list[bytes], length: int
+) -> None:
+    said: list[bytes] = []
+    server = serve(lambda peer: said.append(peer.wait_for_the_end()))
+    client = connect(server.url)
+    with pytest.raises(ValueError, match="not as long as announced"):
+        client.send("POST", blocks, length)
+    assert server.ended.acquire(timeout=LONG)
+    assert len(said[0].partition(b"\r\n\r\n")[2]) < length
+
+
+def test_what_a_body_raises_is_let_through_and_leaves_nothing(
+    serve: Serve, connect: Connect, request: pytest.FixtureRequest
+) -> None:
+    server = serve(echo)
+    client = connect(server.url)
+    errors: list[BaseException] = [RuntimeError("the caller's own")]
+    if request.node.callspec.params["connect"] == "sync":
+        errors.append(KeyboardInterrupt())  # in the other colours it would end the loop in its thread
+    for error in errors:
+        client.ask()
+        with pytest.raises(type(error)) as caught:
+            client.send("POST", [BIG[:20000], error, b""], 30000)
+        assert caught.value is error
+        assert server.ended.acquire(timeout=LONG)
+        assert isinstance(server.failures.pop(), AssertionError)
+    assert client.ask()
+
+
+def test_a_refusal_before_the_end_of_the_request_is_heard(
+    serve: Serve, connect: Connect, request: pytest.FixtureRequest
+) -> None:
+    def refuse(peer: Peer) -> None:
+        peer.head()
+        peer.send(answer(b"too much", 413))
+        peer.raw.shutdown(socket.SHUT_WR)
+
+    server = serve(refuse)
+    client = connect(server.url)
+    try:
+        got = client.send("POST", [BIG, BIG])
+    except ConnectionLost as lost:
+        # Where asyncio meets the reset first, what came before it is lost.
+        assert "asyncio" in request.node.callspec.id
+        assert not lost.request_complete  # noqa: PT017
+    else:
+        got.read(100)
+        assert (got.status, got.body) == (413, b"too much")
+    with contextlib.suppress(ConnectionLost):
+        client.send("POST", [b"content"]).close()
+    assert server.connections == 2
+
+
+def test_a_success_that_the_last_block_did_not_reach_is_not_believed(serve: Serve, connect: Connect) -> None:
+    def lie(peer: Peer) -> None:
+        peer.head()
+        peer.send(answer(b"", 202))
+
+    client = connect(serve(lie).url)
+    with pytest.raises(ConnectionLost) as caught:
+        client.send("POST", [BIG])
+    assert caught.value.request_complete
+
+
+def test_a_refusal_before_the_end_of_the_request_keeps_the_connection_in_step(
+    serve: Serve, connect: Connect, wire: Wire
+) -> None:
+    """The whole request is sent all the same, so what follows is the next one."""
+
+    def refuse(peer: Peer) -> None:
+        head = peer.head()
+        peer.send(answer(b"", 401))
+        length = re.search(rb"content-length: (\d+)", head)
+        assert length
+        peer.take(int(length[1]))
+        echo(peer)
+
+    server = serve(refuse, wire[0])
+    client = connect(server.url, ssl_context=wire[1])
+    got = client.send("POST", [BIG])
+    got.read(100)
+    assert got.status == 401
+    assert client.ask("POST", [b"content"]) == b"content"
+    assert server.connections == 1
+
+
+# What comes
+
+
+CUT = {
+    "nothing": (b"", "without sending a response"),
+    "half a head": (b"HTTP/1.1 200 OK\r\nContent-", "closed"),
+    "an interim answer": (b"HTTP/1.1 100 Continue\r\n\r\n", "the connection broke"),
+    "announced": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfour", "after 4 of 5 bytes"),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n", "closed"),
+}
+
+
+@pytest.mark.parametrize("how", ["goodbye", "silence", "record"])
+@pytest.mark.parametrize("kind", CUT)
+def test_an_answer_cut_in_tls_is_lost(serve: Serve, connect: Connect, tls: Wire, kind: str, how: str) -> None:
+    """With TLS's own goodbye, without it, and in the middle of a record."""
+
+    def cut(peer: Peer) -> None:
+        peer.request()
+        said = CUT[kind][0] or b"x" * (how == "record")
+        coded = peer.coded(said) if said else b""
+        coded = coded[:-1] if how == "record" else coded
+        peer.raw.sendall(coded + (peer.goodbye() if how == "goodbye" else b""))
+        peer.raw.shutdown(socket.SHUT_WR)
+        peer.wait_for_the_end()
+
+    client = connect(serve(cut, tls[0]).url, ssl_context=tls[1])
+    with pytest.raises(ConnectionLost, match=None if how == "record" else CUT[kind][1]) as caught:
+        client.ask()
+    assert caught.value.request_complete
+
+
+def test_a_body_without_an_announced_end_says_so(serve: Serve, connect: Connect, wire: Wire) -> None:
+    def undelimited(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\ncontent")
+
+    server = serve(undelimited, wire[0])
+    client = connect(server.url, ssl_context=wire[1])
+    got = client.send()
+    assert (got.is_delimited, got.share) == (False, 0.0)
+    got.read(100)
+    assert got.body == b"content"
+    client.ask()
+    assert server.connections == 2
+
+
+def test_an_answer_is_heard_though_an_alert_follows(serve: Serve, connect: Connect, tls: Wire) -> None:
+    """In one packet: the alert must not undo an answer that says that MESH has the message."""
+
+    def alarm(peer: Peer) -> None:
+        peer.request()
+        peer.raw.sendall(peer.coded(answer(b'{"messageID": "1"}', 200)) + peer.alert())
+        peer.wait_for_the_end()
+
+    server = serve(alarm, tls[0])
+    client = connect(server.url, ssl_context=tls[1])
+    for number in (1, 2):
+        assert client.ask("POST", [b"content"]) == b'{"messageID": "1"}'
+        assert server.connections == number
+
+
+def test_an_alert_within_an_answer_loses_it_each_time_that_it_is_asked(
+    serve: Serve, connect: Connect, tls: Wire
+) -> None:
+    def alarm(peer: Peer) -> None:
+        peer.request()
+        peer.raw.sendall(peer.coded(b"HTTP/1.1 200 OK\r\n\r\npart") + peer.alert())
+        peer.wait_for_the_end()
+
+    got = connect(serve(alarm, tls[0]).url, ssl_context=tls[1]).send()
+    assert got.next_block() == b"part"
+    for _ in range(3):
+        with pytest.raises(ConnectionLost, match="TLS failed"):
+            got.next_block()
+    got.close()
+
+
+@pytest.mark.parametrize("reason", ["TLSV13_ALERT_CERTIFICATE_REQUIRED", "TLSV1_ALERT_ACCESS_DENIED"])
+def test_a_certificate_can_be_refused_only_before_anything_was_answered(reason: str) -> None:
+    def alert() -> None:
+        error = ssl.SSLError(1, "alert")
+        error.reason = reason
+        raise error
+
+    with pytest.raises(ConnectionFailed) as refused, conversing(fresh=True):
+        alert()
+    assert not refused.value.transient
+    with pytest.raises(ConnectionLost), conversing():
+        alert()
+
+
+def test_reading_after_closing_is_no_end(serve: Serve, connect: Connect) -> None:
+    client = connect(serve(lambda peer: (peer.request(), peer.send(answer(BIG)), peer.wait_for_the_end())).url)
+    got = client.send()
+    assert got.next_block()
+    assert 0 < got.share < 1
+    got.close()
+    got.close()
+    with pytest.raises(ConnectionLost, match="closed before its end"):
+        got.next_block()
+
+
+def test_interim_answers_are_passed_over(serve: Serve, connect: Connect) -> None:
+    def interim(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
+        peer.send(answer(b"ok"))
+        peer.wait_for_the_end()
+
+    assert connect(serve(interim).url).ask() == b"ok"
+
+
+@pytest.mark.parametrize("endless", [b"HTTP/1.1 100 Continue\r\n\r\n", b"Name: value\r\n", b"x"])
+def test_a_head_without_end_is_lost(serve: Serve, connect: Connect, endless: bytes) -> None:
+    def flood(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\n" if endless.startswith(b"N") else b"")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000):
+                peer.send(endless * 100)
+
+    with pytest.raises(ConnectionLost):
+        connect(serve(flood).url).ask()
+
+
+def test_neither_what_was_sent_nor_what_came_is_in_an_error(serve: Serve, connect: Connect) -> None:
+    def mirror(peer: Peer) -> None:
+        head, _ = peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nX\x00" + head.replace(b"\r\n", b" ") + b"\r\n\r\n")
+
+    with pytest.raises(ConnectionLost, match="illegal header line") as caught:
+        connect(serve(mirror).url).ask()
+    cause: BaseException | None = caught.value
+    while cause is not None:
+        assert "Jones" not in f"{cause} {cause!r}"
+        cause = cause.__cause__ or cause.__context__
+
+
+# Limits of time
+
+
+def test_a_server_that_never_shakes_hands(serve: Serve, connect: Connect, tls: Wire) -> None:
+    server = serve(lambda peer: peer.wait_for_the_end(), tls[0], plain_until_asked=True)
+    client = connect(server.url, ssl_context=tls[1], connect_timeout_in_seconds=0.15)
+    with pytest.raises(ConnectionFailed, match="no connection within the connect timeout"):
+        client.ask()
+    assert server.ended.acquire(timeout=LONG)
+
+
+def test_a_server_that_shakes_hands_a_byte_at_a_time(serve: Serve, connect: Connect, tls: Wire) -> None:
+    """The limit is for all of it, not for each byte."""
+
+    def trickle(peer: Peer) -> None:
+        with contextlib.suppress(OSError):
+            for byte in b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb\x03\x03" + bytes(16000):
+                peer.raw.sendall(bytes([byte]))
+                time.sleep(0.0005)
+
+    server = serve(trickle, tls[0], plain_until_asked=True)
+    client = connect(server.url, ssl_context=tls[1], connect_timeout_in_seconds=0.15)
+    began = time.monotonic()
+    with pytest.raises(ConnectionFailed, match="no connection within the connect timeout"):
+        client.ask()
+    assert time.monotonic() - began < 5
+
+
+def test_a_server_that_never_answers(serve: Serve, connect: Connect, wire: Wire) -> None:
+    server = serve(lambda peer: peer.wait_for_the_end(), wire[0])
+    client = connect(server.url, ssl_context=wire[1], read_timeout_in_seconds=0.15)
+    with pytest.raises(ConnectionLost, match="nothing came within the read timeout") as caught:
+        client.ask("POST", [b"content"])
+    assert caught.value.request_complete
+    assert server.ended.acquire(timeout=LONG)
+
+
+def test_a_server_that_never_ends_its_answer(serve: Serve, connect: Connect) -> None:
+    def begin(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfour")
+        peer.wait_for_the_end()
+
+    server = serve(begin)
+    client = connect(server.url, read_timeout_in_seconds=0.15)
+    with pytest.raises(ConnectionLost, match="nothing came within the read timeout"):
+        client.ask()
+    assert server.ended.acquire(timeout=LONG)
+
+
+def test_a_server_that_never_reads(serve: Serve, connect: Connect, wire: Wire) -> None:
+    done = threading.Event()
+    server = serve(lambda _: done.wait(LONG), wire[0])
+    client = connect(server.url, ssl_context=wire[1], write_timeout_in_seconds=0.15)
+    with pytest.raises(ConnectionLost, match="nothing could be sent within the write timeout") as caught:
+        client.ask("POST", [BIG, BIG])
+    assert not caught.value.request_complete
+    done.set()
+
+
+def test_a_turn_that_does_not_come(serve: Serve, connect: Connect) -> None:
+    client = connect(serve(echo).url, read_timeout_in_seconds=0.15)
+    held = client.send()
+    with pytest.raises(ConnectionFailed, match="no connection became free; raise max_connections"):
+        client.ask()
+    held.close()
+    assert client.ask()
+
+
+def test_an_address_that_is_never_heard_of_leaves_time_for_the_next(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tls: Wire
+) -> None:
+    """Sync only: anyio tries the addresses side by side."""
+    server = serve(echo, tls[0])
+    with socket.socket() as deaf, contextlib.ExitStack() as full:
+        try:
+            deaf.bind(("127.0.0.2", server.port))
+        except OSError:
+            pytest.skip("the system has no second address")
+        deaf.listen(0)
+        for _ in range(3):
+            waiting = full.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.2", server.port))
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, server.port)) for host in ("127.0.0.2", "127.0.0.1")
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        settings = connection(server.url, ssl_context=tls[1], connect_timeout_in_seconds=1.0)
+        client = Client(HttpBroker(settings), None)
+        assert client.ask()
+        client.close()
+
+
+# Who the server is
+
+
+def test_a_server_of_another_name_gets_nothing(serve: Serve, connect: Connect, authority: trustme.CA) -> None:
+    heard: list[bytes] = []
+    server = serve(lambda peer: heard.append(peer.head()), server_tls(authority, "mesh.example"))
+    client = connect(server.url, ssl_context=client_tls(authority))
+    for _ in range(2):
+        with pytest.raises(ConnectionFailed, match="certificate is not trusted") as caught:
+            client.ask()
+        assert not caught.value.transient
+        assert server.ended.acquire(timeout=LONG)
+    assert heard == []
+
+
+def test_a_server_that_hangs_up_in_the_handshake_may_do_better(serve: Serve, connect: Connect, tls: Wire) -> None:
+    def hang_up(peer: Peer) -> None:
+        peer.raw.recv(10_000)
+        peer.raw.shutdown(socket.SHUT_WR)
+        peer.wait_for_the_end()
+
+    server = serve(hang_up, tls[0], plain_until_asked=True)
+    with pytest.raises(ConnectionFailed) as caught:
+        connect(server.url, ssl_context=tls[1]).ask()
+    assert caught.value.transient
+
+
+def test_a_server_without_tls_is_no_server(serve: Serve, connect: Connect, tls: Wire) -> None:
+    def plain(peer: Peer) -> None:
+        peer.raw.recv(10_000)
+        peer.raw.sendall(answer(b"hello", 400))
+        peer.wait_for_the_end()
+
+    server = serve(plain, tls[0], plain_until_asked=True)
+    with pytest.raises(ConnectionFailed, match="TLS failed") as caught:
+        connect(server.url, ssl_context=tls[1]).ask()
+    assert not caught.value.transient
+
+
+def test_ipv6(serve: Serve, connect: Connect, authority: trustme.CA) -> None:
+    try:
+        server = serve(echo, server_tls(authority, "::1"), host="::1")
+    except OSError:
+        pytest.skip("the system has no IPv6")
+    client = connect(server.url, ssl_context=client_tls(authority))
+    assert f"\r\nhost: [::1]:{server.port}\r\n".encode() in client.ask()
+
+
+# Proxies
+
+
+class Proxy:
+    """A proxy that connects whoever asks to one server, whatever name they ask for."""
+
+    def __init__(self, target: Server | None = None, reply: bytes = b"HTTP/1.1 200 Established\r\n\r\n") -> None:
+        self.heads: list[bytes] = []
+        self._target = target
+        self._reply = reply
+
+    def __call__(self, peer: Peer) -> None:
+        self.heads.append(peer.head())
+        peer.send(self._reply)
+        if self._target is None:
+            assert peer.wait_for_the_end() == b""
+            return
+        with socket.create_connection(("127.0.0.1", self._target.port)) as onward:
+            back = threading.Thread(target=self._back, args=(onward, peer), daemon=True)
+            back.start()
+            with contextlib.suppress(OSError):
+                while block := peer.receive():
+                    onward.sendall(block)
+                onward.shutdown(socket.SHUT_WR)
+            back.join(LONG)
+
+    @staticmethod
+    def _back(onward: socket.socket, peer: Peer) -> None:
+        with contextlib.suppress(OSError):
+            while block := onward.recv(65536):
+                peer.send(block)
+
+
+USER = "Basic " + base64.b64encode(b"nurse:" + SECRET.encode()).decode()
+
+
+def with_user(url: str) -> str:
+    return url.replace("://", "://nurse:pass%25word%3A%40%2FJones@")
+
+
+@pytest.fixture(params=["http", "https"])
+def proxy_tls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext | None:
+    """For a proxy without TLS, and for one with it, which the system trusts, and who trusts MESH does not."""
+    if request.param == "http":
+        return None
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "proxy.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "proxy.pem"))
+    return server_tls(authority)
+
+
+def test_a_tunnel_carries_tls_and_tells_the_server_nothing_of_the_proxy(
+    serve: Serve, connect: Connect, authority: trustme.CA, proxy_tls: ssl.SSLContext | None
+) -> None:
+    name = "xn--bcher-kva.example"
+    server = serve(echo, server_tls(authority, name))
+    proxy = Proxy(server)
+    proxy_server = serve(proxy, proxy_tls)
+    client = connect(f"https://{name}", ssl_context=client_tls(authority), proxy=with_user(proxy_server.url))
+    head = client.ask()
+    assert head.startswith(f"GET /path HTTP/1.1\r\nhost: {name}\r\n".encode())
+    assert b"proxy-" not in head.lower()
+    assert client.ask("POST", [BIG]) == BIG
+    assert proxy.heads == [
+        f"CONNECT {name}:443 HTTP/1.1\r\nhost: {name}:443\r\nproxy-authorization: {USER}\r\n".encode()
+    ]
+    assert server.connections == proxy_server.connections == 1
+
+
+def test_to_a_server_without_tls_a_proxy_is_asked_for_the_whole_address(
+    serve: Serve, connect: Connect, proxy_tls: ssl.SSLContext | None
+) -> None:
+    server = serve(echo, proxy_tls)
+    client = connect("http://mesh.example/base", proxy=with_user(server.url))
+    for _ in range(2):
+        lines = client.ask().split(b"\r\n")
+        assert lines[:2] == [b"GET http://mesh.example/base/path HTTP/1.1", b"host: mesh.example"]
+        assert f"proxy-authorization: {USER}".encode() in lines
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 6\r\n\r\nJones!", "refuses: status 407"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "refuses: status 302"),
+        (b"SSH-2.0-Jones\r\n\r\n", "does not answer as a proxy: illegal status line$"),
+        (b"HTTP/1.1 200 OK\r\nJones\r\n\r\n", "does not answer as a proxy: illegal header line$"),
+    ],
+)
+def test_a_proxy_that_refuses_has_sent_nothing_on(
+    serve: Serve, connect: Connect, tls: Wire, reply: bytes, says: str
+) -> None:
+    proxy = serve(Proxy(reply=reply))
+    client = connect("https://mesh.example", ssl_context=tls[1], proxy=with_user(proxy.url))
+    for _ in range(2):
+        with pytest.raises(ConnectionFailed, match=says) as caught:
+            client.ask()
+        assert proxy.ended.acquire(timeout=LONG)
+        assert caught.value.transient
+        for error in (caught.value, caught.value.__cause__, caught.value.__context__):
+            assert "Jones" not in f"{error} {error!r}"
+            assert USER not in f"{error} {error!r}"
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_proxy_that_hangs_up_or_says_nothing(serve: Serve, connect: Connect, tls: Wire, silent: bool) -> None:
+    proxy = serve(lambda peer: (peer.head(), silent and peer.wait_for_the_end()))
+    limit = 0.15 if silent else LONG
+    client = connect("https://mesh.example", ssl_context=tls[1], proxy=proxy.url, connect_timeout_in_seconds=limit)
+    with pytest.raises(ConnectionFailed, match="connect timeout" if silent else "does not answer as a proxy"):
+        client.ask()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.0 200 Connection established\r\nProxy-Agent: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_how_a_proxy_says_yes_does_not_matter(
+    serve: Serve, connect: Connect, authority: trustme.CA, reply: bytes
+) -> None:
+    server = serve(echo, server_tls(authority, "mesh.example"))
+    proxy = serve(Proxy(server, reply))
+    client = connect("https://mesh.example", ssl_context=client_tls(authority), proxy=proxy.url)
+    assert client.ask("POST", [b"content"]) == b"content"
+
+
+def test_behind_a_proxy_the_server_must_be_who_it_says(
+    serve: Serve, connect: Connect, authority: trustme.CA, proxy_tls: ssl.SSLContext | None
+) -> None:
+    heard: list[bytes] = []
+    for name, issuer in (("other.example", authority), ("mesh.example", trustme.CA())):
+        server = serve(lambda peer: heard.append(peer.head()), server_tls(issuer, name))
+        proxy = serve(Proxy(server), proxy_tls)
+        client = connect("https://mesh.example", ssl_context=client_tls(authority), proxy=proxy.url)
+        with pytest.raises(ConnectionFailed, match="certificate is not trusted"):
+            client.ask()
+        assert server.ended.acquire(timeout=LONG)
+    assert heard == []
+
+
+def test_a_proxy_that_is_not_trusted_gets_no_password(serve: Serve, connect: Connect, tls: Wire) -> None:
+    """Whoever vouches for MESH does not vouch for the proxy."""
+    proxy = Proxy()
+    server = serve(proxy, tls[0])
+    client = connect("https://mesh.example", ssl_context=tls[1], proxy=with_user(server.url))
+    with pytest.raises(ConnectionFailed, match="certificate is not trusted") as caught:
+        client.ask()
+    assert "Jones" not in f"{caught.value} {caught.value!r}"
+    assert proxy.heads == []
+
+
+def test_how_to_connect_does_not_show_the_proxys_password() -> None:
+    shown = repr(connection("https://mesh.example", proxy=with_user("http://proxy.example:3128")))
+    assert "Jones" not in shown
+    assert "mesh.example" in shown
+
+
+# Closing and cancelling
+
+
+def test_a_closed_client_says_so(serve: Serve, connect: Connect) -> None:
+    server = serve(echo)
+    client = connect(server.url)
+    client.ask()
+    client.close()
+    client.close()
+    assert server.ended.acquire(timeout=LONG)
+    with pytest.raises(InvalidArgument, match="has been closed"):
+        client.ask()
+
+
+@pytest.mark.parametrize("when", ["connecting", "waiting", "reading"])
+def test_closing_ends_what_is_under_way(serve: Serve, connect: Connect, tls: Wire, when: str) -> None:
+    reached, closed = threading.Event(), threading.Event()
+
+    def serve_slowly(peer: Peer) -> None:
+        if when == "connecting":
+            reached.set()
+            closed.wait(LONG)
+        peer = Peer(peer.raw, tls[0])
+        peer.head()
+        if when == "reading":
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfour")
+        reached.set()
+        peer.wait_for_the_end()
+
+    server = serve(serve_slowly, tls[0], plain_until_asked=True)
+    client = connect(server.url, ssl_context=tls[1])
+    caught: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            client.ask()
+        except BaseException as error:  # noqa: BLE001
+            caught.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert reached.wait(LONG)
+    client.close()
+    closed.set()
+    asking.join(LONG / 2)
+    assert not asking.is_alive()
+    assert isinstance(caught[0], InvalidArgument if when == "connecting" else ConnectionLost)
+    assert server.ended.acquire(timeout=LONG)
+
+
+def test_closing_closes_an_answer_that_nobody_reads(serve: Serve, connect: Connect) -> None:
+    server = serve(lambda peer: (peer.request(), peer.send(answer(BIG)), peer.wait_for_the_end()))
+    client = connect(server.url)
+    got = client.send()
+    client.close()
+    assert server.ended.acquire(timeout=LONG)
+    got.close()
+
+
+STAGES = ("turn", "connecting", "sending", "waiting", "reading")
+WAYS = ("asyncio.cancel", "asyncio.timeout", "asyncio.anyio", "trio.anyio")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_cancelling_gives_back_what_was_taken(serve: Serve, tls: Wire, stage: str, way: str) -> None:
+    reached = threading.Event()
+
+    def hold(peer: Peer) -> None:
+        if server.connections == 1 and stage == "connecting":
+            reached.set()
+            peer.wait_for_the_end()
+            return
+        number = server.connections
+        peer = Peer(peer.raw, tls[0])
+        if number > 1 or stage == "turn":
+            echo(peer)
+            return
+        head = peer.head()
+        if stage == "sending":
+            reached.set()
+            ended.wait(LONG)
+            return
+        if stage == "reading":
+            peer.send(answer(BIG))
+        assert head
+        reached.set()
+        peer.wait_for_the_end()
+
+    ended = threading.Event()
+    server = serve(hold, tls[0], plain_until_asked=True)
+
+    async def talk(broker: AsyncHttpBroker) -> None:
+        body = Blocks(BIG, BIG) if stage == "sending" else None
+        got = await broker.send("POST", "/", {}, body, 2 * len(BIG) if body else 0)
+        try:
+            await got.next_block()
+            reached.set()
+            await anyio.sleep_forever()
+        finally:
+            await got.close()
+
+    async def cancelled(broker: AsyncHttpBroker) -> None:
+        if way == "asyncio.cancel":
+            task = asyncio.ensure_future(talk(broker))
+            await anyio.to_thread.run_sync(reached.wait, LONG)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        elif way == "asyncio.timeout":
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1) as limit:
+                    limit.reschedule(asyncio.get_running_loop().time() + 0.1)
+                    await talk(broker)
+        else:
+            async with anyio.create_task_group() as group:
+                group.start_soon(talk, broker)
+                await anyio.to_thread.run_sync(reached.wait, LONG)
+                group.cancel_scope.cancel()
+
+    async def run() -> None:
+        broker = AsyncHttpBroker(connection(server.url, ssl_context=tls[1]))
+        held = await broker.send("GET", "/", {}) if stage == "turn" else None
+        if held:
+            reached.set()
+        with anyio.fail_after(LONG):
+            await cancelled(broker)
+            if held:
+                await held.read(10_000)
+            ended.set()
+            # The only turn there is has come back.
+            again = await broker.send("GET", "/", {})
+            await again.read(10_000)
+        assert again.status == 200
+        await broker.close()
+
+    anyio.run(run, backend=way.split(".")[0])
+    for _ in range(server.connections):
+        assert server.ended.acquire(timeout=LONG)
