@@ -63,10 +63,11 @@ class Tally:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """How a message goes."""
+    """How a message goes; of its chunks, how many are received at once."""
 
     chunked: bool
     compress: bool
+    at_once: int = 4
 
     @property
     def megabytes(self) -> float:
@@ -77,10 +78,12 @@ class Shape:
         return -(-len(CONTENT) // 1000) if self.chunked else 1
 
     def __str__(self) -> str:
-        return f"{'chunked' if self.chunked else 'single'}, {'gzipped' if self.compress else 'plain'}"
+        name = f"{'chunked' if self.chunked else 'single'}, {'gzipped' if self.compress else 'plain'}"
+        return name if self.at_once > 1 else f"{name}, one by one"
 
 
 SHAPES = [Shape(chunked, compress) for chunked in (False, True) for compress in (False, True)]
+ONE_BY_ONE = [Shape(True, compress, at_once=1) for compress in (False, True)]
 
 
 # Faults
@@ -131,7 +134,11 @@ def try_receiving(mesh: Sandbox, connect: Connector, shape: Shape, faults: list[
     )
     for fault in faults:
         mesh.add_fault(fault)
-    bob = connect(mesh.settings("X26ABC2", max_attempts=2))
+    if where.startswith("message_metadata:"):
+        # It is asked for only after an interruption.
+        for k in range(1, shape.chunks):
+            mesh.add_fault(f"retrieve_chunk:{k}:answer=403")
+    bob = connect(mesh.settings("X26ABC2", max_attempts=2, chunks_at_once=shape.at_once))
     with tempfile.TemporaryDirectory(prefix="nel-mesh-chaos-") as name:
         folder = Path(name)
         for _ in range(ROUNDS):
@@ -157,25 +164,28 @@ def each_fault(colour: str, every: int = 1) -> Iterator[Tally]:
     """Each fault at each request; every `every`th of them."""
     with sandbox() as mesh:
         number = itertools.count()
-        for shape in SHAPES:
+        for shape in [*SHAPES, *ONE_BY_ONE]:
             sending, receiving = Tally(f"send {shape}, faults, {colour}"), Tally(f"receive {shape}, faults, {colour}")
             trials = [
                 (try_sending, sending, "send_message:1", SENDING_FAULTS),
                 *((try_sending, sending, f"send_chunk:{k}", SENDING_FAULTS) for k in range(1, shape.chunks)),
                 (try_receiving, receiving, "list_messages:1", SENDING_FAULTS),
                 (try_receiving, receiving, "list_messages:2", SENDING_FAULTS),
-                (try_receiving, receiving, "message_metadata:1", SENDING_FAULTS),
+                *((try_receiving, receiving, "message_metadata:1", SENDING_FAULTS) for _ in range(shape.chunked)),
                 (try_receiving, receiving, "retrieve_message:1", RECEIVING_FAULTS),
                 *((try_receiving, receiving, f"retrieve_chunk:{k}", RECEIVING_FAULTS) for k in range(1, shape.chunks)),
                 (try_receiving, receiving, "acknowledge_message:1", SENDING_FAULTS),
             ]
             for attempt, tally, request, faults in trials:
+                if tally is sending and shape in ONE_BY_ONE:
+                    continue
                 for fault in faults:
                     if next(number) % every == 0:
                         with contextlib.ExitStack() as stack:
                             where = f"{request}:{fault}"
                             attempt(mesh, Connector(colour, stack), shape, [where], tally, where)
-            yield sending
+            if shape in SHAPES:
+                yield sending
             yield receiving
 
 
@@ -219,6 +229,7 @@ def each_kill(colour: str, shape: Shape, operation: str, every: int = 1) -> Tall
             "operation": operation,
             "compress": shape.compress,
             "megabytes": shape.megabytes,
+            "at_once": shape.at_once,
         }
         job |= {"settings": str(alice if operation == "send" else bob), "path": str(path)}
         for point in itertools.count(1, every):
@@ -265,9 +276,11 @@ def main() -> int:
     for colour in ("sync", "asyncio"):
         for tally in each_fault(colour):
             tell(tally)
-    for colour, operation, shape in itertools.product(("sync", "asyncio"), ("send", "receive"), SHAPES):
-        if operation == "send" or not shape.compress:
-            tell(each_kill(colour, shape, operation))
+    for colour in ("sync", "asyncio"):
+        for shape in SHAPES:
+            tell(each_kill(colour, shape, "send"))
+        for shape in (*SHAPES[::2], ONE_BY_ONE[0]):
+            tell(each_kill(colour, shape, "receive"))
     total = Tally("all")
     for tally in tallies:
         for field in ("points", "lost", "doubled", "corrupted", "early"):

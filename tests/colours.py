@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -15,16 +16,29 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from nel_mesh import AsyncMeshClient, AsyncMessage, MeshClient, MeshSettings
 from nel_mesh.brokers.clock import AsyncClock, Clock
+from secrecy import PASSWORD
 
 COLOURS = ("sync", "asyncio", "trio")
 
 
 class _Recorded:
-    """A clock whose waits take no time and are written down; chance is always at its most."""
+    """A clock whose waits take no time and are written down; chance is always at its most.
+
+    Attributes:
+        step: how many seconds pass each time that it is asked how many have, so that all seems slow, or takes no time;
+            None: as many as do.
+    """
 
     def __init__(self) -> None:
         self.waits: list[float] = []
-        self.offset = 0.0
+        self.step: float | None = None
+        self._passed = 0.0
+
+    def monotonic(self) -> float:
+        if self.step is None:
+            return time.monotonic()
+        self._passed += self.step
+        return self._passed
 
     def chance(self) -> float:
         return 1.0
@@ -124,5 +138,5 @@ class Connector:
 
 def settings_for(url: str, **keywords: Any) -> MeshSettings:
     """Settings for a server without TLS, by the sandboxes' conventions."""
-    usual = {"mailbox_id": "X26ABC1", "password": "password", "shared_key": "TestKey", "url": url}
+    usual = {"mailbox_id": "X26ABC1", "password": PASSWORD, "shared_key": "TestKey", "url": url}
     return MeshSettings(**{**usual, **keywords})

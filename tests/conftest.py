@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from colours import COLOURS, Connector, settings_for
 from nel_mesh import MeshSettings
 from nel_mesh.sandbox import Sandbox
 from scripted_server import Rule, ScriptedServer
+from secrecy import Listener, at_sandbox, at_scripted, found
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +30,31 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+_listener = Listener()
+
+
+def pytest_configure() -> None:
+    """In every process that runs tests."""
+    logger = logging.getLogger("nel_mesh")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(_listener)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_private_is_logged(request: pytest.FixtureRequest) -> Iterator[list[ScriptedServer]]:
+    """Searches what each test has logged for what it had that must not be there; gives where its servers are noted."""
+    servers: list[ScriptedServer] = []
+    sandboxes: list[Sandbox] = []
+    if "mesh_sandbox" in request.fixturenames:
+        sandboxes.append(request.getfixturevalue("mesh_sandbox"))
+    yield servers
+    said = _listener.take()
+    if said:
+        private = {text for server in servers for text in at_scripted(server)}
+        private |= {text for sandbox in sandboxes for text in at_sandbox(sandbox)}
+        assert found(said, private) == []
+
+
 @pytest.fixture(params=COLOURS)
 def connect(request: pytest.FixtureRequest) -> Iterator[Connector]:
     """Makes clients, in each colour by turns."""
@@ -36,10 +63,16 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connector]:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., ScriptedServer]]:
+def serve(_nothing_private_is_logged: list[ScriptedServer]) -> Iterator[Callable[..., ScriptedServer]]:
     """Starts scripted servers."""
     with contextlib.ExitStack() as stack:
-        yield lambda *steps: stack.enter_context(ScriptedServer(*steps))
+
+        def start(*steps: Rule) -> ScriptedServer:
+            server = stack.enter_context(ScriptedServer(*steps))
+            _nothing_private_is_logged.append(server)
+            return server
+
+        yield start
 
 
 @pytest.fixture
@@ -113,4 +146,7 @@ def server(request: pytest.FixtureRequest) -> Server:
         with urllib.request.urlopen(asked, timeout=10):
             pass
 
-    return Server("official", lambda mailbox_id, **more: settings_for(url, mailbox_id=mailbox_id, **more), reset)
+    def settings(mailbox_id: str, **more: Any) -> MeshSettings:
+        return settings_for(url, mailbox_id=mailbox_id, **{"password": "password", **more})
+
+    return Server("official", settings, reset)

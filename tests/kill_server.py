@@ -63,7 +63,9 @@ class Killer:
 
 
 def transfer(job: dict[str, Any], killer: Killer) -> None:
-    settings = MeshSettings.from_file(job["settings"], max_chunk_size_in_megabytes=job["megabytes"])
+    settings = MeshSettings.from_file(
+        job["settings"], max_chunk_size_in_megabytes=job["megabytes"], chunks_at_once=job["at_once"]
+    )
     send = {"to": "X26ABC2", "workflow_id": "WF", "compress": job["compress"], "resume": job.get("record")}
     if job["colour"] == "sync":
         with MeshClient(settings, clock=ShortClock()) as mesh:

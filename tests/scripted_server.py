@@ -32,6 +32,7 @@ class Step:
         raw: these bytes instead, and then the connection is closed.
         read: how much of the request's body to read first; None for all of it.
         drop: close the connection without an answer.
+        halfway: called when half of the body has been sent; the rest goes when it comes back.
     """
 
     status: int = 200
@@ -40,6 +41,7 @@ class Step:
     raw: bytes | None = None
     read: int | None = None
     drop: bool = False
+    halfway: Callable[[], object] | None = None
 
 
 Rule = Step | Callable[[Seen], Step]
@@ -50,6 +52,8 @@ class ScriptedServer:
 
     def __init__(self, *steps: Rule, tls: ssl.SSLContext | None = None) -> None:
         self.seen: list[Seen] = []
+        self.given: list[tuple[str, Step]] = []
+        """What was answered, to which path."""
         self._steps = list(steps)
         self._lock = threading.Lock()
         outer = self
@@ -97,6 +101,7 @@ class ScriptedServer:
         if step is None:
             assert callable(rule)
             step = rule(seen)
+        self.given.append((seen.path, step))
         if step.drop:
             handler.close_connection = True
             handler.connection.shutdown(socket.SHUT_RDWR)
@@ -113,8 +118,13 @@ class ScriptedServer:
         for name, value in headers.items():
             handler.send_header(name, value)
         handler.end_headers()
-        if handler.command != "HEAD":
-            handler.wfile.write(step.body)
+        if handler.command == "HEAD":
+            return
+        half = len(step.body) // 2 if step.halfway else 0
+        if step.halfway:
+            handler.wfile.write(step.body[:half])
+            step.halfway()
+        handler.wfile.write(step.body[half:])
 
     def refuse(self) -> None:
         """Takes no more connections; from a step, so that the next one is refused."""

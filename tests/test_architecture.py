@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "settings_sources": {"errors"},
     "identity": {"errors", "settings", "certificates"},
     "protocol": {"errors", "models", "protocol"},
-    "brokers": {"errors"},
+    "brokers": {"errors", "_version"},
     "_async": {"errors", "models", "settings", "identity", "protocol", "brokers", "_async"},
     "_sync": {"errors", "models", "settings", "identity", "protocol", "brokers", "_sync"},
     "sandbox": {"errors", "protocol", "settings", "sandbox", "brokers", "_sync", "_async"},
@@ -102,7 +102,7 @@ def test_what_thinks_does_not_touch() -> None:
 
 @pytest.mark.parametrize(
     ("package", "module"),
-    [("h11", "exchange.py"), ("isal", "codec.py"), ("sqlite3", "journal.py")],
+    [("h11", "exchange.py"), ("isal", "codec.py"), ("sqlite3", "journal.py"), ("opentelemetry", "telemetry.py")],
 )
 def test_one_module_knows_the_package(package: str, module: str) -> None:
     client = [path for area, path in modules() if area not in ("sandbox", "cli")]
@@ -110,7 +110,7 @@ def test_one_module_knows_the_package(package: str, module: str) -> None:
 
 
 def test_the_base_needs_no_extra() -> None:
-    extras = {"starlette", "uvicorn", "trustme", "pytest", "typer", "rich"}
+    extras = {"starlette", "uvicorn", "trustme", "pytest", "typer", "rich", "opentelemetry.sdk"}
     for area, path in modules():
         if area not in ("sandbox", "cli"):
             assert not {name.split(".")[0] for name in imported(path)} & extras

@@ -226,6 +226,33 @@ def test_a_single_request_that_mesh_never_knew_is_sent_under_the_same_local_id(
     assert server.seen[-1].headers["mex-localid"] == caught.value.local_id
 
 
+def test_a_single_request_that_failed_for_certain_is_sent_again_without_asking(
+    scripted: Scripted, tmp_path: Path, path: Path
+) -> None:
+    record = tmp_path / "r.json"
+    mesh, server = scripted(Step(503), accepted(), max_attempts=1)
+    with pytest.raises(MeshError) as caught:
+        mesh.send_file(path, **TO, resume=record)
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert mesh.send_file(path, **TO, resume=record).message_id == "M1"
+    assert [seen.method for seen in server.seen] == ["POST", "POST"]
+    assert not json.loads(record.read_bytes())["not_sent"]
+
+
+def test_that_a_send_failed_for_certain_is_forgotten_before_the_next_attempt(
+    connect: Connector, serve: Callable[..., ScriptedServer], tmp_path: Path, path: Path
+) -> None:
+    record = tmp_path / "r.json"
+    mesh = connect(settings_for(serve(Step(503)).url, max_attempts=1))
+    with pytest.raises(MeshError):
+        mesh.send_file(path, **TO, resume=record)
+    assert json.loads(record.read_bytes())["not_sent"]
+    mesh = connect(settings_for(serve(Step(drop=True), Step(404)).url))
+    with pytest.raises(OutcomeUnknown):
+        mesh.send_file(path, **TO, resume=record)
+    assert not json.loads(record.read_bytes())["not_sent"], "the next attempt must ask MESH first"
+
+
 def test_an_unsettled_look_up_sends_nothing(scripted: Scripted, tmp_path: Path, path: Path) -> None:
     mesh, _ = scripted(Step(drop=True), Step(404))
     with pytest.raises(OutcomeUnknown):

@@ -20,6 +20,7 @@ CLIENT_TESTS = (
     "test_client_sending.py",
     "test_client_receiving.py",
     "test_durable_receiving.py",
+    "test_telemetry.py",
     "sandbox/test_sandbox_operations.py",
     "cli/test_cli_sending.py",
 )

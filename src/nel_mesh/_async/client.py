@@ -430,7 +430,7 @@ class AsyncMeshClient:
             verify_checksum: compare the content with the sender's checksum as well, if it is an MD5, SHA-1 or SHA-256;
                 the read that would give the end of the content raises IntegrityError if it differs.
         """
-        return self._receiver.open(message_id, verify_checksum=verify_checksum)
+        return self._receiver.retrieve(message_id, verify_checksum=verify_checksum)
 
     async def acknowledge_message(self, message_id: str) -> None:
         """Tells MESH that the message is safe here, and so removes it from the inbox. Twice does no harm.

@@ -11,15 +11,16 @@ fetched again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
+from collections.abc import Iterator
 
 from nel_mesh.brokers.crew import AsyncBeside, AsyncPending
 from nel_mesh.brokers.disk import AsyncAhead, AsyncPart
-from nel_mesh.brokers.network import AsyncTurns
 from nel_mesh.errors import MeshError, StorageError
-from nel_mesh.protocol import wire
+from nel_mesh.protocol import answers, wire
 
 from .http import AsyncAnswer
 from .mailbox import AsyncMailboxOperations
@@ -37,6 +38,43 @@ NEWS_IN_SECONDS = 0.25
 """How often a wait for a chunk is interrupted to tell how far things are."""
 
 
+class Spare:
+    """The connections that may fetch chunks before their turn.
+
+    At most half of them, and each message that is on its way has one for itself: what is early must not keep what is
+    due from being fetched.
+    """
+
+    def __init__(self, max_connections: int) -> None:
+        self._all = max_connections
+        self._guard = threading.Lock()
+        self._messages = 0
+        self._taken = 0
+
+    @contextlib.contextmanager
+    def message(self) -> Iterator[None]:
+        """While a message is on its way."""
+        with self._guard:
+            self._messages += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._messages -= 1
+
+    def try_take(self) -> bool:
+        """Takes one, if one is to spare; whether there was."""
+        with self._guard:
+            free = self._taken < self._all // 2 and self._messages + self._taken < self._all
+            self._taken += free
+            return free
+
+    def give_back(self) -> None:
+        """Gives one back."""
+        with self._guard:
+            self._taken -= 1
+
+
 @dataclasses.dataclass
 class AsyncEarly:
     """A chunk that came before its turn. Whoever takes it closes its content."""
@@ -50,15 +88,15 @@ class _AsyncLane:
     """One chunk on its way before its turn. When it is stopped it touches nothing any more, and can be left."""
 
     def __init__(
-        self, mailbox: AsyncMailboxOperations, turns: AsyncTurns, message_id: str, number: int, content: AsyncAhead
+        self, mailbox: AsyncMailboxOperations, spare: Spare, message_id: str, number: int, content: AsyncAhead
     ) -> None:
         self._mailbox = mailbox
-        self._turns = turns
+        self._spare = spare
         self._message_id = message_id
         self._number = number
         self._answer: AsyncAnswer | None = None
-        self._has_turn = True
-        self._guard = threading.Lock()
+        self._claim = threading.Lock()
+        """Who has it gives the connection back: whoever runs it, at its end, or who stops it before it has begun."""
         self.content = content
 
     @property
@@ -68,9 +106,12 @@ class _AsyncLane:
 
     async def run(self) -> AsyncEarly | None:
         """Fetches the chunk; None if that fails, in whatever way."""
+        if not self._claim.acquire(blocking=False):
+            return None
         try:
             answer = self._answer = await self._mailbox.retrieve_chunk(self._message_id, self._number, attempts=1)
             try:
+                answers.metadata("receive_file", self._message_id, answer.headers)  # refuses another message's
                 chunk = AsyncChunk(answer)
                 while (blocks := await chunk.next_blocks(AsyncPart.WORTH_WRITING)) is not None:
                     await self.content.write(blocks)
@@ -80,20 +121,14 @@ class _AsyncLane:
             _logger.debug("receive_file: chunk %d was not to be had ahead (%s)", self._number, type(error).__name__)
             return None
         finally:
-            self._give_turn_back()
+            self._spare.give_back()
         return AsyncEarly(answer.status, answer.headers.get(wire.CHUNK_RANGE), self.content)
 
     def stop(self) -> None:
-        """Nobody waits for it any more."""
+        """Nobody waits for it any more. It has its connection until the next block comes, or none within the limit."""
         self.content.close()
-        self._give_turn_back()
-
-    def _give_turn_back(self) -> None:
-        # A task that is cancelled before its first step never comes to its end.
-        with self._guard:
-            had_turn, self._has_turn = self._has_turn, False
-        if had_turn:
-            self._turns.give_back()
+        if self._claim.acquire(blocking=False):
+            self._spare.give_back()
 
 
 class AsyncLanes:
@@ -103,7 +138,7 @@ class AsyncLanes:
         mailbox: where they come from.
         part: the file that they are for.
         beside: where the work is done.
-        turns: how many may be on their way, of all messages together.
+        spare: the connections for it, of all messages together.
         message_id: the message.
         at_once: how many chunks of it may be on their way, the one whose turn it is included.
     """
@@ -113,7 +148,7 @@ class AsyncLanes:
         mailbox: AsyncMailboxOperations,
         part: AsyncPart,
         beside: AsyncBeside,
-        turns: AsyncTurns,
+        spare: Spare,
         message_id: str,
         *,
         at_once: int,
@@ -121,7 +156,7 @@ class AsyncLanes:
         self._mailbox = mailbox
         self._part = part
         self._beside = beside
-        self._turns = turns
+        self._spare = spare
         self._message_id = message_id
         self._wished = at_once
         self._at_once = min(2, at_once)
@@ -138,19 +173,24 @@ class AsyncLanes:
         for number in range(after + 1, total + 1):
             if number in self._begun:
                 continue
-            if free <= 0 or not self._turns.try_take():
+            if free <= 0 or not self._spare.try_take():
                 return
             free -= 1
+            lane: _AsyncLane | None = None
             try:
                 content = await self._room(end, number - after - 1)
+                lane = _AsyncLane(self._mailbox, self._spare, self._message_id, number, content)
+                self._begun[number] = lane, self._beside.start(lane.run, lane.stop)
             except BaseException as error:
-                self._turns.give_back()
-                if isinstance(error, StorageError):
+                if lane is None:
+                    self._spare.give_back()
+                else:
+                    lane.stop()
+                # No room on the disk, or no thread to be had.
+                if isinstance(error, (StorageError, RuntimeError)):
                     self.give_up()
                     return
                 raise
-            lane = _AsyncLane(self._mailbox, self._turns, self._message_id, number, content)
-            self._begun[number] = lane, self._beside.start(lane.run, lane.stop)
 
     async def _room(self, end: int | None, between: int) -> AsyncAhead:
         if end is None or self._length is None:
@@ -181,12 +221,12 @@ class AsyncLanes:
         if number not in self._begun:
             self.close()
             return None
-        lane, pending = self._begun.pop(number)
+        lane, pending = self._begun[number]
         early = await pending.result()
         if early is None or not lane.content.fits(start):
-            lane.stop()
             self.give_up()
             return None
+        del self._begun[number]
         return early
 
     def give_up(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, Callable
 from datetime import datetime
 
 from nel_mesh.brokers.clock import AsyncClock
+from nel_mesh.brokers.telemetry import Attempt, Telemetry
 from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, OutcomeUnknown, ResponseError
 from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Tracking
 from nel_mesh.protocol import answers, endpoints, retry, token, wire
@@ -48,6 +49,7 @@ class AsyncMailboxOperations:
             max_delay_in_seconds=settings.retry_max_delay_in_seconds,
             max_retry_after_in_seconds=settings.max_retry_after_in_seconds,
         )
+        self.telemetry = Telemetry(url=settings.url, mailbox_id=settings.mailbox_id, monotonic=clock.monotonic)
         self._http = http
         self._clock = clock
 
@@ -59,18 +61,24 @@ class AsyncMailboxOperations:
         *,
         streamed: bool = False,
         attempts: int | None = None,
+        message_id: str | None = None,
     ) -> AsyncAnswer:
         """Sends a request, again where that is safe, and gives the answer if it is a success.
 
         The answer's body has been read, unless it is to be streamed; then the caller closes it.
+        A failure carries the id of the message that it is about.
         """
         may_have_acted = False
         policy = self.policy if attempts is None else dataclasses.replace(self.policy, max_attempts=attempts)
         for attempt in itertools.count(1):
             try:
-                return await self._attempt(request, body, length, streamed=streamed)
+                with self.telemetry.attempt(
+                    request.operation, request.method, request.template, attempt, length, message_id
+                ) as told:
+                    return await self._attempt(request, body, length, told, streamed=streamed)
             except MeshError as failure:
                 failure.operation = request.operation
+                failure.message_id = failure.message_id or message_id
                 failure.may_have_acted = may_have_acted = may_have_acted or retry.may_have_acted(failure)
                 delay = retry.delay_before_retry(
                     policy,
@@ -89,11 +97,14 @@ class AsyncMailboxOperations:
                     type(failure).__name__,
                     failure.status,
                     delay,
+                    extra=self.telemetry.facts(request.operation, failure, message_id=message_id, attempt=attempt),
                 )
             await self._clock.sleep(delay)
         raise AssertionError("unreachable")  # pragma: no cover
 
-    async def _attempt(self, request: Request, body: AsyncBody | None, length: int, *, streamed: bool) -> AsyncAnswer:
+    async def _attempt(
+        self, request: Request, body: AsyncBody | None, length: int, told: Attempt, *, streamed: bool
+    ) -> AsyncAnswer:
         headers = {
             "accept": wire.ACCEPT_V2,
             "accept-encoding": "identity",
@@ -109,6 +120,7 @@ class AsyncMailboxOperations:
                 now=self._clock.now(),
             )
         answer = await self._http.send(request.method, request.path, headers, body() if body else None, length)
+        told.status = answer.status
         succeeded = answer.status in request.success
         if streamed and succeeded:
             return answer
@@ -125,10 +137,10 @@ class AsyncMailboxOperations:
         return answer
 
     async def ping(self) -> None:
-        await self.send(endpoints.ping())
+        await self._ask(endpoints.ping())
 
     async def handshake(self) -> None:
-        await self.send(endpoints.handshake(self.mailbox_id, self._client))
+        await self._ask(endpoints.handshake(self.mailbox_id, self._client))
 
     async def list_messages(
         self, *, max_results: int, continue_from: str | None, workflow_filter: str | None
@@ -139,24 +151,24 @@ class AsyncMailboxOperations:
             continue_from=continue_from,
             workflow_filter=workflow_filter,
         )
-        return answers.inbox(request.operation, (await self.send(request)).body)
+        return answers.inbox(request.operation, (await self._ask(request)).body)
 
     async def count_messages(self) -> int:
         request = endpoints.count_messages(self.mailbox_id)
-        return answers.count(request.operation, (await self.send(request)).body)
+        return answers.count(request.operation, (await self._ask(request)).body)
 
     async def message_metadata(self, message_id: str) -> MessageMetadata:
         request = endpoints.message_metadata(self.mailbox_id, message_id)
-        answer = await self._about(message_id, request)
+        answer = await self._ask(request, message_id)
         return answers.metadata(request.operation, message_id, answer.headers)
 
     async def retrieve_chunk(self, message_id: str, chunk: int, *, attempts: int | None = None) -> AsyncAnswer:
         request = endpoints.retrieve_message(self.mailbox_id, message_id, chunk)
-        return await self._about(message_id, request, streamed=True, attempts=attempts)
+        return await self.send(request, streamed=True, attempts=attempts, message_id=message_id)
 
     async def acknowledge_message(self, message_id: str) -> None:
         try:
-            await self._about(message_id, endpoints.acknowledge_message(self.mailbox_id, message_id))
+            await self._ask(endpoints.acknowledge_message(self.mailbox_id, message_id), message_id)
         except MeshError as failure:
             if failure.may_have_acted:
                 failure.outcome = Outcome.UNKNOWN
@@ -164,7 +176,7 @@ class AsyncMailboxOperations:
 
     async def track_message(self, message_id: str) -> Tracking:
         request = endpoints.track_message(self.mailbox_id, message_id)
-        answer = await self._about(message_id, request)
+        answer = await self._ask(request, message_id)
         return answers.tracking(request.operation, answer.body)
 
     async def find_sent(self, local_id: str) -> tuple[Tracking, datetime | None] | None:
@@ -174,7 +186,7 @@ class AsyncMailboxOperations:
         """
         request = endpoints.track_by_local_id(self.mailbox_id, local_id)
         try:
-            answer = await self.send(request)
+            answer = await self._ask(request)
         except NotFound:
             return None
         except ResponseError as error:
@@ -187,18 +199,13 @@ class AsyncMailboxOperations:
 
     async def lookup_endpoint(self, ods_code: str, workflow_id: str) -> list[Mailbox]:
         request = endpoints.lookup_endpoint(ods_code, workflow_id)
-        return answers.mailboxes(request.operation, (await self.send(request)).body)
+        return answers.mailboxes(request.operation, (await self._ask(request)).body)
 
     async def search_workflow(self, workflow_id: str) -> list[Mailbox]:
         request = endpoints.search_workflow(workflow_id)
-        return answers.mailboxes(request.operation, (await self.send(request)).body)
+        return answers.mailboxes(request.operation, (await self._ask(request)).body)
 
-    async def _about(
-        self, message_id: str, request: Request, *, streamed: bool = False, attempts: int | None = None
-    ) -> AsyncAnswer:
-        """Sends a request about one message, so that a failure tells which."""
-        try:
-            return await self.send(request, streamed=streamed, attempts=attempts)
-        except MeshError as error:
-            error.message_id = error.message_id or message_id
-            raise
+    async def _ask(self, request: Request, message_id: str | None = None) -> AsyncAnswer:
+        """Does an operation that is one request, about a message or none."""
+        with self.telemetry.operation(request.operation, message_id=message_id):
+            return await self.send(request, message_id=message_id)

@@ -12,7 +12,7 @@ from pathlib import Path
 from nel_mesh.brokers.clock import AsyncClock
 from nel_mesh.brokers.crew import AsyncCrew, AsyncPending
 from nel_mesh.brokers.disk import AsyncDisk, AsyncPart
-from nel_mesh.brokers.network import AsyncTurns
+from nel_mesh.brokers.telemetry import Operation
 from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
 from nel_mesh.models import Arriving, MessageMetadata, ReceivedFile, Report
 from nel_mesh.protocol import answers, checksum, endpoints, naming, retry, wire
@@ -20,7 +20,7 @@ from nel_mesh.protocol.chunks import ChunkSequence
 from nel_mesh.protocol.records import ReceiveRecord
 
 from .http import AsyncAnswer
-from .lanes import AsyncLanes
+from .lanes import AsyncLanes, Spare
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncChunk, AsyncMessage, fetch_chunk, is_bare_report
 
@@ -43,15 +43,27 @@ class AsyncReceiver:
         self._clock = clock
         self._policy = policy
         self._chunks_at_once = chunks_at_once
-        # Half of the connections: what is fetched before its turn must not keep others from having theirs.
-        self._turns_ahead = AsyncTurns(max_connections // 2)
+        self._spare = Spare(max_connections)
 
     @contextlib.asynccontextmanager
-    async def open(self, message_id: str, *, verify_checksum: bool) -> AsyncIterator[AsyncMessage]:
+    async def retrieve(self, message_id: str, *, verify_checksum: bool) -> AsyncIterator[AsyncMessage]:
+        """Opens a message as a stream, and tells of it as an operation of its own."""
+        with self._mailbox.telemetry.operation("retrieve_message", message_id=message_id, current=False) as told:
+            async with self.open(message_id, verify_checksum=verify_checksum, within=told) as message:
+                try:
+                    yield message
+                finally:
+                    told.done = message.complete
+
+    @contextlib.asynccontextmanager
+    async def open(self, message_id: str, *, verify_checksum: bool, within: Operation) -> AsyncIterator[AsyncMessage]:
         """Opens a message as a stream; leaving the block closes the connection and acknowledges nothing."""
-        answer = await self._mailbox.retrieve_chunk(message_id, 1)
+        with within.current():
+            answer = await self._mailbox.retrieve_chunk(message_id, 1)
         try:
-            message = AsyncMessage(self._mailbox, self._disk, message_id, answer, verify_checksum=verify_checksum)
+            message = AsyncMessage(
+                self._mailbox, self._disk, message_id, answer, verify_checksum=verify_checksum, within=within
+            )
         except BaseException:
             await answer.close()
             raise
@@ -76,13 +88,14 @@ class AsyncReceiver:
             self._disk,
             self._clock,
             self._policy,
-            self._turns_ahead,
+            self._spare,
             message_id,
             folder,
             chunks_at_once=self._chunks_at_once,
         )
         try:
-            yield arrival
+            with self._spare.message():
+                yield arrival
         except MeshError as error:
             error.operation = "receive_file"
             error.message_id = message_id
@@ -103,15 +116,19 @@ class AsyncReceiver:
         progress: Callable[[Arriving], object] | None,
     ) -> ReceivedFile:
         """Receives a message into a folder."""
-        async with self.arriving(message_id, folder) as arrival:
-            if arrival is None:
-                raise StorageError(
-                    "another process or thread is receiving this message into this folder",
-                    operation="receive_file",
-                    message_id=message_id,
+        with self._mailbox.telemetry.operation("receive_file", message_id=message_id) as told:
+            async with self.arriving(message_id, folder) as arrival:
+                if arrival is None:
+                    raise StorageError(
+                        "another process or thread is receiving this message into this folder",
+                        operation="receive_file",
+                        message_id=message_id,
+                    )
+                received = await arrival.receive(
+                    file_name=file_name, verify_checksum=verify_checksum, progress=progress
                 )
-            received = await arrival.receive(file_name=file_name, verify_checksum=verify_checksum, progress=progress)
-            await arrival.clear()
+                await arrival.clear()
+            told.bytes, told.workflow_id = received.bytes, received.metadata.workflow_id
             return received
 
 
@@ -124,7 +141,7 @@ class AsyncArrival:
         disk: AsyncDisk,
         clock: AsyncClock,
         policy: retry.RetryPolicy,
-        turns_ahead: AsyncTurns,
+        spare: Spare,
         message_id: str,
         folder: Path,
         *,
@@ -134,7 +151,7 @@ class AsyncArrival:
         self._disk = disk
         self._clock = clock
         self._policy = policy
-        self._turns_ahead = turns_ahead
+        self._spare = spare
         self._chunks_at_once = chunks_at_once
         self._message_id = message_id
         self._folder = folder
@@ -142,15 +159,21 @@ class AsyncArrival:
         self._record_path = folder / f".{message_id}.json"
         self._part: AsyncPart | None = None
         self._first: AsyncAnswer | None = None
+        self._record: ReceiveRecord | None = None
         self._progress: Callable[[Arriving], object] | None = None
 
     async def metadata(self) -> MessageMetadata:
         """What the message is. It is learnt with its first chunk, which `receive` then has already."""
-        record = await self._read_record()
+        record = self._record = await self._read_record()
         if record.chunks_done or record.name is not None:
             return await self._mailbox.message_metadata(self._message_id)
         self._first = await fetch_chunk(self._mailbox, self._message_id, 1, None)
-        return answers.metadata("receive_file", self._message_id, self._first.headers)
+        metadata = answers.metadata("receive_file", self._message_id, self._first.headers)
+        if isinstance(metadata, Report):
+            # Its headers are all of it. A connection that is kept here could be the only one there is.
+            await self._first.close()
+            self._first = None
+        return metadata
 
     async def receive(
         self,
@@ -161,7 +184,7 @@ class AsyncArrival:
     ) -> ReceivedFile:
         """Fetches the chunks that are not here yet, checks the whole, and gives the file its name."""
         self._progress = progress
-        record = await self._read_record()
+        record = self._record or await self._read_record()
         if record.name is not None:
             metadata = await self._mailbox.message_metadata(self._message_id)
             named = await self._finish_naming(record, record.name)
@@ -169,10 +192,11 @@ class AsyncArrival:
                 return self._received(named, metadata, record.length, verified=None)
             record = ReceiveRecord(message_id=self._message_id)
         part = await self._open_part(record)
-        if await part.length() < record.length:
-            # The record says that some of it is here, and it is not.
-            record = ReceiveRecord(message_id=self._message_id)
-        await part.cut(record.length)
+        if record.chunks_done:
+            if await part.length() < record.length:
+                # The record says that some of it is here, and it is not.
+                record = ReceiveRecord(message_id=self._message_id)
+            await part.cut(record.length)
         metadata, record = await self._fetch(part, record, verify_checksum=verify_checksum)
         await part.sync()
         try:
@@ -230,9 +254,11 @@ class AsyncArrival:
 
     async def release(self) -> None:
         """Lets go of the connection by which the message was looked at, and closes."""
-        self.close()
-        if self._first is not None:
-            await self._first.close()
+        try:
+            self.close()
+        finally:
+            if self._first is not None:
+                await self._first.close()
 
     def close(self) -> None:
         """Closes the part; what has arrived stays."""
@@ -260,9 +286,7 @@ class AsyncArrival:
         sequence = ChunkSequence(received=record.chunks_done, total=record.chunks)
         more = record.chunks is None or record.chunks_done < record.chunks
         async with AsyncCrew().beside() as beside:
-            lanes = AsyncLanes(
-                self._mailbox, part, beside, self._turns_ahead, self._message_id, at_once=self._chunks_at_once
-            )
+            lanes = AsyncLanes(self._mailbox, part, beside, self._spare, self._message_id, at_once=self._chunks_at_once)
             hashing: AsyncPending[str] | None = None
             try:
                 while more:
@@ -308,22 +332,24 @@ class AsyncArrival:
         while await lanes.is_coming(number):
             self._tell(start, sequence.received, total, lanes)
         early = await lanes.take(number, start)
-        if early is None:
-            return None
-        length = early.content.length
-        try:
-            more = sequence.accept(early.status, early.chunk_range)
-            if more:
-                lanes.measure(length)
-            await part.append(early.content)
-        except IntegrityError:
-            # Fetched in its turn it may be right; and if not, that is where it is said.
-            lanes.give_up()
-            return None
-        finally:
-            early.content.close()
-        self._tell(start + length, number, total, lanes)
-        return more, length
+        if early is not None:
+            length = early.content.length
+            try:
+                if number < total:
+                    lanes.measure(length)
+                await part.append(early.content)
+                more = sequence.accept(early.status, early.chunk_range)
+            except (IntegrityError, StorageError):
+                # In its turn it may be right, and needs no room for a copy; if not, that is where it is said.
+                lanes.give_up()
+            else:
+                self._tell(start + length, number, total, lanes)
+                return more, length
+            finally:
+                early.content.close()
+        # What others have written after it, in places that proved wrong, is not to be taken for content.
+        await part.cut(start)
+        return None
 
     async def _fetch_chunk(
         self, part: AsyncPart, sequence: ChunkSequence, start: int, lanes: AsyncLanes
@@ -349,6 +375,7 @@ class AsyncArrival:
                 if delay is None:
                     raise
                 await part.cut(start)
+                await answer.close()
                 await self._clock.sleep(delay)
             else:
                 return metadata, more, length

@@ -6,12 +6,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from nel_mesh.brokers.clock import Clock
 from nel_mesh.brokers.crew import Crew
 from nel_mesh.brokers.journal import Journal
+from nel_mesh.brokers.telemetry import Operation
 from nel_mesh.errors import IntegrityError, MeshError
 from nel_mesh.models import Arriving, Collection, FailedMessage, Report
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
@@ -150,11 +152,16 @@ class Inbox:
                         continue
                     with contextlib.ExitStack() as stack:
                         try:
-                            opening = self._receiver.open(message_id, verify_checksum=True)
+                            opening = self._receiver.retrieve(message_id, verify_checksum=True)
                             message = stack.enter_context(opening)
                         except MeshError as error:
                             # Another process may have had it since it was listed; one bad message stops no other.
-                            _logger.warning("iter_messages: message %s passed over: %s", message_id, error.reason)
+                            _logger.warning(
+                                "iter_messages: message %s passed over: %s",
+                                message_id,
+                                error.reason,
+                                extra=self._mailbox.telemetry.facts("iter_messages", error, message_id=message_id),
+                            )
                             tally.used -= 1
                             continue
                         yield message
@@ -172,7 +179,12 @@ class Inbox:
         try:
             self._mailbox.acknowledge_message(message_id)
         except MeshError as error:
-            _logger.warning("iter_messages: message %s is not acknowledged yet: %s", message_id, error.reason)
+            _logger.warning(
+                "iter_messages: message %s is not acknowledged yet: %s",
+                message_id,
+                error.reason,
+                extra=self._mailbox.telemetry.facts("iter_messages", error, message_id=message_id),
+            )
 
 
 @dataclasses.dataclass
@@ -217,31 +229,36 @@ class _Round:
         """Receives one message; what goes wrong with it is noted, and never stops the others."""
         counts = False
         try:
-            if self._book.has(self._mailbox.mailbox_id, message_id):
-                self._mailbox.acknowledge_message(message_id)
-                self.result.repeated.append(message_id)
-            elif self._folder is not None:
-                counts = self._store(message_id, self._folder)
-            else:
-                counts = self._hand_over(message_id)
+            with self._mailbox.telemetry.operation("receive_messages", message_id=message_id) as told:
+                if self._folder is not None:
+                    counts = told.done = self._store(message_id, self._folder, told)
+                else:
+                    counts = told.done = self._hand_over(message_id, told)
         except Exception as error:  # noqa: BLE001 - a handler's own errors too; the message stays in the inbox
-            _logger.warning("receive_messages: message %s failed (%s)", message_id, type(error).__name__)
+            self._log(message_id, error)
             self.result.failed.append(FailedMessage(message_id=message_id, error=error))
         if not counts:
             # A limit is of messages delivered: bad ones at the front must not starve the rest.
             self._tally.used -= 1
 
-    def _store(self, message_id: str, folder: Path) -> bool:
+    def _log(self, message_id: str, error: Exception) -> None:
+        extra = self._mailbox.telemetry.facts("receive_messages", error, message_id=message_id)
+        _logger.warning("receive_messages: message %s failed (%s)", message_id, type(error).__name__, extra=extra)
+        if _logger.isEnabledFor(logging.DEBUG):
+            # Where, so that a handler's bug is found; not the error, whose text, and locals, may be a patient's data.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            _logger.debug("receive_messages: message %s failed here:\n%s", message_id, where, extra=extra)
+
+    def _store(self, message_id: str, folder: Path, told: Operation) -> bool:
         """Stores one message; whether it was delivered by this."""
         with self._receiver.arriving(message_id, folder) as arrival:
             if arrival is None:
                 self.result.elsewhere.append(message_id)
                 return False
-            # Another process may have had it until a moment ago.
+            # Not before it is ours: another process may have had it until a moment ago.
             if self._book.has(self._mailbox.mailbox_id, message_id):
                 arrival.clear()
-                self._mailbox.acknowledge_message(message_id)
-                self.result.repeated.append(message_id)
+                self._repeat(message_id)
                 return False
             metadata = arrival.metadata()
             if isinstance(metadata, Report):
@@ -249,16 +266,26 @@ class _Round:
                     arrival.receive_report(metadata)
                 self._report(metadata)
             else:
-                self.result.files.append(arrival.receive(progress=self._progress))
+                received = arrival.receive(progress=self._progress)
+                told.bytes, told.workflow_id = received.bytes, metadata.workflow_id
+                self.result.files.append(received)
                 self.result.delivered.append(message_id)
             self._book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
             arrival.clear()
             self._mailbox.acknowledge_message(message_id)
         return True
 
-    def _hand_over(self, message_id: str) -> bool:
+    def _repeat(self, message_id: str) -> None:
+        """Acknowledges what was delivered before."""
+        self._mailbox.acknowledge_message(message_id)
+        self.result.repeated.append(message_id)
+
+    def _hand_over(self, message_id: str, told: Operation) -> bool:
         """Runs the handler on one message; whether it was delivered by this."""
-        with self._receiver.open(message_id, verify_checksum=True) as message:
+        if self._book.has(self._mailbox.mailbox_id, message_id):
+            self._repeat(message_id)
+            return False
+        with self._receiver.open(message_id, verify_checksum=True, within=told) as message:
             if isinstance(message.metadata, Report):
                 self._report(message.metadata)
             elif self._handler is not None:
@@ -281,6 +308,13 @@ class _Round:
             report.linked_message_id,
             report.status_event,
             report.status_code,
+            extra=self._mailbox.telemetry.facts(
+                "receive_messages",
+                message_id=report.message_id,
+                event=report.status_event,
+                code=report.status_code,
+                linked_message_id=report.linked_message_id,
+            ),
         )
         if self._on_report is not None:
             self._crew.call(self._on_report, report)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nel_mesh.brokers.disk import Disk
+from nel_mesh.brokers.telemetry import Operation
 from nel_mesh.errors import ConnectionLost, IntegrityError, InvalidArgument, MeshError, NotFound
 from nel_mesh.models import MessageMetadata, Report
 from nel_mesh.protocol import answers, checksum, codec, wire
@@ -111,6 +112,7 @@ class Message:
         answer: Answer,
         *,
         verify_checksum: bool,
+        within: Operation,
     ) -> None:
         self.metadata: MessageMetadata = answers.metadata("retrieve_message", message_id, answer.headers)
         """What the headers say; a `Report` if the message is one."""
@@ -120,6 +122,8 @@ class Message:
         self._disk = disk
         self._message_id = message_id
         self._answer = answer
+        self._within = within
+        within.bytes, within.workflow_id = 0, self.metadata.workflow_id
         self._sequence = ChunkSequence()
         self._more = False
         self._chunk: Chunk | None = None
@@ -157,7 +161,7 @@ class Message:
         return b"".join(parts)
 
     def iter_bytes(self) -> Iterator[bytes]:
-        """Gives the content in blocks of whatever size comes best, at most 256 KiB each. Raises as `read`."""
+        """Gives the content in blocks of whatever size comes best, at most 128 KiB each. Raises as `read`."""
         return _Each(self._read_block)
 
     def iter_lines(self) -> Iterator[bytes]:
@@ -241,6 +245,7 @@ class Message:
             if self._chunk is None:
                 self._more = self._open(self._sequence.received + 1)
             elif (block := self._chunk.next_block()) is not None:
+                self._within.bytes = (self._within.bytes or 0) + len(block)
                 if self._digest is not None:
                     self._digest.update(block)
                 return block
@@ -256,7 +261,8 @@ class Message:
 
     def _open(self, number: int) -> bool:
         if number > 1:
-            self._answer = fetch_chunk(self._mailbox, self._message_id, number, self._sequence.total)
+            with self._within.current():
+                self._answer = fetch_chunk(self._mailbox, self._message_id, number, self._sequence.total)
         elif is_bare_report(self.metadata, self._answer):
             self._chunk = Chunk(self._answer, coded=False)
             return False

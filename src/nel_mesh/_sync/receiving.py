@@ -13,7 +13,7 @@ from pathlib import Path
 from nel_mesh.brokers.clock import Clock
 from nel_mesh.brokers.crew import Crew, Pending
 from nel_mesh.brokers.disk import Disk, Part
-from nel_mesh.brokers.network import Turns
+from nel_mesh.brokers.telemetry import Operation
 from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
 from nel_mesh.models import Arriving, MessageMetadata, ReceivedFile, Report
 from nel_mesh.protocol import answers, checksum, endpoints, naming, retry, wire
@@ -21,7 +21,7 @@ from nel_mesh.protocol.chunks import ChunkSequence
 from nel_mesh.protocol.records import ReceiveRecord
 
 from .http import Answer
-from .lanes import Lanes
+from .lanes import Lanes, Spare
 from .mailbox import MailboxOperations
 from .message import Chunk, Message, fetch_chunk, is_bare_report
 
@@ -44,15 +44,27 @@ class Receiver:
         self._clock = clock
         self._policy = policy
         self._chunks_at_once = chunks_at_once
-        # Half of the connections: what is fetched before its turn must not keep others from having theirs.
-        self._turns_ahead = Turns(max_connections // 2)
+        self._spare = Spare(max_connections)
 
     @contextlib.contextmanager
-    def open(self, message_id: str, *, verify_checksum: bool) -> Iterator[Message]:
+    def retrieve(self, message_id: str, *, verify_checksum: bool) -> Iterator[Message]:
+        """Opens a message as a stream, and tells of it as an operation of its own."""
+        with self._mailbox.telemetry.operation("retrieve_message", message_id=message_id, current=False) as told:
+            with self.open(message_id, verify_checksum=verify_checksum, within=told) as message:
+                try:
+                    yield message
+                finally:
+                    told.done = message.complete
+
+    @contextlib.contextmanager
+    def open(self, message_id: str, *, verify_checksum: bool, within: Operation) -> Iterator[Message]:
         """Opens a message as a stream; leaving the block closes the connection and acknowledges nothing."""
-        answer = self._mailbox.retrieve_chunk(message_id, 1)
+        with within.current():
+            answer = self._mailbox.retrieve_chunk(message_id, 1)
         try:
-            message = Message(self._mailbox, self._disk, message_id, answer, verify_checksum=verify_checksum)
+            message = Message(
+                self._mailbox, self._disk, message_id, answer, verify_checksum=verify_checksum, within=within
+            )
         except BaseException:
             answer.close()
             raise
@@ -77,13 +89,14 @@ class Receiver:
             self._disk,
             self._clock,
             self._policy,
-            self._turns_ahead,
+            self._spare,
             message_id,
             folder,
             chunks_at_once=self._chunks_at_once,
         )
         try:
-            yield arrival
+            with self._spare.message():
+                yield arrival
         except MeshError as error:
             error.operation = "receive_file"
             error.message_id = message_id
@@ -104,15 +117,17 @@ class Receiver:
         progress: Callable[[Arriving], object] | None,
     ) -> ReceivedFile:
         """Receives a message into a folder."""
-        with self.arriving(message_id, folder) as arrival:
-            if arrival is None:
-                raise StorageError(
-                    "another process or thread is receiving this message into this folder",
-                    operation="receive_file",
-                    message_id=message_id,
-                )
-            received = arrival.receive(file_name=file_name, verify_checksum=verify_checksum, progress=progress)
-            arrival.clear()
+        with self._mailbox.telemetry.operation("receive_file", message_id=message_id) as told:
+            with self.arriving(message_id, folder) as arrival:
+                if arrival is None:
+                    raise StorageError(
+                        "another process or thread is receiving this message into this folder",
+                        operation="receive_file",
+                        message_id=message_id,
+                    )
+                received = arrival.receive(file_name=file_name, verify_checksum=verify_checksum, progress=progress)
+                arrival.clear()
+            told.bytes, told.workflow_id = received.bytes, received.metadata.workflow_id
             return received
 
 
@@ -125,7 +140,7 @@ class Arrival:
         disk: Disk,
         clock: Clock,
         policy: retry.RetryPolicy,
-        turns_ahead: Turns,
+        spare: Spare,
         message_id: str,
         folder: Path,
         *,
@@ -135,7 +150,7 @@ class Arrival:
         self._disk = disk
         self._clock = clock
         self._policy = policy
-        self._turns_ahead = turns_ahead
+        self._spare = spare
         self._chunks_at_once = chunks_at_once
         self._message_id = message_id
         self._folder = folder
@@ -143,15 +158,21 @@ class Arrival:
         self._record_path = folder / f".{message_id}.json"
         self._part: Part | None = None
         self._first: Answer | None = None
+        self._record: ReceiveRecord | None = None
         self._progress: Callable[[Arriving], object] | None = None
 
     def metadata(self) -> MessageMetadata:
         """What the message is. It is learnt with its first chunk, which `receive` then has already."""
-        record = self._read_record()
+        record = self._record = self._read_record()
         if record.chunks_done or record.name is not None:
             return self._mailbox.message_metadata(self._message_id)
         self._first = fetch_chunk(self._mailbox, self._message_id, 1, None)
-        return answers.metadata("receive_file", self._message_id, self._first.headers)
+        metadata = answers.metadata("receive_file", self._message_id, self._first.headers)
+        if isinstance(metadata, Report):
+            # Its headers are all of it. A connection that is kept here could be the only one there is.
+            self._first.close()
+            self._first = None
+        return metadata
 
     def receive(
         self,
@@ -162,7 +183,7 @@ class Arrival:
     ) -> ReceivedFile:
         """Fetches the chunks that are not here yet, checks the whole, and gives the file its name."""
         self._progress = progress
-        record = self._read_record()
+        record = self._record or self._read_record()
         if record.name is not None:
             metadata = self._mailbox.message_metadata(self._message_id)
             named = self._finish_naming(record, record.name)
@@ -170,10 +191,11 @@ class Arrival:
                 return self._received(named, metadata, record.length, verified=None)
             record = ReceiveRecord(message_id=self._message_id)
         part = self._open_part(record)
-        if part.length() < record.length:
-            # The record says that some of it is here, and it is not.
-            record = ReceiveRecord(message_id=self._message_id)
-        part.cut(record.length)
+        if record.chunks_done:
+            if part.length() < record.length:
+                # The record says that some of it is here, and it is not.
+                record = ReceiveRecord(message_id=self._message_id)
+            part.cut(record.length)
         metadata, record = self._fetch(part, record, verify_checksum=verify_checksum)
         part.sync()
         try:
@@ -231,9 +253,11 @@ class Arrival:
 
     def release(self) -> None:
         """Lets go of the connection by which the message was looked at, and closes."""
-        self.close()
-        if self._first is not None:
-            self._first.close()
+        try:
+            self.close()
+        finally:
+            if self._first is not None:
+                self._first.close()
 
     def close(self) -> None:
         """Closes the part; what has arrived stays."""
@@ -261,9 +285,7 @@ class Arrival:
         sequence = ChunkSequence(received=record.chunks_done, total=record.chunks)
         more = record.chunks is None or record.chunks_done < record.chunks
         with Crew().beside() as beside:
-            lanes = Lanes(
-                self._mailbox, part, beside, self._turns_ahead, self._message_id, at_once=self._chunks_at_once
-            )
+            lanes = Lanes(self._mailbox, part, beside, self._spare, self._message_id, at_once=self._chunks_at_once)
             hashing: Pending[str] | None = None
             try:
                 while more:
@@ -307,22 +329,24 @@ class Arrival:
         while lanes.is_coming(number):
             self._tell(start, sequence.received, total, lanes)
         early = lanes.take(number, start)
-        if early is None:
-            return None
-        length = early.content.length
-        try:
-            more = sequence.accept(early.status, early.chunk_range)
-            if more:
-                lanes.measure(length)
-            part.append(early.content)
-        except IntegrityError:
-            # Fetched in its turn it may be right; and if not, that is where it is said.
-            lanes.give_up()
-            return None
-        finally:
-            early.content.close()
-        self._tell(start + length, number, total, lanes)
-        return more, length
+        if early is not None:
+            length = early.content.length
+            try:
+                if number < total:
+                    lanes.measure(length)
+                part.append(early.content)
+                more = sequence.accept(early.status, early.chunk_range)
+            except (IntegrityError, StorageError):
+                # In its turn it may be right, and needs no room for a copy; if not, that is where it is said.
+                lanes.give_up()
+            else:
+                self._tell(start + length, number, total, lanes)
+                return more, length
+            finally:
+                early.content.close()
+        # What others have written after it, in places that proved wrong, is not to be taken for content.
+        part.cut(start)
+        return None
 
     def _fetch_chunk(
         self, part: Part, sequence: ChunkSequence, start: int, lanes: Lanes
@@ -348,6 +372,7 @@ class Arrival:
                 if delay is None:
                     raise
                 part.cut(start)
+                answer.close()
                 self._clock.sleep(delay)
             else:
                 return metadata, more, length

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -110,6 +111,21 @@ class Sender:
         resume: str | os.PathLike[str] | None = None,
     ) -> SendReceipt:
         """Sends content in as many chunks as it needs. A failure carries the message id, once there is one."""
+        with self._mailbox.telemetry.operation("send_message") as told:
+            told.local_id, told.workflow_id = local_id, options.workflow_id
+            receipt = self._send(source, options, local_id, resume)
+            told.message_id, told.local_id = receipt.message_id, receipt.local_id
+            told.bytes, told.chunks = receipt.bytes, receipt.chunks
+        self._given.append(receipt.message_id)
+        return receipt
+
+    def _send(
+        self,
+        source: ContentSource,
+        options: SendOptions,
+        local_id: str | None,
+        resume: str | os.PathLike[str] | None,
+    ) -> SendReceipt:
         send = _Send(self._mailbox, self._contents, self._disk, self._clock, options, self._given)
         try:
             # Before the local id is made and the content opened, so that a fault costs nothing.
@@ -117,7 +133,7 @@ class Sender:
             content = self._contents.open(source)
             try:
                 if resume is None:
-                    receipt = send.run(content, self._new_record(content, options, local_id))
+                    receipt = send.run(content, self._new_record(content, options, local_id, kept=False))
                 else:
                     receipt = self._resume(send, content, options, local_id, Path(resume), source)
             finally:
@@ -139,7 +155,6 @@ class Sender:
                     + (f", message id {send.message_id}" if send.message_id else "")
                 )
             raise
-        self._given.append(receipt.message_id)
         return receipt
 
     def find(self, local_id: str) -> Tracking | None:
@@ -158,7 +173,9 @@ class Sender:
             )
         return tracking
 
-    def _new_record(self, content: Content, options: SendOptions, local_id: str | None) -> SendRecord:
+    def _new_record(
+        self, content: Content, options: SendOptions, local_id: str | None, *, kept: bool = True
+    ) -> SendRecord:
         # Splitting is what refuses empty and oversized content; nothing has been sent before it.
         limit = min(self._chunk_bytes, chunks.MAX_REQUEST_BYTES - _GZIP_SLACK * options.compress)
         chunks.split(content.length, limit)
@@ -167,7 +184,7 @@ class Sender:
             mailbox_id=self._mailbox.mailbox_id,
             local_id=made,
             made_here=not local_id,
-            arguments=_arguments(options, local_id),
+            arguments=_arguments(options, local_id) if kept else "",
             content_bytes=content.length,
             modified_ns=content.stamp()[1],
             chunk_bytes=limit,
@@ -203,6 +220,10 @@ class Sender:
                 send.take_over(record)
                 self._check_record(record, content, options, local_id)
                 receipt = send.go_on(content, record, path)
+        except MeshError as error:
+            send.note_failure(error, path)
+            raise
+        else:
             if keyed and not local_id:
                 # Nothing names this send, so nobody can ask for its receipt again: the next call is a new one.
                 self._disk.remove(path)
@@ -276,6 +297,7 @@ class _Send:
         self.outcome = Outcome.NOT_SENT
         """What to say of the message if anything fails from here on."""
         self._number = 0
+        self._record: SendRecord | None = None
         self._mailbox = mailbox
         self._contents = contents
         self._disk = disk
@@ -290,14 +312,17 @@ class _Send:
             self.outcome = Outcome.SENT
         else:
             # The request that delivers may have been made, and its answer not been noted.
-            self.outcome = Outcome.UNKNOWN if record.chunks_done == total - 1 else Outcome.NOT_SENT
+            is_open = record.chunks_done == total - 1 and not record.not_sent
+            self.outcome = Outcome.UNKNOWN if is_open else Outcome.NOT_SENT
 
     def go_on(self, content: Content, record: SendRecord, path: Path) -> SendReceipt:
         """Continues after an interruption, from what the record says."""
         slices = chunks.split(record.content_bytes, record.chunk_bytes)
         if record.sent:
             return _receipt(record, slices)
-        if len(slices) == 1:
+        if record.not_sent:
+            record = self._note(path, record, not_sent=False)
+        elif len(slices) == 1:
             # Whether the only request arrived before the interruption is not known here; MESH may know.
             found = self._settle(record)
             if found is not None:
@@ -320,23 +345,24 @@ class _Send:
 
     def run(self, content: Content, record: SendRecord, path: Path | None = None) -> SendReceipt:
         """Sends the chunks that the record does not have yet; while one goes, the next is compressed."""
+        self._record = record
         self.local_id = record.local_id
         headers = self._options.headers(record.mailbox_id, record.local_id)
         slices = chunks.split(record.content_bytes, record.chunk_bytes)
         left = slices[record.chunks_done :]
-        following = [*left[1:], None]
         pending: Pending[Content] | None = None
         try:
             with Crew().beside() as beside:
-                for piece, next_piece in zip(left, following, strict=True):
+                for piece, next_piece in zip(left, [*left[1:], None], strict=False):
                     self._number = piece.range.number
-                    packed = self._packed(content, piece, pending)
-                    pending = None
-                    if self._options.compress and next_piece is not None:
-                        pending = beside.start(partial(self._pack, content, next_piece))
-                    digest = partial(self._contents.digest, content, piece.start, piece.length, record.digest)
-                    digesting = beside.start(digest) if path else None
+                    packed: Content | None = None
                     try:
+                        packed = self._packed(content, piece, pending)
+                        pending = None
+                        if self._options.compress and next_piece is not None:
+                            pending = beside.start(partial(self._pack, content, next_piece))
+                        digest = partial(self._contents.digest, content, piece.start, piece.length, record.digest)
+                        digesting = beside.start(digest) if path else None
                         start, length = (0, packed.length) if packed else (piece.start, piece.length)
                         body = self._body(packed or content, start, length, piece, content, record)
                         self._send_chunk(body, length, piece, headers, record)
@@ -369,8 +395,18 @@ class _Send:
     def _pack(self, content: Content, piece: Slice) -> Content:
         return self._contents.spool(codec.compress(content.blocks(piece.start, piece.length)))
 
+    def note_failure(self, error: MeshError, path: Path) -> None:
+        """Notes that a single request was not sent, where that is certain: the next attempt need not ask for it."""
+        record = self._record
+        if record is None or self.outcome is not Outcome.NOT_SENT or isinstance(error, OutcomeUnknown):
+            return
+        if record.content_bytes <= record.chunk_bytes:
+            # Without the note the next attempt is slower, and as safe.
+            with contextlib.suppress(StorageError):
+                self._note(path, record, not_sent=True)
+
     def _note(self, path: Path | None, record: SendRecord, **changes: object) -> SendRecord:
-        record = record.model_copy(update=changes)
+        record = self._record = record.model_copy(update=changes)
         if path is not None:
             self._disk.write_record(path, record.to_bytes())
         return record
@@ -446,7 +482,7 @@ class _Send:
             gzipped=self._options.compress,
         )
         try:
-            self._mailbox.send(request, body, length)
+            self._mailbox.send(request, body, length, message_id=message_id)
         except MeshError as failure:
             is_last = piece.range.number == piece.range.total
             if isinstance(failure, UploadFinished) and not is_last:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, ClassVar, Protocol, Self, TypeAlias, cast
 from nel_mesh.brokers.system import as_source_error, as_storage_error, in_thread
 from nel_mesh.errors import InvalidArgument, SourceError
 
-READ_BLOCK = 256 * 1024
+READ_BLOCK = 128 * 1024
 """How many bytes are read at a time."""
 
 SPOOL_MEMORY = 4 * 1024 * 1024
@@ -230,7 +230,7 @@ class Contents:
 class AsyncContents:
     """Opens content, and spools it, in worker threads, so that the event loop never waits for a disk."""
 
-    SEND_BLOCK = 4 * READ_BLOCK
+    SEND_BLOCK = 1024 * 1024
     """As `Contents.SEND_BLOCK`; to wait for a thread costs as much as to read some hundred KiB."""
 
     def __init__(self, spool_directory: Path | None = None) -> None:
@@ -244,6 +244,8 @@ class AsyncContents:
                 async for block in source:
                     await in_thread(partial(spool.write, _checked_block(block)))
                 return spool.content()
+        if isinstance(source, (bytes, bytearray, memoryview, str)):
+            return self._contents.open(source)
         return await in_thread(lambda: self._contents.open(source))
 
     async def spool(self, blocks: Iterable[bytes]) -> Content:

@@ -6,6 +6,7 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -39,11 +40,18 @@ class Pending(_Outcome[_T]):
     def __init__(self, work: Callable[[], _T], stop: Callable[[], object] | None) -> None:
         super().__init__()
         self._work = work
+        self._claim = threading.Lock()
         self._ended = threading.Event()
         self.stop = stop
 
+    def forget(self) -> bool:
+        """Sees to it that the work is not begun; False if it has been."""
+        return self._claim.acquire(blocking=False)
+
     def run(self) -> None:
-        """Does the work."""
+        """Does the work, unless it has been forgotten."""
+        if not self._claim.acquire(blocking=False):
+            return
         try:
             self._values.append(self._work())
         except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
@@ -68,10 +76,18 @@ class Beside:
         self._begun: list[Pending[Any]] = []
 
     def start(self, work: Callable[[], _T], stop: Callable[[], object] | None = None) -> Pending[_T]:
-        """Starts work. At the end of the block it is waited for; or told to `stop`, if it can be, and left to that."""
+        """Starts work. At the end of the block it is waited for; or told to `stop`, if it can be, and left to that.
+
+        Where no thread can be had, it is done at once; what can be stopped is for later, and then raises RuntimeError.
+        """
         pending = Pending(work, stop)
         self._begun = [one for one in self._begun if not one.is_done()] + [pending]
-        threading.Thread(target=pending.run, name="nel-mesh", daemon=True).start()
+        try:
+            threading.Thread(target=copy_context().run, args=(pending.run,), name="nel-mesh", daemon=True).start()
+        except RuntimeError:
+            if stop is not None:
+                raise
+            pending.run()
         return pending
 
     def __enter__(self) -> Self:
@@ -81,17 +97,18 @@ class Beside:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for pending in self._begun:
-            if pending.stop is None:
+            if pending.stop is not None:
+                if not pending.is_done():
+                    pending.stop()
+            elif not pending.forget():
                 pending.is_done(_FOR_EVER)
-            elif not pending.is_done():
-                pending.stop()
 
 
 _FOR_EVER = threading.TIMEOUT_MAX
 
 
 class Crew:
-    """Threads."""
+    """Threads; what they do has a copy of the context (contextvars) of whoever asked for it."""
 
     def beside(self) -> Beside:
         """For work that goes on beside the caller's."""
@@ -137,7 +154,7 @@ class Crew:
                     item = next(items)
                 except StopIteration:
                     break
-                pool.submit(done, item)
+                pool.submit(copy_context().run, done, item)
         if failures:
             raise failures[0]
 

@@ -13,17 +13,19 @@ import os
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 from nel_mesh.brokers.system import as_storage_error, in_thread, make_folder, sync_folder
 from nel_mesh.errors import StorageError
 
 _DIGEST_BLOCK = 1024 * 1024
 _COPY_BLOCK = 1024 * 1024
+
+_Opened = TypeVar("_Opened", bound="Part | Ahead | None")
 
 
 class NewFile:
@@ -69,7 +71,8 @@ class NewFile:
             self._discarded = True
             if self._file is not None:
                 self._file.close()
-                self._temporary.unlink(missing_ok=True)
+            # Also if it was interrupted (Ctrl-C) between the file's making and its being known here.
+            self._temporary.unlink(missing_ok=True)
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
@@ -77,7 +80,11 @@ class NewFile:
         return self._file
 
     def __enter__(self) -> Self:
-        self.open()
+        try:
+            self.open()
+        except BaseException:
+            self.discard()
+            raise
         return self
 
     def __exit__(
@@ -311,12 +318,14 @@ class Ahead:
     def write(self, blocks: Iterable[bytes]) -> int:
         """As `Part.write`. Raises StorageError for more than its limit, and once it is closed."""
         written = 0
-        with self._guard, as_storage_error():
+        with as_storage_error():
             for block in blocks:
-                if self._closed or self.length + len(block) > self._limit:
-                    raise StorageError(f"no more than {self._limit:,} bytes may wait here")
-                _write(self._file, block)
-                self.length += len(block)
+                # Not for all of them: whoever closes it waits, and in the async colour the event loop with it.
+                with self._guard:
+                    if self._closed or self.length + len(block) > self._limit:
+                        raise StorageError(f"no more than {self._limit:,} bytes may wait here")
+                    _write(self._file, block)
+                    self.length += len(block)
                 written += len(block)
         return written
 
@@ -341,7 +350,8 @@ class Holding(Ahead):
     def __init__(self, folder: Path, limit: int) -> None:
         super().__init__(limit)
         with as_storage_error():
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+            # Where a file cannot be without a name it has this one, for a moment, or while it is open (Windows).
+            self._file = tempfile.TemporaryFile(dir=folder, prefix=".", suffix=".part", buffering=0)  # noqa: SIM115
 
     def fits(self, position: int) -> bool:
         """Anywhere."""
@@ -372,7 +382,12 @@ class Window(Ahead):
         self._start = start
         with as_storage_error():
             self._file = path.open("r+b", buffering=0)
-            self._file.seek(start)
+        try:
+            with as_storage_error():
+                self._file.seek(start)
+        except BaseException:
+            self._file.close()
+            raise
 
     def fits(self, position: int) -> bool:
         """Only where it is."""
@@ -445,7 +460,7 @@ class AsyncDisk:
 
     async def part(self, path: Path, *, fresh: bool) -> AsyncPart | None:
         """As `Disk.part`."""
-        part = await in_thread(lambda: self._disk.part(path, fresh=fresh))
+        part = await _made(lambda: self._disk.part(path, fresh=fresh))
         return AsyncPart(part) if part else None
 
 
@@ -477,11 +492,11 @@ class AsyncPart:
 
     async def holding(self, limit: int) -> AsyncAhead:
         """As `Part.holding`."""
-        return AsyncAhead(await in_thread(lambda: self._part.holding(limit)))
+        return AsyncAhead(await _made(lambda: self._part.holding(limit)))
 
     async def window(self, start: int, limit: int) -> AsyncAhead:
         """As `Part.window`."""
-        return AsyncAhead(await in_thread(lambda: self._part.window(start, limit)))
+        return AsyncAhead(await _made(lambda: self._part.window(start, limit)))
 
     async def sync(self) -> None:
         """As `Part.sync`."""
@@ -502,6 +517,20 @@ class AsyncPart:
     def close(self) -> None:
         """As `Part.close`; at once, since a task that is being cancelled could not wait."""
         self._part.close()
+
+
+async def _made(make: Callable[[], _Opened]) -> _Opened:
+    """Opens something in a worker thread."""
+    made: list[_Opened] = []
+    try:
+        await in_thread(lambda: made.append(make()))
+    except BaseException:
+        # Cancelled meanwhile: nobody else will close it.
+        for one in made:
+            if one is not None:
+                one.close()
+        raise
+    return made[0]
 
 
 def _lock(descriptor: int) -> bool:

@@ -18,7 +18,7 @@ import anyio.abc
 
 from nel_mesh.errors import ConnectionFailed, ConnectionLost
 
-NETWORK_BLOCK = 256 * 1024
+NETWORK_BLOCK = 128 * 1024
 """How many bytes are taken from the network at a time, at most."""
 
 _IDLE_LIMIT_IN_SECONDS = 5.0
@@ -269,10 +269,6 @@ class Turns:
         if not self._free.acquire(timeout=wait.seconds):
             raise TimeoutError(wait.otherwise)
 
-    def try_take(self) -> bool:
-        """Takes a turn if there is one; whether there was."""
-        return self._free.acquire(blocking=False)
-
     def give_back(self) -> None:
         """Ends a turn."""
         self._free.release()
@@ -291,14 +287,6 @@ class AsyncTurns:
         except anyio.WouldBlock:
             with _limit(wait):
                 await self._free.acquire()
-
-    def try_take(self) -> bool:
-        """As `Turns.try_take`."""
-        try:
-            self._free.acquire_nowait()
-        except anyio.WouldBlock:
-            return False
-        return True
 
     def give_back(self) -> None:
         """As `Turns.give_back`."""

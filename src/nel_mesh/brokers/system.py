@@ -77,4 +77,7 @@ async def in_thread(work: Callable[[], _T]) -> _T:
         while not task.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({task})
+        if not task.cancelled():
+            # Nobody asks any more how it ended; asyncio would say so, as an error.
+            task.exception()
         raise

@@ -26,7 +26,7 @@ _GZIP_WINDOW: Final = 31
 _HEADER_LIMIT: Final = 1024 * 1024
 """The longest gzip header that is waited for; they are of ten bytes and a file name."""
 
-OUTPUT_BLOCK: Final = 256 * 1024
+OUTPUT_BLOCK: Final = 128 * 1024
 """The most that one step of decompression gives."""
 
 

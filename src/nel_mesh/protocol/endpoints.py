@@ -25,6 +25,7 @@ class Request:
         operation: the name of the method that asks for it.
         method: the HTTP method.
         path: path and query, percent-encoded.
+        template: the path with names for what differs; the same for each request of its kind.
         headers: what to send besides token and length.
         success: the statuses that mean that it was done.
         repeatable: whether a second time does no harm when the first time's answer was lost.
@@ -34,6 +35,7 @@ class Request:
     operation: str
     method: str
     path: str
+    template: str
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     success: frozenset[int] = frozenset({200})
     repeatable: bool = True
@@ -41,11 +43,11 @@ class Request:
 
 
 def ping() -> Request:
-    return Request("ping", "GET", f"{ROOT}/_ping", needs_token=False)
+    return Request("ping", "GET", *_at("/_ping"), needs_token=False)
 
 
 def handshake(mailbox_id: str, client: Mapping[str, str]) -> Request:
-    return Request("handshake", "POST", f"{ROOT}/{_segment(mailbox_id)}", headers=client)
+    return Request("handshake", "POST", *_at("/{mailbox_id}", mailbox_id=mailbox_id), headers=client)
 
 
 def list_messages(
@@ -61,31 +63,31 @@ def list_messages(
         "workflow_filter": workflow_filter,
     }
     text = urlencode({name: value for name, value in query.items() if value})
-    return Request("list_messages", "GET", f"{ROOT}/{_segment(mailbox_id)}/inbox?{text}")
+    return Request("list_messages", "GET", *_at("/{mailbox_id}/inbox", f"?{text}", mailbox_id=mailbox_id))
 
 
 def count_messages(mailbox_id: str) -> Request:
-    return Request("count_messages", "GET", f"{ROOT}/{_segment(mailbox_id)}/count")
+    return Request("count_messages", "GET", *_at("/{mailbox_id}/count", mailbox_id=mailbox_id))
 
 
 def message_metadata(mailbox_id: str, message_id: str) -> Request:
-    return Request("message_metadata", "HEAD", _inbox(mailbox_id, message_id))
+    return Request("message_metadata", "HEAD", *_inbox(mailbox_id, message_id))
 
 
 def retrieve_message(mailbox_id: str, message_id: str, chunk: int = 1) -> Request:
     """Chunk 1 comes with the message itself; the others have addresses of their own."""
-    path = _inbox(mailbox_id, message_id)
+    at = _inbox(mailbox_id, message_id) if chunk == 1 else _inbox(mailbox_id, message_id, "/{chunk}", chunk=str(chunk))
     return Request(
         "retrieve_message",
         "GET",
-        path if chunk == 1 else f"{path}/{chunk}",
+        *at,
         headers={"accept-encoding": "gzip"},
         success=frozenset({200, 206}),
     )
 
 
 def acknowledge_message(mailbox_id: str, message_id: str) -> Request:
-    return Request("acknowledge_message", "PUT", f"{_inbox(mailbox_id, message_id)}/status/acknowledged")
+    return Request("acknowledge_message", "PUT", *_inbox(mailbox_id, message_id, "/status/acknowledged"))
 
 
 def send_message(mailbox_id: str, headers: Mapping[str, str], chunk_range: ChunkRange, *, gzipped: bool) -> Request:
@@ -98,7 +100,7 @@ def send_message(mailbox_id: str, headers: Mapping[str, str], chunk_range: Chunk
     return Request(
         "send_message",
         "POST",
-        f"{ROOT}/{_segment(mailbox_id)}/outbox",
+        *_at("/{mailbox_id}/outbox", mailbox_id=mailbox_id),
         headers={
             **headers,
             **({wire.CHUNK_RANGE: str(chunk_range)} if of_several else {}),
@@ -116,7 +118,12 @@ def send_chunk(
     return Request(
         "send_message",
         "POST",
-        f"{ROOT}/{_segment(mailbox_id)}/outbox/{_checked(message_id)}/{chunk_range.number}",
+        *_at(
+            "/{mailbox_id}/outbox/{message_id}/{chunk}",
+            mailbox_id=mailbox_id,
+            message_id=_checked(message_id),
+            chunk=str(chunk_range.number),
+        ),
         headers={
             wire.FROM: mailbox_id,
             wire.CONTENT_TYPE: content_type,
@@ -129,26 +136,36 @@ def send_chunk(
 
 def track_message(mailbox_id: str, message_id: str) -> Request:
     query = urlencode({"messageID": _checked(message_id)})
-    return Request("track_message", "GET", f"{ROOT}/{_segment(mailbox_id)}/outbox/tracking?{query}")
+    return Request("track_message", "GET", *_at("/{mailbox_id}/outbox/tracking", f"?{query}", mailbox_id=mailbox_id))
 
 
 def track_by_local_id(mailbox_id: str, local_id: str) -> Request:
     """Deprecated by MESH, but the only way to ask for a message whose id was lost with the answer."""
-    return Request("track_by_local_id", "GET", f"{ROOT}/{_segment(mailbox_id)}/outbox/tracking/{_segment(local_id)}")
+    at = _at("/{mailbox_id}/outbox/tracking/{local_id}", mailbox_id=mailbox_id, local_id=local_id)
+    return Request("track_by_local_id", "GET", *at)
 
 
 def lookup_endpoint(ods_code: str, workflow_id: str) -> Request:
-    path = f"{ROOT}/endpointlookup/{_argument('ods_code', ods_code)}/{_argument('workflow_id', workflow_id)}"
-    return Request("lookup_endpoint", "GET", path)
+    for name, value in (("ods_code", ods_code), ("workflow_id", workflow_id)):
+        _check_argument(name, value)
+    at = _at("/endpointlookup/{ods_code}/{workflow_id}", ods_code=ods_code, workflow_id=workflow_id)
+    return Request("lookup_endpoint", "GET", *at)
 
 
 def search_workflow(workflow_id: str) -> Request:
-    path = f"{ROOT}/workflowsearch/{_argument('workflow_id', workflow_id)}"
-    return Request("search_workflow", "GET", path)
+    _check_argument("workflow_id", workflow_id)
+    return Request("search_workflow", "GET", *_at("/workflowsearch/{workflow_id}", workflow_id=workflow_id))
 
 
-def _inbox(mailbox_id: str, message_id: str) -> str:
-    return f"{ROOT}/{_segment(mailbox_id)}/inbox/{_checked(message_id)}"
+def _inbox(mailbox_id: str, message_id: str, rest: str = "", **parts: str) -> tuple[str, str]:
+    template = "/{mailbox_id}/inbox/{message_id}" + rest
+    return _at(template, mailbox_id=mailbox_id, message_id=_checked(message_id), **parts)
+
+
+def _at(template: str, query: str = "", **parts: str) -> tuple[str, str]:
+    """Path with query, and template."""
+    path = template.format_map({name: _segment(value) for name, value in parts.items()})
+    return f"{ROOT}{path}{query}", f"{ROOT}{template}"
 
 
 def _checked(message_id: str) -> str:
@@ -158,10 +175,9 @@ def _checked(message_id: str) -> str:
     return message_id
 
 
-def _argument(name: str, value: str) -> str:
+def _check_argument(name: str, value: str) -> None:
     if not value.strip():
         raise InvalidArgument(f"{name}: it is empty")
-    return _segment(value)
 
 
 def _segment(value: str) -> str:

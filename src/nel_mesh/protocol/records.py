@@ -50,6 +50,7 @@ class SendRecord(_Record):
         bytes_on_wire: their length after compression.
         digest: of the content that they hold.
         sent: whether MESH has all of it.
+        not_sent: whether it is one request, and the last attempt at it failed for certain.
     """
 
     mailbox_id: str
@@ -65,6 +66,7 @@ class SendRecord(_Record):
     bytes_on_wire: int = 0
     digest: str = ""
     sent: bool = False
+    not_sent: bool = False
 
 
 class ReceiveRecord(_Record):
