@@ -59,6 +59,7 @@ NEEDS = {
     "docs/large-files.md": Needs(settings=ALICE, files={"extract.csv": (2 * CSV)[:250_000]}, prepare=mail),
     "docs/receiving.md": Needs(settings=ALICE, prepare=mail),
     "docs/sending.md": Needs(settings=ALICE, files={"results.csv": CSV}),
+    "docs/telemetry.md": Needs(settings=ALICE, prepare=mail),
     "docs/settings.md": Needs(environment={"MESH_PASSWORD": "invented", "MESH_SHARED_KEY": "invented"}),
 }
 """What each page needs; one that is not here needs nothing."""

@@ -160,7 +160,7 @@ class AsyncMessage:
         return b"".join(parts)
 
     def iter_bytes(self) -> AsyncIterator[bytes]:
-        """Gives the content in blocks of whatever size comes best, at most 128 KiB each. Raises as `read`."""
+        """Gives the content in blocks of whatever size comes best, at most 112 KiB each. Raises as `read`."""
         return _AsyncEach(self._read_block)
 
     def iter_lines(self) -> AsyncIterator[bytes]:

@@ -161,7 +161,7 @@ class Message:
         return b"".join(parts)
 
     def iter_bytes(self) -> Iterator[bytes]:
-        """Gives the content in blocks of whatever size comes best, at most 128 KiB each. Raises as `read`."""
+        """Gives the content in blocks of whatever size comes best, at most 112 KiB each. Raises as `read`."""
         return _Each(self._read_block)
 
     def iter_lines(self) -> Iterator[bytes]:

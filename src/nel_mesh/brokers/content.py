@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, ClassVar, Protocol, Self, TypeAlias, cast
 from nel_mesh.brokers.system import as_source_error, as_storage_error, in_thread
 from nel_mesh.errors import InvalidArgument, SourceError
 
-READ_BLOCK = 128 * 1024
+READ_BLOCK = 112 * 1024
 """How many bytes are read at a time."""
 
 SPOOL_MEMORY = 4 * 1024 * 1024

@@ -18,7 +18,7 @@ import anyio.abc
 
 from nel_mesh.errors import ConnectionFailed, ConnectionLost
 
-NETWORK_BLOCK = 128 * 1024
+NETWORK_BLOCK = 112 * 1024
 """How many bytes are taken from the network at a time, at most."""
 
 _IDLE_LIMIT_IN_SECONDS = 5.0

@@ -14,7 +14,7 @@ from nel_mesh.errors import IntegrityError
 
 engine: Any
 try:
-    from isal import isal_zlib
+    from isal import igzip_lib, isal_zlib
 
     engine, GZIP_LEVEL = isal_zlib, 1
 except ImportError:  # pragma: no cover - where ISA-L has no wheel
@@ -26,7 +26,7 @@ _GZIP_WINDOW: Final = 31
 _HEADER_LIMIT: Final = 1024 * 1024
 """The longest gzip header that is waited for; they are of ten bytes and a file name."""
 
-OUTPUT_BLOCK: Final = 128 * 1024
+OUTPUT_BLOCK: Final = 112 * 1024
 """The most that one step of decompression gives."""
 
 
@@ -49,9 +49,44 @@ class _Identity:
         pass
 
 
+class _IgzipMember:
+    """One gzip member, by ISA-L. Not its `decompressobj`: that lets no other thread run while it works."""
+
+    def __init__(self) -> None:
+        self._inflate: Any = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+    def blocks(self, data: bytes) -> Iterator[bytes]:
+        yield self._inflate.decompress(data, OUTPUT_BLOCK)
+        while not self._inflate.eof and not self._inflate.needs_input:
+            yield self._inflate.decompress(b"", OUTPUT_BLOCK)
+
+    def rest(self) -> bytes | None:
+        """What follows the member; None if it has not come to its end."""
+        return self._inflate.unused_data if self._inflate.eof else None
+
+
+class _ZlibMember:
+    """One gzip member, by the standard library."""
+
+    def __init__(self) -> None:
+        self._inflate: Any = _zlib.decompressobj(_GZIP_WINDOW)
+
+    def blocks(self, data: bytes) -> Iterator[bytes]:
+        while True:
+            block = self._inflate.decompress(data, OUTPUT_BLOCK)
+            yield block
+            data = self._inflate.unconsumed_tail
+            if self._inflate.eof or not (data or len(block) == OUTPUT_BLOCK):
+                return
+
+    def rest(self) -> bytes | None:
+        """As `_IgzipMember.rest`."""
+        return self._inflate.unused_data if self._inflate.eof else None
+
+
 class _Gzip:
     def __init__(self) -> None:
-        self._member: Any = None
+        self._member: _IgzipMember | _ZlibMember | None = None
         self._head = b""
         self._members_ended = False
 
@@ -65,25 +100,18 @@ class _Gzip:
                         raise IntegrityError("the gzip body is damaged")
                     return
                 data, self._head = self._head, b""
-                self._member = engine.decompressobj(_GZIP_WINDOW)
-            yield from self._drain(data)
-            if not self._member.eof:
-                return
-            data = self._member.unused_data
-            self._member = None
-            self._members_ended = True
-
-    def _drain(self, data: bytes) -> Iterator[bytes]:
-        while True:
+                self._member = _ZlibMember() if engine is _zlib else _IgzipMember()
             try:
-                block = self._member.decompress(data, OUTPUT_BLOCK)
+                for block in self._member.blocks(data):
+                    if block:
+                        yield block
             except (engine.error, _zlib.error, EOFError):
                 raise IntegrityError("the gzip body is damaged") from None
-            if block:
-                yield block
-            data = self._member.unconsumed_tail
-            if self._member.eof or not (data or len(block) == OUTPUT_BLOCK):
+            rest = self._member.rest()
+            if rest is None:
                 return
+            data, self._member = rest, None
+            self._members_ended = True
 
     def finish(self) -> None:
         if self._member is not None or self._head or not self._members_ended:
