@@ -25,7 +25,9 @@ class Stream:
         self._blocks = blocks
 
     def read(self, size: int) -> bytes:
-        return next(self._blocks, b"")[:size] if size < len(BLOCK) else next(self._blocks, b"")
+        block = next(self._blocks, b"")
+        assert len(block) <= size
+        return block
 
 
 def blocks(count: int) -> Iterator[bytes]:
@@ -38,15 +40,15 @@ async def async_blocks(count: int) -> AsyncIterator[bytes]:
         yield BLOCK
 
 
-def quarters(count: int) -> Iterator[bytes]:
+def sixteenths(count: int) -> Iterator[bytes]:
     for block in blocks(count):
-        for start in range(0, len(block), 256 * 1024):
-            yield block[start : start + 256 * 1024]
+        for start in range(0, len(block), 64 * 1024):
+            yield block[start : start + 64 * 1024]
 
 
 def source_of(kind: str, mebibytes: int, *, is_async: bool) -> Any:
     if kind == "stream":
-        return Stream(quarters(mebibytes))
+        return Stream(sixteenths(mebibytes))
     if kind == "iterable":
         return async_blocks(mebibytes) if is_async else blocks(mebibytes)
     return Path(kind)
