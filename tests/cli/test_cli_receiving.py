@@ -119,7 +119,10 @@ def test_a_broken_pipe_is_quiet(bob: Nel, mesh_sandbox: Sandbox) -> None:
 def test_ctrl_c_while_receiving_and_then_again(bob: Nel, mesh_sandbox: Sandbox) -> None:
     message_id = mesh_sandbox.deliver_message("X26ABC2", [b"first", b"second"], file_name="a.txt")
     mesh_sandbox.add_fault("retrieve_chunk:1:delay=5")
-    stopped = bob.interrupted_when(lambda: not mesh_sandbox.pending_faults, "receive", "--into", "inbox")
+    noted = bob.home / "inbox" / f".{message_id}.json"
+    stopped = bob.interrupted_when(
+        lambda: not mesh_sandbox.pending_faults and noted.exists(), "receive", "--into", "inbox"
+    )
     assert stopped.code == 130
     assert "run the same command again" in stopped.one_paragraph()
     assert bob("receive", "--into", "inbox", "-q").out == "inbox/a.txt\n"
