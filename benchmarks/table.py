@@ -1,0 +1,125 @@
+"""The tables, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.comparing import OURS, Compared
+from benchmarks.measuring import Run, median_of, ratio_of
+from benchmarks.store import Store
+
+HEAD = ("work", "official", "ours", "ours, async", "curl", "times official", "of curl", "peak MiB", "target", "met")
+
+MARKS = ("<!-- figures: make bench writes from here -->", "<!-- to here -->")
+
+
+def line(compared: Compared) -> str:
+    """One row for whoever watches."""
+    row, runs = compared.row, compared.runs
+    parts = [
+        f"{client} {_cell(row.megabytes, row.count, done)} (cpu {median_of(done, 'cpu_seconds'):.2f} s)"
+        for client, done in runs.items()
+    ]
+    for ours in OURS:
+        for other in (base_of(ours, row.base, runs), "curl", base_of(ours, "before", runs)):
+            if ours in runs and other in runs:
+                time = ratio_of(runs[other], runs[ours])
+                cpu = ratio_of(runs[other], runs[ours], "cpu_seconds")
+                parts.append(f"{ours} : {other} = {time:.2f} (cpu {cpu:.2f})")
+    return "\n    ".join([f"{row.name}: {row.work}", *parts])
+
+
+def as_stored(compared: Compared) -> dict[str, Any]:
+    """What the table needs of a row."""
+    row = compared.row
+    kept = ("work", "base", "target", "of_curl", "megabytes", "count")
+    return {
+        **{name: getattr(row, name) for name in kept},
+        "runs": {client: [vars(run) for run in runs] for client, runs in compared.runs.items()},
+    }
+
+
+def comparison(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The table of all rows."""
+    return markdown(HEAD, [_row(row) for row in rows])
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; what is not the first column is aligned to the right."""
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def document(store: Store, rows: Iterable[str], sections: Iterable[str]) -> str:
+    """All that was measured, as `docs/performance.md` has it."""
+    machine = store.load("machine") or {"lines": []}
+    measured = [found for name in rows if (found := store.load(name))]
+    rounds = sorted({len(runs) for row in measured for runs in row["runs"].values()})
+    parts = [
+        "; ".join(machine["lines"]) + ".\n",
+        f"Medians of {' or '.join(map(str, rounds))} rounds, in which the clients take turns; a ratio is the median of "
+        "the rounds' own ratios. 1 MB of content is 1,048,576 bytes in the names of rows, and a million in rates. "
+        "Peak memory is over the process before the work.\n",
+        comparison(measured),
+    ]
+    parts += [found["text"] for name in sections if (found := store.load(name))]
+    return "\n".join(parts)
+
+
+def put_into(document: str, text: str) -> str | None:
+    """The document with the text between its marks, in place of what was there; None if it has none."""
+    begin, end = MARKS
+    before, has_begin, rest = document.partition(begin)
+    _, has_end, after = rest.partition(end)
+    return f"{before}{begin}\n\n{text}\n{end}{after}" if has_begin and has_end else None
+
+
+def _row(row: Mapping[str, Any]) -> list[str]:
+    runs = {client: [Run(**run) for run in found] for client, found in row["runs"].items()}
+    base = row["base"]
+    bases = {ours: base_of(ours, base, runs) for ours in OURS}
+    to_base = {ours: ratio_of(runs[bases[ours]], runs[ours]) for ours in OURS if ours in runs and bases[ours] in runs}
+    to_curl = {ours: ratio_of(runs["curl"], runs[ours]) for ours in OURS if ours in runs and "curl" in runs}
+    targets = [f"{row['target']:g} x" if row["target"] else "", f"{row['of_curl']:g} of curl" if row["of_curl"] else ""]
+    shown = ("official" if base == "official" else base, *OURS, "curl")
+    return [
+        row["work"],
+        *(_cell(row["megabytes"], row["count"], runs[client]) if client in runs else "" for client in shown),
+        " / ".join(_rounded(ratio) for ratio in to_base.values()),
+        " / ".join(_rounded(ratio) for ratio in to_curl.values()),
+        " / ".join(f"{median_of(runs[client], 'peak_mib'):.0f}" for client in shown[:3] if client in runs),
+        ", ".join(filter(None, targets)),
+        met(
+            {
+                ours: ratio >= (row["target"] or 0) and to_curl.get(ours, 1.0) >= (row["of_curl"] or 0)
+                for ours, ratio in to_base.items()
+            }
+        )
+        if any(targets)
+        else "",
+    ]
+
+
+def base_of(ours: str, base: str, runs: Mapping[str, object]) -> str:
+    """What a colour of ours is compared to: the same colour, where the other has two."""
+    same = f"{base}-async"
+    return same if ours.endswith("-async") and same in runs else base
+
+
+def met(by: Mapping[str, bool]) -> str:
+    """Whether a target is met, by which colour of the client."""
+    if all(by.values()):
+        return "yes" if by else ""
+    return "no" if not any(by.values()) else "sync" if by.get("ours") else "async"
+
+
+def _cell(megabytes: float, count: int, runs: Sequence[Run]) -> str:
+    seconds = median_of(runs)
+    rate = f"{count / seconds:,.0f}/s" if count else f"{_rounded(megabytes / seconds)} MB/s"
+    return f"{_rounded(seconds)} s, {rate}"
+
+
+def _rounded(value: float) -> str:
+    """Three figures: more is not meant."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
