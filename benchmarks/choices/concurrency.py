@@ -1,6 +1,6 @@
 """How many small messages to have under way at once, where the server is 20 ms away.
 
-Decided: nothing yet. The default of `receive_messages(concurrency=...)` is 1, since a handler may not be ready for more;
+Decided: nothing yet. The default of `receive_messages(concurrency=...)` is 1, as a handler may not be ready for more;
 the rows of the table have 64 under way.
 """
 

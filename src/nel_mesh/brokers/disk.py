@@ -135,14 +135,16 @@ class FileLock:
             make_folder(self._path.parent)
             while True:
                 descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-                if not _lock(descriptor):
-                    os.close(descriptor)
-                    return False
-                if _is_still(self._path, descriptor):
-                    self._descriptor = descriptor
-                    return True
-                # Its last owner removed the file between our opening and our locking it.
-                os.close(descriptor)
+                try:
+                    if not _lock(descriptor):
+                        return False
+                    if _is_still(self._path, descriptor):
+                        self._descriptor = descriptor
+                        return True
+                    # Its last owner removed the file between our opening and our locking it.
+                finally:
+                    if self._descriptor is None:
+                        os.close(descriptor)
 
     def release(self) -> None:
         """Gives the lock back, and removes its file."""
@@ -150,8 +152,11 @@ class FileLock:
             descriptor, self._descriptor = self._descriptor, None
             if os.name == "nt":
                 os.close(descriptor)
-            self._path.unlink(missing_ok=True)
-            if os.name != "nt":
+                # Another process may have opened it since, to ask for the lock.
+                with contextlib.suppress(PermissionError):
+                    self._path.unlink(missing_ok=True)
+            else:
+                self._path.unlink(missing_ok=True)
                 os.close(descriptor)
 
 
@@ -295,6 +300,8 @@ class Part:
             else:
                 # Before the temporary name goes, the final one must be there to stay.
                 sync_folder(path.parent)
+                # Windows removes no file that is open.
+                self._file.close()
                 self.path.unlink()
             sync_folder(path.parent)
         return True
