@@ -277,9 +277,9 @@ class MeshSettings(BaseModel):
     max_connections: Annotated[_Whole, Field(ge=1, le=10_000)] = 100
     """How many connections may be open at once."""
     chunks_at_once: Annotated[_Whole, Field(ge=1, le=16)] = 4
-    """How many chunks of one message are fetched at once when it is received into a file. Those that come
-    before their turn wait on that file's disk, up to 268 MB each, and use up to half of the connections.
-    1: one after another."""
+    """How many chunks of one message are fetched at once, at most, when it is received into a file: two, and
+    more where they come slowly. Those that come before their turn wait on that file's disk, up to 268 MB
+    each, and use up to half of the connections. 1: one after another."""
 
     proxy: Annotated[SecretStr, AfterValidator(_proxy)] | None = None
     """The HTTP proxy, http://host:port, with user:password@ if it needs them. 'none' or 'direct': no
