@@ -118,7 +118,7 @@ def test_a_broken_pipe_is_quiet(bob: Nel, mesh_sandbox: Sandbox) -> None:
 
 def test_ctrl_c_while_receiving_and_then_again(bob: Nel, mesh_sandbox: Sandbox) -> None:
     message_id = mesh_sandbox.deliver_message("X26ABC2", [b"first", b"second"], file_name="a.txt")
-    mesh_sandbox.add_fault("retrieve_chunk:1:delay=5")
+    mesh_sandbox.add_fault("retrieve_chunk:1:delay=30")
     noted = bob.home / "inbox" / f".{message_id}.json"
     stopped = bob.interrupted_when(
         lambda: not mesh_sandbox.pending_faults and noted.exists(), "receive", "--into", "inbox"

@@ -64,7 +64,7 @@ def test_stdin_is_sent_and_quiet_gives_the_id_alone(alice: Nel, mesh_sandbox: Sa
 
 
 def test_an_interrupted_send_goes_on(alice: Nel, big: Path, mesh_sandbox: Sandbox) -> None:
-    mesh_sandbox.add_fault("send_chunk:2:delay=5")
+    mesh_sandbox.add_fault("send_chunk:2:delay=30")
     command = ("send", big, *TO_BOB)
     stopped = alice.interrupted_when(
         lambda: len(mesh_sandbox.requests("send_chunk")) > 1 or len(mesh_sandbox.pending_faults) == 0,
