@@ -112,10 +112,7 @@ def _series(points: Points, which: int) -> dict[str, list[tuple[float, float]]]:
 
 
 def _table(title: str, points: Points, ticks: Sequence[tuple[float, str]]) -> str:
-    rows = [
-        [name, *(_cell(found, place) for found in points.values())]
-        for place, (_, name) in enumerate(ticks)
-    ]
+    rows = [[name, *(_cell(found, place) for found in points.values())] for place, (_, name) in enumerate(ticks)]
     return markdown((title, *(_NAMES[client] for client in points)), rows)
 
 
