@@ -91,6 +91,7 @@ def scripted(connect: Connector, serve: Callable[..., ScriptedServer]) -> Callab
 def official_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """NHS England's own sandbox, as a process of its own; gives its address."""
     if importlib.util.find_spec("mesh_sandbox") is None:
+        # It says itself for which Pythons it is made; the same tests run against our sandbox on all of them.
         pytest.skip("mesh-sandbox is not made for this Python")
     log = tmp_path_factory.mktemp("official") / "log.txt"
     with socket.socket() as probe:

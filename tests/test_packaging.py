@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -116,8 +118,6 @@ def test_what_is_committed_may_be() -> None:
     ("content", "why"),
     [
         (b"a\n", None),
-        (b"-----BEGIN PRIVATE KEY-----\n", None),
-        (b"-----BEGIN EC PRIVATE KEY-----\n" + b"A" * 64 + b"\n", "private key"),
         (b"a\r\n", "lines"),
         (bytes(1_000_001), "large"),
     ],
@@ -125,6 +125,14 @@ def test_what_is_committed_may_be() -> None:
 def test_what_may_not_be_committed(content: bytes, why: str | None) -> None:
     said = fault(content)
     assert said is None if why is None else why in (said or "")
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+def test_a_private_key_may_not_be_committed(form: PrivateFormat) -> None:
+    key = generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, form, NoEncryption())
+    assert "private key" in (fault(b"before\n" + key) or "")
+    # A text that only names the line that a key begins with is none.
+    assert fault(key.splitlines(keepends=True)[0]) is None
 
 
 def test_constraints_are_names_and_versions_only() -> None:

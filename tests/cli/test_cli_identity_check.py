@@ -29,6 +29,7 @@ from nel_mesh.settings import MeshSettings
 from scripted_server import ScriptedServer
 from scripted_server import Step as Scripted
 
+# The commands are run at a terminal that asks for passwords, and only POSIX can make one for a test.
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 
 NAMES = ["settings", "secrets", "certificate", "name", "tcp", "tls", "clock", "handshake", "inbox"]

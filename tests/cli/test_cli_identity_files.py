@@ -28,6 +28,7 @@ from nel_mesh.protocol import token
 from nel_mesh.sandbox import Sandbox
 from nel_mesh.settings import ENVIRONMENTS, MeshSettings
 
+# The commands are run at a terminal that asks for passwords, and only POSIX can make one for a test.
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 
 SECRET = "s3cret-Käse"
@@ -238,6 +239,7 @@ def test_csr_takes_the_passphrase_from_the_environment(tmp_path: Path, capsys: p
     assert load_pem_private_key(Path(line["key"]).read_bytes(), SECRET.encode())
 
 
+# A second opinion on the request, by another program; the request itself is tested without it above.
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 def test_openssl_verifies_the_request(tmp_path: Path) -> None:
     path = tmp_path / "x.csr"

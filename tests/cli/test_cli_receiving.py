@@ -165,6 +165,7 @@ def test_a_disk_that_takes_no_more(bob: Nel, mesh_sandbox: Sandbox, by_id: bool)
     assert (bob.home / "in" / "big.bin").stat().st_size == 3_000_000
 
 
+# Permissions do not hold root back, so there is nothing to see; a full disk, above, is tried as root too.
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(bob: Nel, mesh_sandbox: Sandbox) -> None:
     message_id = mesh_sandbox.deliver_message("X26ABC2", b"content")

@@ -65,6 +65,7 @@ NEEDS = {
 """What each page needs; one that is not here needs nothing."""
 
 
+# The blocks are written for a POSIX shell, with its quotes and pipes; Windows has none to run them in.
 @pytest.mark.skipif(sys.platform == "win32", reason="the commands are for a POSIX shell")
 @pytest.mark.parametrize("page", [page for page in PAGES if any(page.blocks)], ids=lambda page: page.name)
 def test_blocks_run(page: Page, mesh_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

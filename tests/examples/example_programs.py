@@ -13,6 +13,7 @@ import pytest
 
 from nel_mesh.sandbox import Sandbox
 
+# Windows has no SIGTERM that a program could hear: TerminateProcess ends it without a word.
 needs_sigterm = pytest.mark.skipif(sys.platform == "win32", reason="a program cannot be told to end there")
 
 REFUSED_FOR_LONG = "answer=503,retry-after=60"

@@ -164,6 +164,7 @@ with sandbox(tls=False) as mesh:
 """
 
 
+# The peak of memory is read by the standard library's `resource`, which Windows does not have.
 @pytest.mark.skipif(sys.platform == "win32", reason="resource is POSIX only")
 def test_memory_does_not_grow_with_bodies() -> None:
     with subprocess.Popen(
