@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.hazmat.primitives.serialization import pkcs12 as _pkcs12
 from cryptography.x509.oid import NameOID
 
-from nel_mesh.certificates import PrivateKey
+from nel_mesh.tls.keys import PrivateKey
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)

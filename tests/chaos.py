@@ -5,7 +5,7 @@ acknowledged early.
 
 `test_chaos.py` runs a part of it in `make test`. Two experiments:
 
-- each fault of the sandbox's, at each request of a transfer, in each colour;
+- each fault of the sandbox's, at each request of a transfer, in each variant;
 - a process that transfers, killed with SIGKILL at each point where something is written or sent, and started again
   until it is done.
 """
@@ -25,9 +25,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from colours import Connector
 from nel_mesh import MeshError, Outcome, OutcomeUnknown
 from nel_mesh.sandbox import Sandbox, sandbox
+from variants import Connector
 
 CONTENT = b"nhs_number,result\n" + os.urandom(2_000) + b"," * 1_500
 ROUNDS = 8
@@ -160,12 +160,12 @@ def files(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
 
 
-def each_fault(colour: str, every: int = 1) -> Iterator[Tally]:
+def each_fault(variant: str, every: int = 1) -> Iterator[Tally]:
     """Each fault at each request; every `every`th of them."""
     with sandbox() as mesh:
         number = itertools.count()
         for shape in [*SHAPES, *ONE_BY_ONE]:
-            sending, receiving = Tally(f"send {shape}, faults, {colour}"), Tally(f"receive {shape}, faults, {colour}")
+            sending, receiving = Tally(f"send {shape}, faults, {variant}"), Tally(f"receive {shape}, faults, {variant}")
             trials = [
                 (try_sending, sending, "send_message:1", SENDING_FAULTS),
                 *((try_sending, sending, f"send_chunk:{k}", SENDING_FAULTS) for k in range(1, shape.chunks)),
@@ -183,7 +183,7 @@ def each_fault(colour: str, every: int = 1) -> Iterator[Tally]:
                     if next(number) % every == 0:
                         with contextlib.ExitStack() as stack:
                             where = f"{request}:{fault}"
-                            attempt(mesh, Connector(colour, stack), shape, [where], tally, where)
+                            attempt(mesh, Connector(variant, stack), shape, [where], tally, where)
             if shape in SHAPES:
                 yield sending
             yield receiving
@@ -217,15 +217,15 @@ class KillServer:
         return answer
 
 
-def each_kill(colour: str, shape: Shape, operation: str, every: int = 1) -> Tally:
+def each_kill(variant: str, shape: Shape, operation: str, every: int = 1) -> Tally:
     """A kill at each point of one kind of transfer; every `every`th of them."""
-    tally = Tally(f"{operation} {shape}, SIGKILL, {colour}")
+    tally = Tally(f"{operation} {shape}, SIGKILL, {variant}")
     with sandbox() as mesh, KillServer() as killers, tempfile.TemporaryDirectory(prefix="nel-mesh-chaos-") as name:
         alice, bob, _ = mesh.write_settings(name)
         path = Path(name) / "extract.csv"
         path.write_bytes(CONTENT)
         job: dict[str, Any] = {
-            "colour": colour,
+            "variant": variant,
             "operation": operation,
             "compress": shape.compress,
             "megabytes": shape.megabytes,
@@ -273,14 +273,14 @@ def main() -> int:
         for note in tally.notes:
             print(f"    {note}")
 
-    for colour in ("sync", "asyncio"):
-        for tally in each_fault(colour):
+    for variant in ("sync", "asyncio"):
+        for tally in each_fault(variant):
             tell(tally)
-    for colour in ("sync", "asyncio"):
+    for variant in ("sync", "asyncio"):
         for shape in SHAPES:
-            tell(each_kill(colour, shape, "send"))
+            tell(each_kill(variant, shape, "send"))
         for shape in (*SHAPES[::2], ONE_BY_ONE[0]):
-            tell(each_kill(colour, shape, "receive"))
+            tell(each_kill(variant, shape, "receive"))
     total = Tally("all")
     for tally in tallies:
         for field in ("points", "lost", "doubled", "corrupted", "early"):

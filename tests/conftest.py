@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from colours import COLOURS, Connector, settings_for
 from nel_mesh import MeshSettings
 from nel_mesh.sandbox import Sandbox
 from scripted_server import Rule, ScriptedServer
 from secrecy import Listener, at_sandbox, at_scripted, found
+from variants import VARIANTS, Connector, settings_for
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +55,9 @@ def _nothing_private_is_logged(request: pytest.FixtureRequest) -> Iterator[list[
         assert found(said, private) == []
 
 
-@pytest.fixture(params=COLOURS)
+@pytest.fixture(params=VARIANTS)
 def connect(request: pytest.FixtureRequest) -> Iterator[Connector]:
-    """Makes clients, in each colour by turns."""
+    """Makes clients, in each variant by turns."""
     with contextlib.ExitStack() as stack:
         yield Connector(request.param, stack)
 

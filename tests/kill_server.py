@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 
 from nel_mesh import AsyncMeshClient, MeshClient, MeshSettings
-from nel_mesh.brokers.clock import AsyncClock, Clock
+from nel_mesh.io.clock import AsyncClock, Clock
 
 CALLS = {
     "write", "send", "sendall", "connect", "fsync", "replace", "rename", "link", "unlink", "truncate", "mkdir",
@@ -67,7 +67,7 @@ def transfer(job: dict[str, Any], killer: Killer) -> None:
         job["settings"], max_chunk_size_in_megabytes=job["megabytes"], chunks_at_once=job["at_once"]
     )
     send = {"to": "X26ABC2", "workflow_id": "WF", "compress": job["compress"], "resume": job.get("record")}
-    if job["colour"] == "sync":
+    if job["variant"] == "sync":
         with MeshClient(settings, clock=ShortClock()) as mesh:
             killer.start()
             if job["operation"] == "send":
@@ -86,7 +86,7 @@ def transfer(job: dict[str, Any], killer: Killer) -> None:
                 check(await mesh.receive_messages(job["folder"]))
             killer.stop()
 
-    anyio.run(run, backend=job["colour"])
+    anyio.run(run, backend=job["variant"])
 
 
 def check(result: Any) -> None:

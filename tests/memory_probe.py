@@ -1,6 +1,6 @@
 """A process of its own that sends or receives one big message, and prints how much memory that took above idle.
 
-Arguments: settings file, colour, operation (send, receive), source (path, stream, iterable), compress (0 or 1), MiB.
+Arguments: settings file, variant, operation (send, receive), source (path, stream, iterable), compress (0 or 1), MiB.
 """
 
 from __future__ import annotations
@@ -98,11 +98,11 @@ async def run_async(settings: MeshSettings, operation: str, source: Any, compres
 
 
 def main() -> None:
-    settings_file, colour, operation, kind, compress, size = sys.argv[1:]
+    settings_file, variant, operation, kind, compress, size = sys.argv[1:]
     settings = MeshSettings.from_file(settings_file)
-    source = source_of(kind, int(size), is_async=colour != "sync")
+    source = source_of(kind, int(size), is_async=variant != "sync")
     arguments = (settings, operation, source, compress == "1", int(size) * 1024 * 1024)
-    used = run_sync(*arguments) if colour == "sync" else anyio.run(run_async, *arguments, backend=colour)
+    used = run_sync(*arguments) if variant == "sync" else anyio.run(run_async, *arguments, backend=variant)
     print(used)
 
 

@@ -11,9 +11,9 @@ from chaos import SHAPES, Shape, each_fault, each_kill
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.mark.parametrize(("colour", "every"), [("sync", 5), ("asyncio", 11)])
-def test_no_fault_loses_doubles_or_corrupts(colour: str, every: int) -> None:
-    tallies = list(each_fault(colour, every))
+@pytest.mark.parametrize(("variant", "every"), [("sync", 5), ("asyncio", 11)])
+def test_no_fault_loses_doubles_or_corrupts(variant: str, every: int) -> None:
+    tallies = list(each_fault(variant, every))
     assert [tally for tally in tallies if not tally.is_clean] == []
     assert sum(tally.points for tally in tallies) > 20
 

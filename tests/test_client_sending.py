@@ -18,7 +18,6 @@ from typing import Any
 import anyio
 import pytest
 
-from colours import Connector, settings_for
 from nel_mesh import (
     AsyncMeshClient,
     Busy,
@@ -35,6 +34,7 @@ from nel_mesh import (
 )
 from nel_mesh.protocol import token
 from scripted_server import ScriptedServer, Seen, Step
+from variants import Connector, settings_for
 
 Scripted = Callable[..., tuple[Any, ScriptedServer]]
 
@@ -139,7 +139,7 @@ def test_an_async_iterable_arrives_whole(scripted: Scripted, connect: Connector)
         for piece in pieces(DATA):
             yield piece
 
-    if connect.colour == "sync":
+    if connect.variant == "sync":
         with pytest.raises(InvalidArgument, match="async"):
             mesh.send_message(blocks(), **TO)
     else:

@@ -1,4 +1,4 @@
-"""The whole conversation, in each colour, with our sandbox over mutual TLS and with the official one."""
+"""The whole conversation, in each variant, with our sandbox over mutual TLS and with the official one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import trustme
 
-from colours import Connector, settings_for
 from conftest import Server
 from nel_mesh import MeshError, NotAuthorised, NotFound, Outcome, Refused, Report
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Step
+from variants import Connector, settings_for
 
 TO = {"to": "X26ABC2", "workflow_id": "PATH_RESULTS"}
 CSV = b"nhs_number,result\n" + b"".join(f"{random.Random(k).randrange(10**10)},{k}\n".encode() for k in range(20_000))
@@ -179,7 +179,7 @@ def test_one_client_serves_many_threads_or_tasks_and_no_token_is_used_twice(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child only writes and ends
 def test_a_forked_child_makes_tokens_of_its_own(mesh_sandbox: Sandbox) -> None:
-    from nel_mesh.brokers.clock import Clock
+    from nel_mesh.io.clock import Clock
 
     clock = Clock()
     clock.unique()

@@ -13,8 +13,17 @@ from typing import Any
 
 import pytest
 
-from nel_mesh import Arriving, IntegrityError, InvalidArgument, MeshError, NotFound, ReceivedFile, Report, StorageError
-from nel_mesh.brokers.disk import FileLock
+from nel_mesh import (
+    IntegrityError,
+    InvalidArgument,
+    MeshError,
+    NotFound,
+    ReceivedFile,
+    ReceiveProgress,
+    Report,
+    StorageError,
+)
+from nel_mesh.io.partial import FileLock
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Step, raw_answer
 
@@ -246,7 +255,7 @@ def test_a_message_that_is_not_there_is_not_found(scripted: Scripted, tmp_path: 
 
 
 def test_progress_says_how_much_has_arrived(scripted: Scripted, tmp_path: Path) -> None:
-    told: list[Arriving] = []
+    told: list[ReceiveProgress] = []
     packed = chunk(2, 2, gzip.compress(DATA[2000:]), Content_Encoding="gzip")
     mesh, _ = scripted(chunk(1, 2, DATA[:2000]), packed)
     mesh.receive_file("M1", tmp_path, progress=told.append)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from colours import Connector, settings_for
 from nel_mesh import ConnectionFailed, InvalidArgument, MeshError, Outcome, OutcomeUnknown, SourceError, StorageError
-from nel_mesh.brokers.disk import FileLock
+from nel_mesh.io.partial import FileLock
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Step
+from variants import Connector, settings_for
 
 TO = {"to": "X26ABC2", "workflow_id": "WF"}
 SMALL: dict[str, Any] = {"max_chunk_size_in_megabytes": 0.001}
@@ -271,7 +271,7 @@ def test_a_last_chunk_that_arrived_before_the_interruption_is_not_doubled(
     sent = mesh.send_file(path, **TO, resume=record)
     # As it was when the last answer had not been noted yet.
     content = json.loads(record.read_text())
-    from nel_mesh.brokers.content import Contents
+    from nel_mesh.io.content import Contents
 
     contents = Contents()
     opened = contents.open(path)

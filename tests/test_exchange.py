@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nel_mesh.protocol.exchange import Exchange, ProtocolError
+from nel_mesh.http.exchange import Exchange, ProtocolError
 
 SECRET = "NHSMESH X26ABC1:nonce:0:Mrs-Jones"
 

@@ -23,11 +23,11 @@ import pytest
 import trustme
 from anyio.from_thread import start_blocking_portal
 
-from colours import COLOURS, Face
-from nel_mesh._async.http import AsyncHttpBroker
-from nel_mesh._sync.http import HttpBroker
-from nel_mesh.brokers.network import NETWORK_BLOCK, Connection, Tls, conversing
+from nel_mesh._async.http import AsyncConnectionPool
+from nel_mesh._sync.http import ConnectionPool
 from nel_mesh.errors import ConnectionFailed, ConnectionLost, InvalidArgument
+from nel_mesh.http.sockets import NETWORK_BLOCK, Tls, TransportOptions, translate_transfer_errors
+from variants import VARIANTS, Face
 
 LONG = 10.0
 """Seconds; no test waits so long unless it fails."""
@@ -239,7 +239,7 @@ def echo(peer: Peer) -> None:
 
 
 class Blocks:
-    """A body in both colours; what is no block is raised, or called."""
+    """A body in both variants; what is no block is raised, or called."""
 
     def __init__(self, *blocks: bytes | BaseException | Callable[[], bytes]) -> None:
         self._blocks = iter(blocks)
@@ -265,7 +265,7 @@ class Blocks:
 
 
 class Client:
-    """A broker of one colour."""
+    """A broker of one variant."""
 
     def __init__(self, broker: Any, portal: Any) -> None:
         self._broker = Face(portal, broker) if portal else broker
@@ -293,7 +293,7 @@ class Client:
 Connect = Callable[..., Client]
 
 
-def connection(url: str, **keywords: Any) -> Connection:
+def connection(url: str, **keywords: Any) -> TransportOptions:
     usual: dict[str, Any] = {
         "ssl_context": None,
         "proxy": None,
@@ -302,12 +302,12 @@ def connection(url: str, **keywords: Any) -> Connection:
         "write_timeout_in_seconds": LONG,
         "max_connections": 1,
     }
-    return Connection(url=url, **{**usual, **keywords})
+    return TransportOptions(url=url, **{**usual, **keywords})
 
 
-@pytest.fixture(params=COLOURS)
+@pytest.fixture(params=VARIANTS)
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes brokers, in each colour by turns. One connection at most: whatever keeps its turn blocks the next."""
+    """Makes brokers, in each variant by turns. One connection at most: whatever keeps its turn blocks the next."""
     with contextlib.ExitStack() as stack:
         portal = None if request.param == "sync" else stack.enter_context(start_blocking_portal(request.param))
 
@@ -315,12 +315,12 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
             settings = connection(url, **keywords)
             broker: Any
             if portal is None:
-                broker = HttpBroker(settings)
+                broker = ConnectionPool(settings)
                 stack.callback(broker.close)
             else:
 
-                async def construct() -> AsyncHttpBroker:
-                    return AsyncHttpBroker(settings)
+                async def construct() -> AsyncConnectionPool:
+                    return AsyncConnectionPool(settings)
 
                 broker = portal.call(construct)
                 stack.callback(portal.call, broker.close)
@@ -494,7 +494,7 @@ def test_what_tls_still_holds_is_no_quiet_connection(authority: trustme.CA) -> N
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 def test_a_forked_child_does_not_use_its_parents_connection(serve: Serve, tls: Wire) -> None:
     server = serve(echo, tls[0])
-    client = Client(HttpBroker(connection(server.url, ssl_context=tls[1])), None)
+    client = Client(ConnectionPool(connection(server.url, ssl_context=tls[1])), None)
     client.ask()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads
@@ -538,7 +538,7 @@ def test_what_a_body_raises_is_let_through_and_leaves_nothing(
     client = connect(server.url)
     errors: list[BaseException] = [RuntimeError("the caller's own")]
     if request.node.callspec.params["connect"] == "sync":
-        errors.append(KeyboardInterrupt())  # in the other colours it would end the loop in its thread
+        errors.append(KeyboardInterrupt())  # in the other variants it would end the loop in its thread
     for error in errors:
         client.ask()
         with pytest.raises(type(error)) as caught:
@@ -691,10 +691,10 @@ def test_a_certificate_can_be_refused_only_before_anything_was_answered(reason: 
         error.reason = reason
         raise error
 
-    with pytest.raises(ConnectionFailed) as refused, conversing(fresh=True):
+    with pytest.raises(ConnectionFailed) as refused, translate_transfer_errors(fresh=True):
         alert()
     assert not refused.value.transient
-    with pytest.raises(ConnectionLost), conversing():
+    with pytest.raises(ConnectionLost), translate_transfer_errors():
         alert()
 
 
@@ -834,7 +834,7 @@ def test_an_address_that_is_never_heard_of_leaves_time_for_the_next(
         ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
         settings = connection(server.url, ssl_context=tls[1], connect_timeout_in_seconds=1.0)
-        client = Client(HttpBroker(settings), None)
+        client = Client(ConnectionPool(settings), None)
         assert client.ask()
         client.close()
 
@@ -1004,7 +1004,7 @@ def test_a_proxy_that_hangs_up_or_says_nothing(serve: Serve, connect: Connect, t
 @pytest.mark.parametrize(
     "reply",
     [
-        b"HTTP/1.0 200 Connection established\r\nProxy-Agent: x\r\n\r\n",
+        b"HTTP/1.0 200 TransportOptions established\r\nProxy-Agent: x\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
     ],
@@ -1141,7 +1141,7 @@ def test_cancelling_gives_back_what_was_taken(serve: Serve, tls: Wire, stage: st
     ended = threading.Event()
     server = serve(hold, tls[0], plain_until_asked=True)
 
-    async def talk(broker: AsyncHttpBroker) -> None:
+    async def talk(broker: AsyncConnectionPool) -> None:
         body = Blocks(BIG, BIG) if stage == "sending" else None
         got = await broker.send("POST", "/", {}, body, 2 * len(BIG) if body else 0)
         try:
@@ -1151,7 +1151,7 @@ def test_cancelling_gives_back_what_was_taken(serve: Serve, tls: Wire, stage: st
         finally:
             await got.close()
 
-    async def cancelled(broker: AsyncHttpBroker) -> None:
+    async def cancelled(broker: AsyncConnectionPool) -> None:
         if way == "asyncio.cancel":
             task = asyncio.ensure_future(talk(broker))
             await anyio.to_thread.run_sync(reached.wait, LONG)
@@ -1170,7 +1170,7 @@ def test_cancelling_gives_back_what_was_taken(serve: Serve, tls: Wire, stage: st
                 group.cancel_scope.cancel()
 
     async def run() -> None:
-        broker = AsyncHttpBroker(connection(server.url, ssl_context=tls[1]))
+        broker = AsyncConnectionPool(connection(server.url, ssl_context=tls[1]))
         held = await broker.send("GET", "/", {}) if stage == "turn" else None
         if held:
             reached.set()

@@ -28,11 +28,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certificates import DAY, NOW, Pair, root
-from nel_mesh import certificates, identity
-from nel_mesh.certificates import Unreadable, WrongPassword
 from nel_mesh.errors import CertificateError, ConfigurationError
-from nel_mesh.identity import client_ssl_context
 from nel_mesh.settings import MeshSettings, SettingsKeywords
+from nel_mesh.tls import context, keys
+from nel_mesh.tls.context import client_ssl_context
+from nel_mesh.tls.keys import Unreadable, WrongPassword
 
 SECONDS = 10
 PASSWORD = "correct horse"
@@ -89,15 +89,15 @@ class Server:
 @contextlib.contextmanager
 def serving(pair: Pair, *chain: Pair, client_root: Pair | None = None) -> Iterator[Server]:
     """A TLS server with this certificate and chain; asks for a client certificate if a root for it is given."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     pem = "".join(link.pem for link in (pair, *chain)) + pair.key_pem
-    with identity.in_a_file(pem.encode()) as path:
-        context.load_cert_chain(path)
+    with context.in_a_file(pem.encode()) as path:
+        server_context.load_cert_chain(path)
     if client_root is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(cadata=client_root.pem)
+        server_context.verify_mode = ssl.CERT_REQUIRED
+        server_context.load_verify_locations(cadata=client_root.pem)
     server = Server()
-    thread = threading.Thread(target=server.run, args=(context,))
+    thread = threading.Thread(target=server.run, args=(server_context,))
     thread.start()
     try:
         yield server
@@ -454,11 +454,11 @@ def test_no_key_is_left_on_disk(temporary_folder: Path) -> None:
 
 
 def test_a_file_on_disk_is_its_owners_alone_and_goes_away_whatever_happens(temporary_folder: Path) -> None:
-    with identity.on_disk(b"content") as path:
+    with context.on_disk(b"content") as path:
         assert Path(path).parent == temporary_folder
         assert Path(path).read_bytes() == b"content"
         assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
-    with pytest.raises(KeyError), identity.on_disk(b"content"):
+    with pytest.raises(KeyError), context.on_disk(b"content"):
         raise KeyError
     assert list(temporary_folder.iterdir()) == []
 
@@ -467,7 +467,7 @@ def test_a_file_on_disk_is_its_owners_alone_and_goes_away_whatever_happens(tempo
 def test_on_linux_no_file_is_made_at_all(temporary_folder: Path) -> None:
     temporary_folder.rmdir()  # a read-only container has no such folder either
     client_ssl_context(settings(client_signing_certificate=CLIENT.pem + CLIENT.key_pem))
-    with identity.in_a_file(b"content") as path:
+    with context.in_a_file(b"content") as path:
         assert Path(path).read_bytes() == b"content"
     assert not Path(path).exists()
 
@@ -497,7 +497,7 @@ def read_as(value: str, name: str) -> None:
     """Reads a value in which the named content of ENCODED must be found whole."""
     _, how_many_certificates, how_many_keys = ENCODED[name]
     # A password that is not needed is no harm, except that a PKCS#12 file always has one, if only none.
-    found = certificates.read(value, None if name == "PKCS#12 without password" else PASSWORD)
+    found = keys.read(value, None if name == "PKCS#12 without password" else PASSWORD)
     assert len(found.certificates) == how_many_certificates
     assert len(found.keys) == how_many_keys
     if found.certificates:
@@ -550,7 +550,7 @@ def test_pem_with_what_tools_write_around_it() -> None:
         "\ufeffBag Attributes\n    friendlyName: client\nsubject=CN = client\n"
         f"{CLIENT.pem}-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n{CLIENT.key_pem}"
     )
-    found = certificates.read(text)
+    found = keys.read(text)
     assert found.certificates == (CLIENT.certificate,)
     assert len(found.keys) == 1
 
@@ -568,7 +568,7 @@ def test_pkcs12_in_the_encryption_that_old_tools_write() -> None:
         None,
         encryption,
     )
-    assert certificates.read(base64.b64encode(old).decode(), PASSWORD).certificates == (RSA.certificate,)
+    assert keys.read(base64.b64encode(old).decode(), PASSWORD).certificates == (RSA.certificate,)
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="cryptography cannot make such a file")
@@ -577,28 +577,28 @@ def test_pkcs12_under_an_empty_password(tmp_path: Path) -> None:
     (tmp_path / "both.pem").write_text(CLIENT.pem + CLIENT.key_pem)
     command = "openssl pkcs12 -export -in both.pem -out empty.pfx -passout pass:"
     subprocess.run(command.split(), cwd=tmp_path, check=True, timeout=SECONDS)
-    found = certificates.read(str(tmp_path / "empty.pfx"))
+    found = keys.read(str(tmp_path / "empty.pfx"))
     assert (found.certificates, len(found.keys)) == ((CLIENT.certificate,), 1)
 
 
 def test_an_old_key_in_a_cipher_that_nobody_reads_is_not_called_a_wrong_password() -> None:
     text = RSA.key_bytes(PASSWORD, form=PrivateFormat.TraditionalOpenSSL).decode()
     with pytest.raises(Unreadable, match="export it as PKCS#8") as caught:
-        certificates.read(re.sub("DEK-Info: [A-Z0-9-]+", "DEK-Info: AES-192-CBC", text), PASSWORD)
+        keys.read(re.sub("DEK-Info: [A-Z0-9-]+", "DEK-Info: AES-192-CBC", text), PASSWORD)
     assert not isinstance(caught.value, WrongPassword)
 
 
 def test_a_key_that_tls_does_not_use_is_said_to_be_one() -> None:
     key = x25519.X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with pytest.raises(Unreadable, match="of a kind that TLS does not use"):
-        certificates.read(key.decode())
+        keys.read(key.decode())
 
 
 def test_a_password_in_other_letters() -> None:
     text = CLIENT.key_bytes("žluťoučký").decode()
-    assert certificates.read(text, "žluťoučký").keys
+    assert keys.read(text, "žluťoučký").keys
     with pytest.raises(WrongPassword):
-        certificates.read(text, "zlutoucky")
+        keys.read(text, "zlutoucky")
 
 
 V3 = b"\xa0\x03\x02\x01\x02"  # how a certificate says that it is one of version 3
@@ -633,16 +633,16 @@ def test_what_cannot_be_read_says_why(make: Callable[[Path], str], says: str, tm
     (tmp_path / "empty.pem").touch()
     (tmp_path / "tiny.der").write_bytes(b"0")
     with (tmp_path / "large.pem").open("wb") as file:
-        file.truncate(certificates.MAX_FILE_BYTES + 1)
+        file.truncate(keys.MAX_FILE_BYTES + 1)
     with pytest.raises(Unreadable, match=says):
-        certificates.read(make(tmp_path))
+        keys.read(make(tmp_path))
 
 
 @hypothesis.settings(deadline=None)  # a busy machine is no failure
 @given(st.text() | st.binary().map(lambda data: base64.b64encode(b"0" + data).decode()))
 def test_rubbish_is_unreadable_and_nothing_worse(text: str) -> None:
     with pytest.raises(Unreadable):
-        certificates.read(text)
+        keys.read(text)
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # for odd serial numbers
@@ -652,11 +652,11 @@ def test_damage_is_unreadable_or_does_not_matter(name: str, data: st.DataObject)
     content = bytearray(ENCODED[name][0])
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     with contextlib.suppress(Unreadable):
-        certificates.read(base64.b64encode(content).decode(), PASSWORD)
+        keys.read(base64.b64encode(content).decode(), PASSWORD)
 
 
 def test_a_certificate_in_words() -> None:
     start, end = CLIENT.certificate.not_valid_before_utc, CLIENT.certificate.not_valid_after_utc
-    assert certificates.describe(CLIENT.certificate) == (
+    assert keys.describe(CLIENT.certificate) == (
         f"'client.x26abc1' (valid {start:%Y-%m-%dT%H:%MZ} to {end:%Y-%m-%dT%H:%MZ})"
     )

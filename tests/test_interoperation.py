@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from colours import Connector
 from conftest import Server
 from nel_mesh.sandbox import Sandbox
+from variants import Connector
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

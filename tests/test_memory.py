@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from colours import COLOURS
 from nel_mesh.sandbox import Sandbox
+from variants import VARIANTS
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
@@ -33,20 +33,20 @@ def probe(settings_file: Path, *arguments: str) -> int:
 
 @pytest.mark.parametrize("compress", ["0", "1"], ids=["plain", "gzipped"])
 @pytest.mark.parametrize("source", ["path", "stream", "iterable"])
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_sending_and_receiving_need_little_memory(
-    mesh_sandbox: Sandbox, tmp_path: Path, colour: str, source: str, compress: str
+    mesh_sandbox: Sandbox, tmp_path: Path, variant: str, source: str, compress: str
 ) -> None:
-    if colour == "trio" and source != "path" and MEBIBYTES < 1024:
+    if variant == "trio" and source != "path" and MEBIBYTES < 1024:
         pytest.skip("at this size asyncio's run covers the one async source; `make memory` runs them all")
     alice, bob, _ = mesh_sandbox.write_settings(tmp_path)
     if source == "path":
         with (tmp_path / "big.bin").open("wb") as file:
             file.truncate(MEBIBYTES * 1024 * 1024)
         source = str(tmp_path / "big.bin")
-    used = probe(alice, colour, "send", source, compress, str(MEBIBYTES))
-    print(f"{colour} send {Path(source).name} compress={compress}: {used / 1024:.1f} MiB above idle")
+    used = probe(alice, variant, "send", source, compress, str(MEBIBYTES))
+    print(f"{variant} send {Path(source).name} compress={compress}: {used / 1024:.1f} MiB above idle")
     assert used < BOUND_KIB
-    used = probe(bob, colour, "receive", "path", compress, str(MEBIBYTES))
-    print(f"{colour} receive compress={compress}: {used / 1024:.1f} MiB above idle")
+    used = probe(bob, variant, "receive", "path", compress, str(MEBIBYTES))
+    print(f"{variant} receive compress={compress}: {used / 1024:.1f} MiB above idle")
     assert used < BOUND_KIB

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from nel_mesh import errors
 from nel_mesh.models import Tracking
-from nel_mesh.protocol import answers, checksum, chunks, codec, endpoints, naming, retry, token, transfer, wire
+from nel_mesh.protocol import checksum, chunks, endpoints, filenames, responses, retry, token, upload, wire
+from nel_mesh.protocol import gzip as codec
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -211,7 +212,7 @@ POLICY = retry.RetryPolicy(max_attempts=4, initial_delay_in_seconds=1, max_delay
 
 
 def answered(status: int, after: str | None = None) -> errors.ResponseError:
-    return answers.error_from("send_message", status, {"retry-after": after} if after else {}, b"", now=NOW)
+    return responses.error_from_response("send_message", status, {"retry-after": after} if after else {}, b"", now=NOW)
 
 
 def lost(*, complete: bool) -> errors.ConnectionLost:
@@ -270,7 +271,7 @@ def test_the_wait_doubles_within_its_limit_and_the_attempts_end() -> None:
     ],
 )
 def test_retry_after_is_read_in_both_forms(text: str | None, seconds: float | None) -> None:
-    assert answers.retry_after(text, now=NOW) == seconds
+    assert responses.retry_after(text, now=NOW) == seconds
 
 
 # Wire
@@ -296,7 +297,7 @@ def test_no_argument_reaches_another_address(text: str) -> None:
 
 @given(st.integers(100, 599), st.binary(max_size=200))
 def test_any_answer_makes_an_error_that_keeps_its_status(status: int, body: bytes) -> None:
-    error = answers.error_from("send_message", status, {}, body, now=NOW)
+    error = responses.error_from_response("send_message", status, {}, body, now=NOW)
     assert error.status == status
     assert str(status) in str(error)
     assert "\n" not in str(error)
@@ -310,7 +311,7 @@ def test_any_answer_makes_an_error_that_keeps_its_status(status: int, body: byte
 )
 def test_any_headers_make_metadata_or_a_mesh_error(headers: dict[str, str]) -> None:
     with contextlib.suppress(errors.MeshError):
-        assert answers.metadata("retrieve_message", "M1", headers).chunks >= 1
+        assert responses.metadata("retrieve_message", "M1", headers).chunks >= 1
 
 
 # Sending once
@@ -327,9 +328,17 @@ def test_only_a_delivered_message_of_this_send_settles_it() -> None:
         upload_timestamp=NOW,
     )
 
-    def same(tracking: Tracking, *, to: str = "X1", made_here: bool = False, began: datetime | None = NOW) -> bool:
-        return transfer.is_same_send(
-            tracking, local_id="L", workflow_id="WF", to=to, file_name="a", made_here=made_here, began=began
+    def same(
+        tracking: Tracking, *, to: str = "X1", local_id_generated: bool = False, began: datetime | None = NOW
+    ) -> bool:
+        return upload.is_same_send(
+            tracking,
+            local_id="L",
+            workflow_id="WF",
+            to=to,
+            file_name="a",
+            local_id_generated=local_id_generated,
+            began=began,
         )
 
     assert same(found)
@@ -338,7 +347,7 @@ def test_only_a_delivered_message_of_this_send_settles_it() -> None:
     assert same(found, began=NOW + timedelta(seconds=1))
     assert not same(found, began=NOW + timedelta(seconds=10))
     assert not same(found, began=None)
-    assert same(found, began=None, made_here=True)
+    assert same(found, began=None, local_id_generated=True)
     assert not same(found, to="X2")
     assert not same(found.model_copy(update={"file_name": "b"}))
     for change in (
@@ -348,7 +357,7 @@ def test_only_a_delivered_message_of_this_send_settles_it() -> None:
         {"status": None},
         {"status": "error"},
     ):
-        assert not same(found.model_copy(update=change), made_here=True)
+        assert not same(found.model_copy(update=change), local_id_generated=True)
 
 
 # Names and checksums
@@ -360,14 +369,14 @@ is_reserved: Any = getattr(ntpath, "isreserved", lambda name: PureWindowsPath(na
 
 @given(st.text(max_size=200))
 def test_no_name_is_a_path_a_device_or_hidden(wish: str) -> None:
-    name = naming.safe_name(wish, "M1")
+    name = filenames.safe_name(wish, "M1")
     assert name == Path(name).name == PureWindowsPath(name).name
     assert not name.startswith((".", "-", "~"))
     assert not name.endswith((".", " "))
     assert name.isascii()
     assert 0 < len(name) <= 151
     assert not is_reserved(name)
-    assert naming.another_name(name, "M1", 3) != name
+    assert filenames.another_name(name, "M1", 3) != name
 
 
 @pytest.mark.parametrize(
@@ -388,13 +397,13 @@ def test_no_name_is_a_path_a_device_or_hidden(wish: str) -> None:
     ],
 )
 def test_names_are_made_safe(wish: str | None, name: str) -> None:
-    assert naming.safe_name(wish, "M1") == name
+    assert filenames.safe_name(wish, "M1") == name
 
 
 def test_another_name_keeps_the_ending() -> None:
-    assert naming.another_name("results.csv", "M1", 1) == "results.M1.csv"
-    assert naming.another_name("results.csv", "M1", 2) == "results.M1.2.csv"
-    assert naming.another_name("results", "M1", 1) == "results.M1"
+    assert filenames.another_name("results.csv", "M1", 1) == "results.M1.csv"
+    assert filenames.another_name("results.csv", "M1", 2) == "results.M1.2.csv"
+    assert filenames.another_name("results", "M1", 1) == "results.M1"
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from colours import Connector
 from nel_mesh import IntegrityError, InvalidArgument, MeshError, NotAuthorised, Report
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Seen, Step
+from variants import Connector
 
 Scripted = Callable[..., tuple[Any, ScriptedServer]]
 
@@ -37,9 +37,9 @@ def send(alice: Any, count: int, workflow_id: str = "WF") -> list[str]:
     ]
 
 
-def in_colour(connect: Connector, handler: Callable[[Any], object]) -> Callable[[Any], Any]:
-    """A handler of the client's colour. The async one is given the content as well, as it cannot wait in a sync one."""
-    if connect.colour == "sync":
+def handler_for(connect: Connector, handler: Callable[[Any], object]) -> Callable[[Any], Any]:
+    """Adapt a handler to the client: the async one gets the content too, since it cannot wait in a sync handler."""
+    if connect.variant == "sync":
         return lambda message: handler((message, message.read))
 
     async def handle(message: Any) -> None:
@@ -50,7 +50,7 @@ def in_colour(connect: Connector, handler: Callable[[Any], object]) -> Callable[
 
 
 def reports_to(connect: Connector, found: list[Report]) -> Callable[[Report], Any]:
-    if connect.colour == "sync":
+    if connect.variant == "sync":
         return found.append
 
     async def handle(report: Report) -> None:
@@ -91,7 +91,7 @@ def test_an_inbox_is_emptied_through_a_handler(
     got: list[bytes] = []
     reports: list[Report] = []
     result = bob.receive_messages(
-        in_colour(connect, lambda pair: got.append(pair[1]())),
+        handler_for(connect, lambda pair: got.append(pair[1]())),
         on_report=reports_to(connect, reports),
         concurrency=concurrency,
     )
@@ -111,7 +111,7 @@ def test_one_bad_message_stops_no_other_and_stays(
         if pair[1]() == b"content 2":
             raise ZeroDivisionError("bad")
 
-    result = bob.receive_messages(in_colour(connect, handle), concurrency=concurrency)
+    result = bob.receive_messages(handler_for(connect, handle), concurrency=concurrency)
     assert sorted(result.delivered) == sorted(ids[:2] + ids[3:])
     (failed,) = result.failed
     assert failed.message_id == ids[2]
@@ -141,7 +141,7 @@ def test_a_handler_that_does_not_read_to_the_end_has_not_delivered(connect: Conn
     async def async_handle(message: Any) -> Any:
         await message.read(3)
 
-    result = bob.receive_messages(handle if connect.colour == "sync" else async_handle)
+    result = bob.receive_messages(handle if connect.variant == "sync" else async_handle)
     assert "to its end" in str(result.failed[0].error)
     assert bob.list_messages() == ids
 
@@ -167,7 +167,7 @@ def test_what_was_delivered_before_is_only_acknowledged_again(
         if to_folder:
             result = mesh.receive_messages(tmp_path / "in")
         else:
-            handler = in_colour(connect, lambda pair: got.append(pair[1]()))
+            handler = handler_for(connect, lambda pair: got.append(pair[1]()))
             result = mesh.receive_messages(handler, journal=tmp_path / "journal.db")
         assert [failed.message_id for failed in result.failed] == ["M1"]
         assert sum("/inbox?" in seen.path for seen in server.seen) == 2, "once more, to see that nothing is new"
@@ -191,7 +191,7 @@ def test_all_pages_are_gone_through(mesh_sandbox: Sandbox, connect: Connector, b
     for k in range(520):
         mesh_sandbox.deliver_message("X26ABC2", b"%d" % k)
     got: list[bytes] = []
-    handler = in_colour(connect, lambda pair: got.append(pair[1]()))
+    handler = handler_for(connect, lambda pair: got.append(pair[1]()))
     result = bob.receive_messages(handler, concurrency=8)
     assert (len(result.delivered), len(set(result.delivered)), result.failed) == (520, 520, [])
     assert len(set(got)) == 520
@@ -265,7 +265,7 @@ def test_a_wrong_checksum_is_not_delivered_in_any_form(
     mesh_sandbox: Sandbox, connect: Connector, alice: Any, bob: Any, tmp_path: Path
 ) -> None:
     sent = alice.send_message(b"content", to="X26ABC2", workflow_id="WF", checksum=WRONG_SUM)
-    for destination in (tmp_path, in_colour(connect, lambda pair: pair[1]())):
+    for destination in (tmp_path, handler_for(connect, lambda pair: pair[1]())):
         result = bob.receive_messages(destination)
         assert "checksum" in str(result.failed[0].error)
         assert result.delivered == []
@@ -306,7 +306,7 @@ def test_a_listing_that_fails_lets_what_was_begun_end(scripted: Scripted, connec
     got: list[bytes] = []
     mesh, server = scripted(answer)
     with pytest.raises(NotAuthorised):
-        mesh.receive_messages(in_colour(connect, lambda pair: got.append(pair[1]())), concurrency=concurrency)
+        mesh.receive_messages(handler_for(connect, lambda pair: got.append(pair[1]())), concurrency=concurrency)
     assert len(got) == 3
     assert [seen.method for seen in server.seen].count("PUT") == 3
 
@@ -319,7 +319,7 @@ def test_a_report_handler_of_the_other_colour_loses_no_report(
             pass
 
     report_id = mesh_sandbox.deliver_report("X26ABC2", linked_message_id="M0")
-    if connect.colour == "sync":
+    if connect.variant == "sync":
         result = bob.receive_messages(lambda message: None, on_report=Handler())
         assert isinstance(result.failed[0].error, InvalidArgument)
         assert bob.list_messages() == [report_id]
@@ -382,5 +382,5 @@ def test_a_handler_of_the_other_colour_is_refused(connect: Connector, alice: Any
         pass
 
     with pytest.raises(InvalidArgument, match="async callable"):
-        bob.receive_messages(is_async if connect.colour == "sync" else is_sync)
+        bob.receive_messages(is_async if connect.variant == "sync" else is_sync)
     assert bob.list_messages() == ids

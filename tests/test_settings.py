@@ -22,7 +22,7 @@ import nel_mesh
 from nel_mesh.errors import ConfigurationError
 from nel_mesh.protocol.chunks import MEGABYTE
 from nel_mesh.settings import ENVIRONMENTS, MeshSettings, SettingsKeywords
-from nel_mesh.settings_sources import dotnet_name, strict_json
+from nel_mesh.settings.sources import dotnet_name, strict_json
 
 SECRET = "s3cret-Käse"  # in no message of ours by chance
 REQUIRED: SettingsKeywords = {

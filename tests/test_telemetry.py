@@ -19,11 +19,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from colours import Connector, settings_for
 from nel_mesh import IntegrityError, InvalidArgument, MeshClient, MeshError, OutcomeUnknown, Refused
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Step
 from secrecy import Listener, at_sandbox, at_scripted, found, text_of
+from variants import Connector, settings_for
 
 Scripted = Callable[..., tuple[Any, ScriptedServer]]
 TO: dict[str, Any] = {"to": "X26ABC2", "workflow_id": "WF"}
@@ -262,7 +262,7 @@ def test_a_handler_works_within_its_message_span_and_its_failure_is_told_without
         message.read()
         work(message)
 
-    result = bob.receive_messages(work_sync if connect.colour == "sync" else work_async)
+    result = bob.receive_messages(work_sync if connect.variant == "sync" else work_async)
     assert (result.delivered, [one.message_id for one in result.failed]) == ([first], [second])
     good, bad = told.spans("receive_messages")
     for span in (good, bad):

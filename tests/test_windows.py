@@ -27,7 +27,7 @@ def pretend():
 
 LOCK = """
 import errno
-from nel_mesh.brokers.disk import FileLock
+from nel_mesh.io.partial import FileLock
 held, path = set(), folder / "x.lock"
 class Msvcrt(types.ModuleType):
     LK_NBLCK = 2
@@ -47,7 +47,7 @@ assert not path.exists()
 """
 
 FOLDERS = """
-from nel_mesh.brokers.system import make_folder, sync_folder
+from nel_mesh.io.files import make_folder, sync_folder
 pretend()
 make_folder(folder / "a" / "b")
 sync_folder(folder / "a" / "b")
@@ -67,23 +67,23 @@ assert sorted(folder.iterdir()) == [path]
 """
 
 PLACES = """
-from nel_mesh.cli import context
+from nel_mesh.cli import session
 os.environ["LOCALAPPDATA"] = str(folder)
 kind = type(folder)
-context.Path = kind
+session.Path = kind
 pretend()
-assert context.transfers_folder() == folder / "nel-mesh" / "transfers"
+assert session.transfers_folder() == folder / "nel-mesh" / "transfers"
 """
 
 SHELL = """
-from nel_mesh.sandbox.ready_settings import in_a_shell
+from nel_mesh.sandbox.client_settings import in_a_shell
 pretend()
 assert in_a_shell({"MESH_PASSWORD": "it's $x"}) == ["$env:MESH_PASSWORD = 'it''s $x'"]
 """
 
 SIGNALS = """
 import signal, threading
-from nel_mesh.brokers import signals
+from nel_mesh.io import signals
 signal.SIGBREAK = signal.SIGUSR1
 pretend()
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK):

@@ -13,8 +13,8 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from docstrings import attribute_docstrings
-from nel_mesh import settings, settings_sources
-from nel_mesh.settings import MeshSettings
+from nel_mesh.settings import MeshSettings, sources
+from nel_mesh.settings import model as settings
 
 TEMPLATE = Path(__file__).with_suffix(".md")
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
@@ -58,7 +58,7 @@ def _row(name: str, text: str, field: FieldInfo) -> str:
     if limits and limits not in meaning:
         meaning = f"{meaning} {limits}"
     default = default.removesuffix(".") or _default(field)
-    return f"| `{name}`<br>`{settings_sources.dotnet_name(name)}` | {default} | {meaning} |"
+    return f"| `{name}`<br>`{sources.dotnet_name(name)}` | {default} | {meaning} |"
 
 
 def _default(field: FieldInfo) -> str:

@@ -1,10 +1,15 @@
-"""Makes src/nel_mesh/_sync from src/nel_mesh/_async, a line at a time, in the manner of httpcore's script.
+"""Generate src/nel_mesh/_sync from src/nel_mesh/_async.
 
-    python tools/unasync.py            writes what has changed
-    python tools/unasync.py --check    writes nothing, and fails if anything would change
+    python tools/unasync.py            write what has changed
+    python tools/unasync.py --check    write nothing; fail if anything would change
 
-It also fails if a substitution was of no use anywhere, or if a trace of async survives: either means that the table
-and the source have drifted apart.
+The async source is rewritten as text, so that the two stay comparable line by line:
+
+- `async`, `await` and the `a` of `anext` go, and `AsyncName` becomes `Name`;
+- `await in_thread(f, *arguments)` becomes `f(*arguments)`: the blocking client waits in its own thread.
+
+The generator fails if a rule was used nowhere, or if a trace of async survives: then its table and the source have
+drifted apart.
 """
 
 from __future__ import annotations
@@ -15,42 +20,33 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent / "src" / "nel_mesh"
-HEADER = "# Generated from _async/{name} by tools/unasync.py: edit that one, then run `make generate`.\n"
+HEADER = "# Generated from _async/{name} by tools/unasync.py: edit that file, then run `make generate`.\n"
 
 SUBSTITUTIONS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\basync (def|with|for)\b", r"\1"),
         (r"\bawait ", ""),
-        (r"\b__aenter__\b", "__enter__"),
-        (r"\b__aexit__\b", "__exit__"),
-        (r"\b__aiter__\b", "__iter__"),
-        (r"\b__anext__\b", "__next__"),
+        (r"\b__a(enter|exit|iter|next)__\b", r"__\1__"),
         (r"\ba(iter|next)\(", r"\1("),
-        (r"\bStopAsyncIteration\b", "StopIteration"),
-        (r"\b_Async(Blocks|Each|Lane|MessageIds|Sent)\b", r"_\1"),
         (r"\bAwaitable\[(object|bytes)\]", r"\1"),
         (r"\bAwaitable, ", ""),
-        (r"\bAsyncJournal\.open\(", "Journal("),
+        (r"\bStopAsyncIteration\b", "StopIteration"),
         (r"\basynccontextmanager\b", "contextmanager"),
         (r"\bAbstractAsyncContextManager\b", "AbstractContextManager"),
-        (r"\bAsync(Generator\[\w+, None)\]", r"\1, None]"),
-        (r"\bAsync(Generator|Iterator|Iterable)\b", r"\1"),
+        (r"\bAsyncGenerator\[(\w+), None\]", r"Generator[\1, None, None]"),
         (r"\baclosing\b", "closing"),
-        (r"\bAsyncExitStack\b", "ExitStack"),
         (r"\benter_async_context\b", "enter_context"),
+        (r"\b(_?)Async(?=[A-Z])", r"\1"),
         (
-            r"\bAsync(Ahead|Answer|Arrival|Beside|Body|Chunk|Clock|Contents|ContentSource|Crew|Disk|Early|Handler|"
-            r"HttpBroker|Inbox|Journal|Lanes|Line|MailboxOperations|MeshClient|Message|Part|Pending|Receiver|ReportHandler|Sender|Socket|Turns)\b",
-            r"\1",
-        ),
-        (
-            r'"""The one source of the client; `_sync` is generated from it by tools/unasync.py."""',
+            r'"""The one source of the client; `_sync` is generated from it by tools/unasync.py\."""',
             '"""The sync client, generated from `_async` by tools/unasync.py; never edited."""',
         ),
     )
 ]
-SURVIVORS = re.compile(r"async|await|\banext\b|aclos", re.IGNORECASE)
+SURVIVORS = re.compile(r"async|await|\banext\b|aclos|in_thread", re.IGNORECASE)
+IN_THREAD = "await in_thread("
+IMPORTED = re.compile(r"(?<=import )in_thread, |, in_thread\b|^from \S+ import in_thread\n", re.MULTILINE)
 
 
 def main() -> int:
@@ -58,21 +54,22 @@ def main() -> int:
     made: dict[str, str] = {}
     problems: list[str] = []
     for source in sorted((ROOT / "_async").glob("*.py")):
+        text = IMPORTED.sub("", without_threads(source.read_text()))
         lines = []
-        for number, original in enumerate(source.read_text().splitlines(keepends=True), 1):
+        for original in text.splitlines(keepends=True):
             line = original
             for pattern, replacement in SUBSTITUTIONS:
                 line, count = pattern.subn(replacement, line)
                 if count:
                     unused.discard(pattern)
             if SURVIVORS.search(line) and "_async" not in line:
-                problems.append(f"{source.name}:{number}: survives: {line.strip()}")
+                problems.append(f"{source.name}: survives: {line.strip()}")
             lines.append(line)
         made[source.name] = HEADER.format(name=source.name) + "".join(lines)
-    problems += [f"substitution of no use: {pattern.pattern}" for pattern in unused]
+    problems += [f"rule without a use: {pattern.pattern}" for pattern in unused]
     target = ROOT / "_sync"
     target.mkdir(exist_ok=True)
-    made = {name: _formatted(text, target / name) for name, text in made.items()}
+    made = {name: formatted(text, target / name) for name, text in made.items()}
     present = {path.name: path.read_text() for path in target.glob("*.py")}
     changed = sorted(name for name in made.keys() | present.keys() if made.get(name) != present.get(name))
     if "--check" in sys.argv:
@@ -87,8 +84,34 @@ def main() -> int:
     return 1 if problems else 0
 
 
-def _formatted(text: str, path: Path) -> str:
-    """What the formatter and the import sorter make of it, since lines become shorter and names sort anew."""
+def without_threads(text: str) -> str:
+    """Replace each `await in_thread(f, *arguments)` by `f(*arguments)`, innermost first."""
+    while (start := text.rfind(IN_THREAD)) >= 0:
+        function, comma, end = _call(text, start + len(IN_THREAD))
+        arguments = text[comma + 1 : end] if comma < end else ""
+        text = f"{text[:start]}{function}({arguments}{text[end:]}"
+    return text
+
+
+def _call(text: str, start: int) -> tuple[str, int, int]:
+    """Return a call's first argument, the place of the comma after it (or of the end), and of the closing bracket."""
+    depth, comma = 0, -1
+    for place in range(start, len(text)):
+        character = text[place]
+        if character in "([{":
+            depth += 1
+        elif character in ")]}":
+            if depth == 0:
+                comma = comma if comma >= 0 else place
+                return text[start:comma].strip(), comma, place
+            depth -= 1
+        elif character == "," and depth == 0 and comma < 0:
+            comma = place
+    raise SystemExit("a call of in_thread without its end")
+
+
+def formatted(text: str, path: Path) -> str:
+    """Format and sort imports again, since lines become shorter and names sort differently."""
     ruff = [sys.executable, "-m", "ruff"]
     sort = [*ruff, "check", "--quiet", "--fix", "--select", "I", "--stdin-filename", str(path), "-"]
     text = subprocess.run(sort, input=text, capture_output=True, text=True, check=False).stdout

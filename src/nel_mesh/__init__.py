@@ -37,14 +37,14 @@ if TYPE_CHECKING:
         UploadFinished,
     )
     from nel_mesh.models import (
-        Arriving,
-        Collection,
         FailedMessage,
         InboxPage,
         Mailbox,
         MessageMetadata,
         Progress,
         ReceivedFile,
+        ReceiveProgress,
+        ReceiveResult,
         Report,
         SendReceipt,
         Tracking,
@@ -52,13 +52,11 @@ if TYPE_CHECKING:
     from nel_mesh.settings import MeshSettings
 
 __all__ = [
-    "Arriving",
     "AsyncMeshClient",
     "AsyncMessage",
     "BadRequest",
     "Busy",
     "CertificateError",
-    "Collection",
     "ConfigurationError",
     "ConnectionFailed",
     "ConnectionLost",
@@ -78,6 +76,8 @@ __all__ = [
     "Outcome",
     "OutcomeUnknown",
     "Progress",
+    "ReceiveProgress",
+    "ReceiveResult",
     "ReceivedFile",
     "Refused",
     "Report",

@@ -195,7 +195,7 @@ class FailedMessage:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Collection:
+class ReceiveResult:
     """What `receive_messages` did.
 
     Attributes:
@@ -218,7 +218,7 @@ class Collection:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Arriving:
+class ReceiveProgress:
     """How far a message has come into its file; given to the `progress` of a receiving method after each block.
 
     Attributes:

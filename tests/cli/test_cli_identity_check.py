@@ -21,9 +21,9 @@ import trustme
 
 from certificates import DAY, NOW, root
 from identity_command import at_a_terminal, run
-from nel_mesh.brokers.clock import Clock
-from nel_mesh.cli.diagnosis import Step, _file_with_key, diagnose
-from nel_mesh.cli.probe import route
+from nel_mesh.check.network import route
+from nel_mesh.check.steps import Step, _file_with_key, diagnose
+from nel_mesh.io.clock import Clock
 from nel_mesh.sandbox import Sandbox
 from nel_mesh.settings import MeshSettings
 from scripted_server import ScriptedServer

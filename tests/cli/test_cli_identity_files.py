@@ -18,15 +18,15 @@ from cryptography.x509.oid import NameOID
 
 from certificates import root
 from identity_command import at_a_terminal, run
-from nel_mesh.brokers.clock import Clock
-from nel_mesh.cli import request
+from nel_mesh.cli.main import run as run_here
 from nel_mesh.cli.private_file import write_private
-from nel_mesh.cli.run import run as run_here
 from nel_mesh.cli.settings_text import Answers, settings_text
 from nel_mesh.errors import InvalidArgument, StorageError
+from nel_mesh.io.clock import Clock
 from nel_mesh.protocol import token
 from nel_mesh.sandbox import Sandbox
 from nel_mesh.settings import ENVIRONMENTS, MeshSettings
+from nel_mesh.tls import csr
 
 # The commands are run at a terminal that asks for passwords, and only POSIX can make one for a test.
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
@@ -243,7 +243,7 @@ def test_csr_takes_the_passphrase_from_the_environment(tmp_path: Path, capsys: p
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 def test_openssl_verifies_the_request(tmp_path: Path) -> None:
     path = tmp_path / "x.csr"
-    path.write_bytes(request.make(NAME, key_size=3072).request)
+    path.write_bytes(csr.make(NAME, key_size=3072).request)
     done = subprocess.run(
         ["openssl", "req", "-verify", "-noout", "-subject", "-in", str(path)],  # noqa: S607
         capture_output=True,
@@ -257,25 +257,25 @@ def test_openssl_verifies_the_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize("local_id", ["", "a b", "a.b", "-a", "a-", "ä", "a_b", "a" * 40])
 def test_local_ids_that_are_none(local_id: str) -> None:
     with pytest.raises(InvalidArgument, match="local id"):
-        request.common_name(local_id, "X26")
+        csr.common_name(local_id, "X26")
 
 
 @pytest.mark.parametrize("ods_code", ["", "X2", "X 26", "X-26", "X26.a", "ÄB1", "A" * 11])
 def test_ods_codes_that_are_none(ods_code: str) -> None:
     with pytest.raises(InvalidArgument, match="ODS code"):
-        request.common_name("SERVER001", ods_code)
+        csr.common_name("SERVER001", ods_code)
 
 
 @pytest.mark.parametrize("key_size", [0, 1024, 2047, 8192])
 def test_key_sizes_that_are_not_made(key_size: int) -> None:
     with pytest.raises(InvalidArgument, match="2048, 3072, 4096"):
-        request.make(NAME, key_size=key_size)
+        csr.make(NAME, key_size=key_size)
 
 
 def test_the_longest_name(tmp_path: Path) -> None:
-    name = request.common_name("a" * 34, "RAJ01")
+    name = csr.common_name("a" * 34, "RAJ01")
     assert len(name) == 63
-    assert x509.load_pem_x509_csr(request.make(request.common_name("a" * 35, "RAJ01")).request)
+    assert x509.load_pem_x509_csr(csr.make(csr.common_name("a" * 35, "RAJ01")).request)
 
 
 def test_no_file_is_left_where_the_request_cannot_be_written(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from nel_mesh import MeshClient, MeshSettings
 from nel_mesh.sandbox import Sandbox
 from nel_mesh.sandbox.faults import faults_from_file
 from nel_mesh.settings import profiles
-from nel_mesh.settings_sources import dotnet_name
+from nel_mesh.settings.sources import dotnet_name
 
 SHELL = shutil.which("bash") or "/bin/sh"
 _IDS = re.compile(r"\b\d{20}_[0-9A-F]{6,}\b")

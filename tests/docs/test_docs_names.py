@@ -22,14 +22,14 @@ import nel_mesh
 import nel_mesh.sandbox
 import nel_mesh.settings
 from nel_mesh import MeshSettings
-from nel_mesh.brokers import telemetry
-from nel_mesh.brokers.telemetry import Facts
 from nel_mesh.cli.app import COMMANDS, app
+from nel_mesh.instrumentation import telemetry
+from nel_mesh.instrumentation.telemetry import LogFields
 from nel_mesh.sandbox import pytest_plugin
 from nel_mesh.sandbox.__main__ import _parser
-from nel_mesh.sandbox.journal import RequestSeen
 from nel_mesh.sandbox.operations import Operation
-from nel_mesh.settings_sources import dotnet_name, variable_name
+from nel_mesh.sandbox.request_log import RequestSeen
+from nel_mesh.settings.sources import dotnet_name, variable_name
 
 READ = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
@@ -54,7 +54,7 @@ def ours() -> frozenset[str]:
     # What a command says with --json.
     said = (ROOT / "tools/commands.md").read_text(encoding="utf-8").partition("## JSON")[2]
     found |= set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", said))
-    found |= {f"mesh_{name}" for name in [*Facts.__annotations__, "operation", "mailbox_id"]}
+    found |= {f"mesh_{name}" for name in [*LogFields.__annotations__, "operation", "mailbox_id"]}
     found |= {word for name in told() for word in name.split(".")}
     # Modules of the package, and files of the source tree, which the pages for its developers name.
     found |= {one.name.rpartition(".")[2] for one in pkgutil.walk_packages(nel_mesh.__path__, "nel_mesh.")}
@@ -74,7 +74,7 @@ def test_all_that_is_told_is_in_the_documentation_and_nothing_else() -> None:
     code = " ".join(Page("docs/telemetry.md").code)
     assert {name for name in told() if name not in code.split()} == set()
     assert set(re.findall(r"\b(?:messaging|nhs_mesh|http|url|network)\.[a-z_.]+", code)) <= told()
-    assert {f"mesh_{name}" for name in Facts.__annotations__} <= set(code.split())
+    assert {f"mesh_{name}" for name in LogFields.__annotations__} <= set(code.split())
 
 
 def _names_in(thing: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ from raw_mesh import RawMesh
 
 from nel_mesh.sandbox import Mailbox, Sandbox, sandbox
 from nel_mesh.sandbox.authorisation import Guard
-from nel_mesh.sandbox.refusals import Refusal
+from nel_mesh.sandbox.errors import Refusal
 
 pytest_plugins = ["raw_fixtures"]
 

@@ -50,7 +50,7 @@ def test_text_form(text: str, fault: Fault) -> None:
         ("any:1:delay", "seconds: the effect delay needs it"),
         ("any:1:delay=1,chunk=x", "chunk: 'x' is not a number"),
         ("any:1:delay=1,status=500", "status: the effect delay does not take it"),
-        ("any:1:delay=1,colour=red", "cannot read 'colour=red'"),
+        ("any:1:delay=1,variant=red", "cannot read 'variant=red'"),
         ("any:1:answer=503,done=no", "cannot read 'done=no'"),
         ("any:1:answer=503,retry-after", "cannot read 'retry-after'"),
     ],
@@ -135,7 +135,7 @@ def test_files(tmp_path: Path, name: str, text: str) -> None:
         ("f.toml", "x", "f.toml: "),
         ("f.json", '["any:1:lose-answer", 1]', "f.json: fault 2: "),
         ("f.json", '["any"]', "f.json: fault 1: effect ''"),
-        ("f.json", '[{"operation": "any", "effect": "delay", "colour": 1}]', "f.json: fault 1: .*colour"),
+        ("f.json", '[{"operation": "any", "effect": "delay", "variant": 1}]', "f.json: fault 1: .*variant"),
         ("f.json", '[{"operation": ["any"], "effect": "delay"}]', "f.json: fault 1: operation"),
     ],
 )

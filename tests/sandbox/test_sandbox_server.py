@@ -19,8 +19,8 @@ from raw_mesh import RawMesh
 from wire import connected
 
 from nel_mesh.sandbox import Mailbox, Sandbox, SandboxConfiguration, sandbox
+from nel_mesh.sandbox.representations import tracking
 from nel_mesh.sandbox.store import Description, Message
-from nel_mesh.sandbox.views import tracking
 from nel_mesh.settings import MeshSettings
 
 pytest_plugins = ["raw_fixtures"]

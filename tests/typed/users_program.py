@@ -46,7 +46,7 @@ def blocks() -> Iterator[bytes]:
 
 
 async def async_blocks() -> AsyncIterator[bytes]:
-    """The same, in the other colour."""
+    """The same, in the other variant."""
     yield b"id,value\n"
 
 

@@ -10,33 +10,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nel_mesh.brokers.clock import AsyncClock
-from nel_mesh.brokers.content import AsyncContents, AsyncContentSource
-from nel_mesh.brokers.disk import AsyncDisk
-from nel_mesh.brokers.network import Connection
 from nel_mesh.errors import InvalidArgument
-from nel_mesh.identity import client_ssl_context
+from nel_mesh.http.sockets import TransportOptions
+from nel_mesh.io.clock import AsyncClock
+from nel_mesh.io.content import AsyncContents, AsyncContentSource
+from nel_mesh.io.partial import AsyncDisk
 from nel_mesh.models import (
-    Arriving,
-    Collection,
     InboxPage,
     Mailbox,
     MessageMetadata,
     Progress,
     ReceivedFile,
+    ReceiveProgress,
+    ReceiveResult,
     SendReceipt,
     Tracking,
 )
-from nel_mesh.protocol import transfer
+from nel_mesh.protocol import upload
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from nel_mesh.settings import MeshSettings
+from nel_mesh.tls.context import client_ssl_context
 
-from .http import AsyncHttpBroker
+from .download import AsyncReceiver
+from .http import AsyncConnectionPool
 from .inbox import AsyncHandler, AsyncInbox, AsyncReportHandler
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncMessage
-from .receiving import AsyncReceiver
-from .sending import AsyncSender, SendOptions
+from .upload import AsyncSender, SendOptions
 
 
 class AsyncMeshClient:
@@ -58,8 +58,8 @@ class AsyncMeshClient:
         disk = AsyncDisk()
         contents = AsyncContents(settings.spool_directory)
         proxy = settings.proxy_for_url()
-        self._http = AsyncHttpBroker(
-            Connection(
+        self._http = AsyncConnectionPool(
+            TransportOptions(
                 url=settings.url,
                 ssl_context=client_ssl_context(settings) if settings.url.startswith("https:") else None,
                 proxy=proxy.get_secret_value() if proxy else None,
@@ -261,7 +261,7 @@ class AsyncMeshClient:
         while True:
             tracking = await self._mailbox.track_message(message_id)
             left = end - self._clock.monotonic()
-            if tracking.status in transfer.FINAL or left <= 0:
+            if tracking.status in upload.FINAL or left <= 0:
                 return tracking
             await self._clock.sleep(min(wait, left))
             wait = min(2 * wait, longest_wait_in_seconds)
@@ -314,8 +314,8 @@ class AsyncMeshClient:
         deadline_in_seconds: float | None = None,
         concurrency: int = 1,
         stop: Callable[[], bool] | None = None,
-        progress: Callable[[Arriving], object] | None = None,
-    ) -> Collection:
+        progress: Callable[[ReceiveProgress], object] | None = None,
+    ) -> ReceiveResult:
         """Empties the inbox into a folder, or through a handler; acknowledges each message only when it is safe there.
 
         It lists all pages, until the inbox holds nothing new. One bad message never stops the others, and is never
@@ -334,7 +334,8 @@ class AsyncMeshClient:
             deadline_in_seconds: no message is begun after this time.
             concurrency: how many messages are received at once.
             stop: asked before each message; True ends the loop there.
-            progress: with a folder, called with an `Arriving` after each block; from several threads, if they are.
+            progress: called with a `ReceiveProgress` after each block, if the destination is a folder; with
+                `concurrency`, from several threads.
 
         Returns:
             What was delivered, reported, repeated, and what failed and why.
@@ -386,7 +387,7 @@ class AsyncMeshClient:
         *,
         file_name: str | None = None,
         verify_checksum: bool = True,
-        progress: Callable[[Arriving], object] | None = None,
+        progress: Callable[[ReceiveProgress], object] | None = None,
     ) -> ReceivedFile:
         """Receives a message into a file, and goes on where it was if it is called again after an interruption.
 
@@ -400,7 +401,7 @@ class AsyncMeshClient:
             file_name: what to call it; by default what the message says. Either is made safe: no folders, no hidden
                 or device names. A file of that name is never replaced: the message id is put into the name instead.
             verify_checksum: compare the content with the sender's checksum, if it is an MD5, SHA-1 or SHA-256.
-            progress: called with an `Arriving` after each block.
+            progress: called with an `ReceiveProgress` after each block.
 
         Raises:
             IntegrityError: it is not whole, or has another checksum; there is no file.

@@ -8,38 +8,38 @@ import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from nel_mesh.brokers.network import (
+from nel_mesh.errors import ConnectionLost, InvalidArgument
+from nel_mesh.http.exchange import Exchange, ProtocolError
+from nel_mesh.http.sockets import (
     AsyncSocket,
     AsyncTurns,
-    Connection,
     Deadline,
     ProxyRefused,
     Tls,
+    TransportOptions,
     Wait,
-    connecting,
-    conversing,
+    translate_connect_errors,
+    translate_transfer_errors,
 )
-from nel_mesh.errors import ConnectionLost, InvalidArgument
-from nel_mesh.protocol.exchange import Exchange, ProtocolError
 
-_JOINED = 16 * 1024
+_COALESCE_LIMIT_BYTES = 16 * 1024
 """A first block of a body up to this length goes with the head: one packet, and one TLS record."""
 
 _WITH_BODY = frozenset({"POST", "PUT"})
 """Methods whose request says that its body is empty; some servers answer 411 to one that does not."""
 
 
-class AsyncLine:
+class AsyncConnection:
     """A connection to the server: TCP, and as many layers of TLS over it as there are."""
 
-    def __init__(self, raw: AsyncSocket, below: AsyncLine | None = None, tls: Tls | None = None) -> None:
+    def __init__(self, raw: AsyncSocket, below: AsyncConnection | None = None, tls: Tls | None = None) -> None:
         self._raw = raw
         self._below = below
         self._tls = tls
         self.fresh = True
         """Whether it has carried no exchange yet."""
 
-    async def start_tls(self, context: ssl.SSLContext, host: str, until: Deadline) -> AsyncLine:
+    async def start_tls(self, context: ssl.SSLContext, host: str, until: Deadline) -> AsyncConnection:
         """Lays TLS over what there is. Raises TimeoutError if that is not done `until` then."""
         tls = Tls(context, host)
         try:
@@ -52,7 +52,7 @@ class AsyncLine:
                 await self._flush(tls, until)
             raise
         await self._flush(tls, until)
-        return AsyncLine(self._raw, self, tls)
+        return AsyncConnection(self._raw, self, tls)
 
     async def _flush(self, tls: Tls, until: Deadline) -> None:
         if data := tls.to_send():
@@ -116,10 +116,10 @@ class _AsyncSent:
         return block
 
 
-class AsyncAnswer:
+class AsyncResponse:
     """A server's answer, its body still to be read."""
 
-    def __init__(self, broker: AsyncHttpBroker, line: AsyncLine, exchange: Exchange, *, sent: bool) -> None:
+    def __init__(self, broker: AsyncConnectionPool, line: AsyncConnection, exchange: Exchange, *, sent: bool) -> None:
         self._broker = broker
         self._line = line
         self._exchange = exchange
@@ -150,7 +150,7 @@ class AsyncAnswer:
         """
         if self._closed and not self._exchange.complete:
             raise ConnectionLost("the answer was closed before its end was read")
-        with conversing(ProtocolError):
+        with translate_transfer_errors(ProtocolError):
             while not (block := self._exchange.block()):
                 if self._exchange.complete:
                     return None
@@ -177,10 +177,10 @@ class AsyncAnswer:
         await self._broker.give_back(self._line, reusable=self._sent and exchange.complete and exchange.reusable)
 
 
-class AsyncHttpBroker:
+class AsyncConnectionPool:
     """HTTP to one server, over a pool of connections. May be shared by all who have the same event loop."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: TransportOptions) -> None:
         self._connection = connection
         self._url = urlsplit(connection.url)
         self._host = _host(self._url)
@@ -194,8 +194,8 @@ class AsyncHttpBroker:
             "no connection became free; raise max_connections or make fewer calls at once",
         )
         self._turns = AsyncTurns(connection.max_connections)
-        self._idle: list[AsyncLine] = []
-        self._busy: set[AsyncLine] = set()
+        self._idle: list[AsyncConnection] = []
+        self._busy: set[AsyncConnection] = set()
         self._closed = False
 
     async def send(
@@ -205,20 +205,20 @@ class AsyncHttpBroker:
         headers: Mapping[str, str],
         body: AsyncIterable[bytes] | None = None,
         length: int = 0,
-    ) -> AsyncAnswer:
+    ) -> AsyncResponse:
         """Sends one request, its body in blocks that add up to `length`, and waits for the answer's head.
 
         Raises ConnectionFailed or ConnectionLost.
         """
         self._check_open()
         sent = None if body is None else _AsyncSent(body, length)
-        with connecting(self._url.netloc):
+        with translate_connect_errors(self._url.netloc):
             await self._turns.take(self._turn)
-        line: AsyncLine | None = None
+        line: AsyncConnection | None = None
         try:
             line = await self._idle_line()
             if line is None:
-                with connecting(self._url.netloc):
+                with translate_connect_errors(self._url.netloc):
                     line = await self._connect()
             self._busy.add(line)
             # Again: what is closed meanwhile does not know of this line.
@@ -232,7 +232,7 @@ class AsyncHttpBroker:
             else:
                 await self.give_back(line, reusable=False)
             raise
-        return AsyncAnswer(self, line, exchange, sent=whole)
+        return AsyncResponse(self, line, exchange, sent=whole)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -250,18 +250,18 @@ class AsyncHttpBroker:
             fields += _proxy_authorization(self._proxy)
         return Exchange(method, target, fields)
 
-    async def _converse(self, line: AsyncLine, exchange: Exchange, sent: _AsyncSent | None) -> bool:
+    async def _converse(self, line: AsyncConnection, exchange: Exchange, sent: _AsyncSent | None) -> bool:
         """Sends the request and reads the answer's head; whether the whole request was sent."""
         data = exchange.head
         whole = True
         try:
             block = await sent.next_block() if sent else b""
-            if len(block) <= _JOINED:
+            if len(block) <= _COALESCE_LIMIT_BYTES:
                 data, block = data + block, b""
             while data and (whole := await self._is_sent(line, data)):
                 data = block or (await sent.next_block() if sent else b"")
                 block = b""
-            with conversing(ProtocolError, advice=self._connection.advice, fresh=line.fresh):
+            with translate_transfer_errors(ProtocolError, advice=self._connection.advice, fresh=line.fresh):
                 while not exchange.status:
                     exchange.feed(await self.receive(line))
         except ConnectionLost as lost:
@@ -269,13 +269,13 @@ class AsyncHttpBroker:
             raise
         return whole
 
-    async def _is_sent(self, line: AsyncLine, data: bytes) -> bool:
+    async def _is_sent(self, line: AsyncConnection, data: bytes) -> bool:
         """Sends it; False if the other side takes no more.
 
         A server may refuse a request before it has all of it, and hang up; then its answer is there to be read.
         """
         try:
-            with conversing(advice=self._connection.advice, fresh=line.fresh):
+            with translate_transfer_errors(advice=self._connection.advice, fresh=line.fresh):
                 await line.send(data, self._write)
         except ConnectionLost as failure:
             if isinstance(failure.__cause__, TimeoutError):
@@ -283,11 +283,11 @@ class AsyncHttpBroker:
             return False
         return True
 
-    async def receive(self, line: AsyncLine) -> bytes:
+    async def receive(self, line: AsyncConnection) -> bytes:
         """What has come on a connection of this pool."""
         return await line.receive(self._read)
 
-    async def _idle_line(self) -> AsyncLine | None:
+    async def _idle_line(self) -> AsyncConnection | None:
         while True:
             try:
                 # Without asking first: another thread may take the last one in between.
@@ -298,12 +298,12 @@ class AsyncHttpBroker:
                 return line
             await line.close()
 
-    async def _connect(self) -> AsyncLine:
+    async def _connect(self) -> AsyncConnection:
         until = Deadline(self._connection.connect_timeout_in_seconds, "no connection within the connect timeout")
         first = self._proxy or self._url
         raw = await AsyncSocket.connect(first.hostname or "", _port(first), until.left())
         try:
-            line = AsyncLine(raw)
+            line = AsyncConnection(raw)
             if self._proxy and self._proxy.scheme == "https":
                 line = await line.start_tls(ssl.create_default_context(), self._proxy.hostname or "", until)
             if self._connection.ssl_context is not None:
@@ -315,7 +315,7 @@ class AsyncHttpBroker:
             raise
         return line
 
-    async def _tunnel(self, line: AsyncLine, proxy: SplitResult, until: Deadline) -> None:
+    async def _tunnel(self, line: AsyncConnection, proxy: SplitResult, until: Deadline) -> None:
         """Has the proxy connect us. Raises ProxyRefused."""
         target = _host(self._url, with_port=True)
         exchange = Exchange("CONNECT", target, [("host", target), *_proxy_authorization(proxy)])
@@ -328,7 +328,7 @@ class AsyncHttpBroker:
         if not 200 <= exchange.status < 300:
             raise ProxyRefused(f"the proxy refuses: status {exchange.status}")
 
-    async def give_back(self, line: AsyncLine, *, reusable: bool) -> None:
+    async def give_back(self, line: AsyncConnection, *, reusable: bool) -> None:
         """Ends a line's turn; it is kept for the next request, if it may carry one."""
         self._busy.discard(line)
         try:

@@ -9,17 +9,17 @@ import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
-from nel_mesh.brokers.clock import AsyncClock
-from nel_mesh.brokers.crew import AsyncCrew
-from nel_mesh.brokers.journal import AsyncJournal
-from nel_mesh.brokers.telemetry import Operation
 from nel_mesh.errors import IntegrityError, MeshError
-from nel_mesh.models import Arriving, Collection, FailedMessage, Report
+from nel_mesh.instrumentation.telemetry import Operation
+from nel_mesh.io.clock import AsyncClock
+from nel_mesh.io.concurrency import AsyncCrew
+from nel_mesh.io.journal import AsyncJournal
+from nel_mesh.models import FailedMessage, ReceiveProgress, ReceiveResult, Report
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 
+from .download import AsyncReceiver
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncMessage
-from .receiving import AsyncReceiver
 
 _logger = logging.getLogger("nel_mesh")
 
@@ -87,8 +87,8 @@ class AsyncInbox:
         deadline_in_seconds: float | None,
         concurrency: int,
         stop: Callable[[], bool] | None,
-        progress: Callable[[Arriving], object] | None,
-    ) -> Collection:
+        progress: Callable[[ReceiveProgress], object] | None,
+    ) -> ReceiveResult:
         """Empties the inbox into a folder or a handler."""
         crew = AsyncCrew()
         crew.check(handler)
@@ -214,10 +214,10 @@ class _Round:
         folder: Path | None,
         handler: AsyncHandler | None,
         on_report: AsyncReportHandler | None,
-        progress: Callable[[Arriving], object] | None,
+        progress: Callable[[ReceiveProgress], object] | None,
     ) -> None:
         self._progress = progress
-        self.result = Collection()
+        self.result = ReceiveResult()
         self._mailbox = mailbox
         self._receiver = receiver
         self._clock = clock

@@ -8,15 +8,15 @@ import logging
 from collections.abc import AsyncIterable, Callable
 from datetime import datetime
 
-from nel_mesh.brokers.clock import AsyncClock
-from nel_mesh.brokers.telemetry import Attempt, Telemetry
 from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, OutcomeUnknown, ResponseError
+from nel_mesh.instrumentation.telemetry import Attempt, Telemetry
+from nel_mesh.io.clock import AsyncClock
 from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Tracking
-from nel_mesh.protocol import answers, endpoints, retry, token, wire
+from nel_mesh.protocol import endpoints, responses, retry, token, wire
 from nel_mesh.protocol.endpoints import Request
 from nel_mesh.settings import MeshSettings
 
-from .http import AsyncAnswer, AsyncHttpBroker
+from .http import AsyncConnectionPool, AsyncResponse
 
 _logger = logging.getLogger("nel_mesh")
 
@@ -33,7 +33,7 @@ AsyncBody = Callable[[], AsyncIterable[bytes]]
 class AsyncMailboxOperations:
     """The operations of one mailbox, each as MESH has it; no operation joins chunks or keeps state."""
 
-    def __init__(self, settings: MeshSettings, http: AsyncHttpBroker, clock: AsyncClock) -> None:
+    def __init__(self, settings: MeshSettings, http: AsyncConnectionPool, clock: AsyncClock) -> None:
         self.mailbox_id = settings.mailbox_id
         self._password = settings.password
         self._shared_key = settings.shared_key
@@ -62,7 +62,7 @@ class AsyncMailboxOperations:
         streamed: bool = False,
         attempts: int | None = None,
         message_id: str | None = None,
-    ) -> AsyncAnswer:
+    ) -> AsyncResponse:
         """Sends a request, again where that is safe, and gives the answer if it is a success.
 
         The answer's body has been read, unless it is to be streamed; then the caller closes it.
@@ -104,7 +104,7 @@ class AsyncMailboxOperations:
 
     async def _attempt(
         self, request: Request, body: AsyncBody | None, length: int, told: Attempt, *, streamed: bool
-    ) -> AsyncAnswer:
+    ) -> AsyncResponse:
         headers = {
             "accept": wire.ACCEPT_V2,
             "accept-encoding": "identity",
@@ -131,7 +131,7 @@ class AsyncMailboxOperations:
             if succeeded:
                 raise
         if not succeeded:
-            raise answers.error_from(
+            raise responses.error_from_response(
                 request.operation, answer.status, answer.headers, answer.body, now=self._clock.now()
             )
         return answer
@@ -151,18 +151,18 @@ class AsyncMailboxOperations:
             continue_from=continue_from,
             workflow_filter=workflow_filter,
         )
-        return answers.inbox(request.operation, (await self._ask(request)).body)
+        return responses.inbox(request.operation, (await self._ask(request)).body)
 
     async def count_messages(self) -> int:
         request = endpoints.count_messages(self.mailbox_id)
-        return answers.count(request.operation, (await self._ask(request)).body)
+        return responses.count(request.operation, (await self._ask(request)).body)
 
     async def message_metadata(self, message_id: str) -> MessageMetadata:
         request = endpoints.message_metadata(self.mailbox_id, message_id)
         answer = await self._ask(request, message_id)
-        return answers.metadata(request.operation, message_id, answer.headers)
+        return responses.metadata(request.operation, message_id, answer.headers)
 
-    async def retrieve_chunk(self, message_id: str, chunk: int, *, attempts: int | None = None) -> AsyncAnswer:
+    async def retrieve_chunk(self, message_id: str, chunk: int, *, attempts: int | None = None) -> AsyncResponse:
         request = endpoints.retrieve_message(self.mailbox_id, message_id, chunk)
         return await self.send(request, streamed=True, attempts=attempts, message_id=message_id)
 
@@ -177,7 +177,7 @@ class AsyncMailboxOperations:
     async def track_message(self, message_id: str) -> Tracking:
         request = endpoints.track_message(self.mailbox_id, message_id)
         answer = await self._ask(request, message_id)
-        return answers.tracking(request.operation, answer.body)
+        return responses.tracking(request.operation, answer.body)
 
     async def find_sent(self, local_id: str) -> tuple[Tracking, datetime | None] | None:
         """The one message sent with this local id, and the server's own time; None if MESH knows none.
@@ -195,17 +195,17 @@ class AsyncMailboxOperations:
             raise OutcomeUnknown(
                 "several messages have this local id", outcome=Outcome.UNKNOWN, status=error.status, local_id=local_id
             ) from error
-        return answers.tracking(request.operation, answer.body), answers.server_time(answer.headers)
+        return responses.tracking(request.operation, answer.body), responses.server_time(answer.headers)
 
     async def lookup_endpoint(self, ods_code: str, workflow_id: str) -> list[Mailbox]:
         request = endpoints.lookup_endpoint(ods_code, workflow_id)
-        return answers.mailboxes(request.operation, (await self._ask(request)).body)
+        return responses.mailboxes(request.operation, (await self._ask(request)).body)
 
     async def search_workflow(self, workflow_id: str) -> list[Mailbox]:
         request = endpoints.search_workflow(workflow_id)
-        return answers.mailboxes(request.operation, (await self._ask(request)).body)
+        return responses.mailboxes(request.operation, (await self._ask(request)).body)
 
-    async def _ask(self, request: Request, message_id: str | None = None) -> AsyncAnswer:
+    async def _ask(self, request: Request, message_id: str | None = None) -> AsyncResponse:
         """Does an operation that is one request, about a message or none."""
         with self.telemetry.operation(request.operation, message_id=message_id):
             return await self.send(request, message_id=message_id)

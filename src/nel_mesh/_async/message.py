@@ -8,23 +8,23 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
-from nel_mesh.brokers.disk import AsyncDisk
-from nel_mesh.brokers.telemetry import Operation
 from nel_mesh.errors import ConnectionLost, IntegrityError, InvalidArgument, MeshError, NotFound
+from nel_mesh.instrumentation.telemetry import Operation
+from nel_mesh.io.partial import AsyncDisk
 from nel_mesh.models import MessageMetadata, Report
-from nel_mesh.protocol import answers, checksum, codec, wire
+from nel_mesh.protocol import checksum, gzip, responses, wire
 from nel_mesh.protocol.chunks import ChunkSequence
 
-from .http import AsyncAnswer
+from .http import AsyncResponse
 from .mailbox import AsyncMailboxOperations
 
 
 class AsyncChunk:
     """The content of one chunk, ungzipped where it was gzipped in transit, and checked to its end."""
 
-    def __init__(self, answer: AsyncAnswer, *, coded: bool = True) -> None:
+    def __init__(self, answer: AsyncResponse, *, coded: bool = True) -> None:
         self._answer = answer
-        self._decoder = codec.decoder(answer.headers.get(wire.CONTENT_ENCODING) if coded else None)
+        self._decoder = gzip.decoder(answer.headers.get(wire.CONTENT_ENCODING) if coded else None)
         self._decoded: Iterator[bytes] = iter(())
         # Not even gzip tells that no further member was to follow.
         if not answer.is_delimited:
@@ -64,12 +64,14 @@ class AsyncChunk:
         return itertools.chain.from_iterable(map(self._decoder.feed, parts))
 
 
-def is_bare_report(metadata: MessageMetadata, answer: AsyncAnswer) -> bool:
+def is_bare_report(metadata: MessageMetadata, answer: AsyncResponse) -> bool:
     """Whether it is a report as MESH sends them: without content, whatever coding and chunks (1:0) it names."""
     return isinstance(metadata, Report) and answer.headers.get("content-length", "0") == "0"
 
 
-async def fetch_chunk(mailbox: AsyncMailboxOperations, message_id: str, number: int, total: int | None) -> AsyncAnswer:
+async def fetch_chunk(
+    mailbox: AsyncMailboxOperations, message_id: str, number: int, total: int | None
+) -> AsyncResponse:
     """The answer with a chunk. Raises IntegrityError if MESH has the message, and does not have it."""
     try:
         return await mailbox.retrieve_chunk(message_id, number)
@@ -108,12 +110,12 @@ class AsyncMessage:
         mailbox: AsyncMailboxOperations,
         disk: AsyncDisk,
         message_id: str,
-        answer: AsyncAnswer,
+        answer: AsyncResponse,
         *,
         verify_checksum: bool,
         within: Operation,
     ) -> None:
-        self.metadata: MessageMetadata = answers.metadata("retrieve_message", message_id, answer.headers)
+        self.metadata: MessageMetadata = responses.metadata("retrieve_message", message_id, answer.headers)
         """What the headers say; a `Report` if the message is one."""
         self.complete = False
         """Whether the content has been read to its end and found whole."""

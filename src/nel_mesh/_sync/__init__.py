@@ -1,2 +1,2 @@
-# Generated from _async/__init__.py by tools/unasync.py: edit that one, then run `make generate`.
+# Generated from _async/__init__.py by tools/unasync.py: edit that file, then run `make generate`.
 """The sync client, generated from `_async` by tools/unasync.py; never edited."""

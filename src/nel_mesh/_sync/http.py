@@ -1,4 +1,4 @@
-# Generated from _async/http.py by tools/unasync.py: edit that one, then run `make generate`.
+# Generated from _async/http.py by tools/unasync.py: edit that file, then run `make generate`.
 """HTTP/1.1 requests over one pool of connections to one server."""
 
 from __future__ import annotations
@@ -9,38 +9,38 @@ import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from nel_mesh.brokers.network import (
-    Connection,
+from nel_mesh.errors import ConnectionLost, InvalidArgument
+from nel_mesh.http.exchange import Exchange, ProtocolError
+from nel_mesh.http.sockets import (
     Deadline,
     ProxyRefused,
     Socket,
     Tls,
+    TransportOptions,
     Turns,
     Wait,
-    connecting,
-    conversing,
+    translate_connect_errors,
+    translate_transfer_errors,
 )
-from nel_mesh.errors import ConnectionLost, InvalidArgument
-from nel_mesh.protocol.exchange import Exchange, ProtocolError
 
-_JOINED = 16 * 1024
+_COALESCE_LIMIT_BYTES = 16 * 1024
 """A first block of a body up to this length goes with the head: one packet, and one TLS record."""
 
 _WITH_BODY = frozenset({"POST", "PUT"})
 """Methods whose request says that its body is empty; some servers answer 411 to one that does not."""
 
 
-class Line:
+class Connection:
     """A connection to the server: TCP, and as many layers of TLS over it as there are."""
 
-    def __init__(self, raw: Socket, below: Line | None = None, tls: Tls | None = None) -> None:
+    def __init__(self, raw: Socket, below: Connection | None = None, tls: Tls | None = None) -> None:
         self._raw = raw
         self._below = below
         self._tls = tls
         self.fresh = True
         """Whether it has carried no exchange yet."""
 
-    def start_tls(self, context: ssl.SSLContext, host: str, until: Deadline) -> Line:
+    def start_tls(self, context: ssl.SSLContext, host: str, until: Deadline) -> Connection:
         """Lays TLS over what there is. Raises TimeoutError if that is not done `until` then."""
         tls = Tls(context, host)
         try:
@@ -53,7 +53,7 @@ class Line:
                 self._flush(tls, until)
             raise
         self._flush(tls, until)
-        return Line(self._raw, self, tls)
+        return Connection(self._raw, self, tls)
 
     def _flush(self, tls: Tls, until: Deadline) -> None:
         if data := tls.to_send():
@@ -117,10 +117,10 @@ class _Sent:
         return block
 
 
-class Answer:
+class Response:
     """A server's answer, its body still to be read."""
 
-    def __init__(self, broker: HttpBroker, line: Line, exchange: Exchange, *, sent: bool) -> None:
+    def __init__(self, broker: ConnectionPool, line: Connection, exchange: Exchange, *, sent: bool) -> None:
         self._broker = broker
         self._line = line
         self._exchange = exchange
@@ -151,7 +151,7 @@ class Answer:
         """
         if self._closed and not self._exchange.complete:
             raise ConnectionLost("the answer was closed before its end was read")
-        with conversing(ProtocolError):
+        with translate_transfer_errors(ProtocolError):
             while not (block := self._exchange.block()):
                 if self._exchange.complete:
                     return None
@@ -178,10 +178,10 @@ class Answer:
         self._broker.give_back(self._line, reusable=self._sent and exchange.complete and exchange.reusable)
 
 
-class HttpBroker:
+class ConnectionPool:
     """HTTP to one server, over a pool of connections. May be shared by all who have the same event loop."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: TransportOptions) -> None:
         self._connection = connection
         self._url = urlsplit(connection.url)
         self._host = _host(self._url)
@@ -195,8 +195,8 @@ class HttpBroker:
             "no connection became free; raise max_connections or make fewer calls at once",
         )
         self._turns = Turns(connection.max_connections)
-        self._idle: list[Line] = []
-        self._busy: set[Line] = set()
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
         self._closed = False
 
     def send(
@@ -206,20 +206,20 @@ class HttpBroker:
         headers: Mapping[str, str],
         body: Iterable[bytes] | None = None,
         length: int = 0,
-    ) -> Answer:
+    ) -> Response:
         """Sends one request, its body in blocks that add up to `length`, and waits for the answer's head.
 
         Raises ConnectionFailed or ConnectionLost.
         """
         self._check_open()
         sent = None if body is None else _Sent(body, length)
-        with connecting(self._url.netloc):
+        with translate_connect_errors(self._url.netloc):
             self._turns.take(self._turn)
-        line: Line | None = None
+        line: Connection | None = None
         try:
             line = self._idle_line()
             if line is None:
-                with connecting(self._url.netloc):
+                with translate_connect_errors(self._url.netloc):
                     line = self._connect()
             self._busy.add(line)
             # Again: what is closed meanwhile does not know of this line.
@@ -233,7 +233,7 @@ class HttpBroker:
             else:
                 self.give_back(line, reusable=False)
             raise
-        return Answer(self, line, exchange, sent=whole)
+        return Response(self, line, exchange, sent=whole)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -251,18 +251,18 @@ class HttpBroker:
             fields += _proxy_authorization(self._proxy)
         return Exchange(method, target, fields)
 
-    def _converse(self, line: Line, exchange: Exchange, sent: _Sent | None) -> bool:
+    def _converse(self, line: Connection, exchange: Exchange, sent: _Sent | None) -> bool:
         """Sends the request and reads the answer's head; whether the whole request was sent."""
         data = exchange.head
         whole = True
         try:
             block = sent.next_block() if sent else b""
-            if len(block) <= _JOINED:
+            if len(block) <= _COALESCE_LIMIT_BYTES:
                 data, block = data + block, b""
             while data and (whole := self._is_sent(line, data)):
                 data = block or (sent.next_block() if sent else b"")
                 block = b""
-            with conversing(ProtocolError, advice=self._connection.advice, fresh=line.fresh):
+            with translate_transfer_errors(ProtocolError, advice=self._connection.advice, fresh=line.fresh):
                 while not exchange.status:
                     exchange.feed(self.receive(line))
         except ConnectionLost as lost:
@@ -270,13 +270,13 @@ class HttpBroker:
             raise
         return whole
 
-    def _is_sent(self, line: Line, data: bytes) -> bool:
+    def _is_sent(self, line: Connection, data: bytes) -> bool:
         """Sends it; False if the other side takes no more.
 
         A server may refuse a request before it has all of it, and hang up; then its answer is there to be read.
         """
         try:
-            with conversing(advice=self._connection.advice, fresh=line.fresh):
+            with translate_transfer_errors(advice=self._connection.advice, fresh=line.fresh):
                 line.send(data, self._write)
         except ConnectionLost as failure:
             if isinstance(failure.__cause__, TimeoutError):
@@ -284,11 +284,11 @@ class HttpBroker:
             return False
         return True
 
-    def receive(self, line: Line) -> bytes:
+    def receive(self, line: Connection) -> bytes:
         """What has come on a connection of this pool."""
         return line.receive(self._read)
 
-    def _idle_line(self) -> Line | None:
+    def _idle_line(self) -> Connection | None:
         while True:
             try:
                 # Without asking first: another thread may take the last one in between.
@@ -299,12 +299,12 @@ class HttpBroker:
                 return line
             line.close()
 
-    def _connect(self) -> Line:
+    def _connect(self) -> Connection:
         until = Deadline(self._connection.connect_timeout_in_seconds, "no connection within the connect timeout")
         first = self._proxy or self._url
         raw = Socket.connect(first.hostname or "", _port(first), until.left())
         try:
-            line = Line(raw)
+            line = Connection(raw)
             if self._proxy and self._proxy.scheme == "https":
                 line = line.start_tls(ssl.create_default_context(), self._proxy.hostname or "", until)
             if self._connection.ssl_context is not None:
@@ -316,7 +316,7 @@ class HttpBroker:
             raise
         return line
 
-    def _tunnel(self, line: Line, proxy: SplitResult, until: Deadline) -> None:
+    def _tunnel(self, line: Connection, proxy: SplitResult, until: Deadline) -> None:
         """Has the proxy connect us. Raises ProxyRefused."""
         target = _host(self._url, with_port=True)
         exchange = Exchange("CONNECT", target, [("host", target), *_proxy_authorization(proxy)])
@@ -329,7 +329,7 @@ class HttpBroker:
         if not 200 <= exchange.status < 300:
             raise ProxyRefused(f"the proxy refuses: status {exchange.status}")
 
-    def give_back(self, line: Line, *, reusable: bool) -> None:
+    def give_back(self, line: Connection, *, reusable: bool) -> None:
         """Ends a line's turn; it is kept for the next request, if it may carry one."""
         self._busy.discard(line)
         try:

@@ -1,4 +1,4 @@
-# Generated from _async/inbox.py by tools/unasync.py: edit that one, then run `make generate`.
+# Generated from _async/inbox.py by tools/unasync.py: edit that file, then run `make generate`.
 """The receive loop: list, fetch, verify, store or handle, and only then acknowledge."""
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import traceback
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
-from nel_mesh.brokers.clock import Clock
-from nel_mesh.brokers.crew import Crew
-from nel_mesh.brokers.journal import Journal
-from nel_mesh.brokers.telemetry import Operation
 from nel_mesh.errors import IntegrityError, MeshError
-from nel_mesh.models import Arriving, Collection, FailedMessage, Report
+from nel_mesh.instrumentation.telemetry import Operation
+from nel_mesh.io.clock import Clock
+from nel_mesh.io.concurrency import Crew
+from nel_mesh.io.journal import Journal
+from nel_mesh.models import FailedMessage, ReceiveProgress, ReceiveResult, Report
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 
+from .download import Receiver
 from .mailbox import MailboxOperations
 from .message import Message
-from .receiving import Receiver
 
 _logger = logging.getLogger("nel_mesh")
 
@@ -86,15 +86,15 @@ class Inbox:
         deadline_in_seconds: float | None,
         concurrency: int,
         stop: Callable[[], bool] | None,
-        progress: Callable[[Arriving], object] | None,
-    ) -> Collection:
+        progress: Callable[[ReceiveProgress], object] | None,
+    ) -> ReceiveResult:
         """Empties the inbox into a folder or a handler."""
         crew = Crew()
         crew.check(handler)
         crew.check(on_report)
         if folder is not None and journal is None:
             journal = folder / JOURNAL_NAME
-        book = Journal(journal)
+        book = Journal.open(journal)
         try:
             tally = _Tally()
             round_ = _Round(
@@ -141,7 +141,7 @@ class Inbox:
 
     def messages(self, *, journal: Path | None, workflow_filter: str | None, limit: int | None) -> Iterator[Message]:
         """Messages one by one, for a loop's body; acknowledged when the body has read them whole and comes back."""
-        book = Journal(journal)
+        book = Journal.open(journal)
         tally = _Tally()
         try:
             with contextlib.closing(self._due(tally, workflow_filter, limit, None, None)) as due:
@@ -211,10 +211,10 @@ class _Round:
         folder: Path | None,
         handler: Handler | None,
         on_report: ReportHandler | None,
-        progress: Callable[[Arriving], object] | None,
+        progress: Callable[[ReceiveProgress], object] | None,
     ) -> None:
         self._progress = progress
-        self.result = Collection()
+        self.result = ReceiveResult()
         self._mailbox = mailbox
         self._receiver = receiver
         self._clock = clock

@@ -1,4 +1,4 @@
-# Generated from _async/mailbox.py by tools/unasync.py: edit that one, then run `make generate`.
+# Generated from _async/mailbox.py by tools/unasync.py: edit that file, then run `make generate`.
 """One MESH operation at a time: make the request, authorise each attempt, send with retries, map the answer."""
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from nel_mesh.brokers.clock import Clock
-from nel_mesh.brokers.telemetry import Attempt, Telemetry
 from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, OutcomeUnknown, ResponseError
+from nel_mesh.instrumentation.telemetry import Attempt, Telemetry
+from nel_mesh.io.clock import Clock
 from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Tracking
-from nel_mesh.protocol import answers, endpoints, retry, token, wire
+from nel_mesh.protocol import endpoints, responses, retry, token, wire
 from nel_mesh.protocol.endpoints import Request
 from nel_mesh.settings import MeshSettings
 
-from .http import Answer, HttpBroker
+from .http import ConnectionPool, Response
 
 _logger = logging.getLogger("nel_mesh")
 
@@ -34,7 +34,7 @@ Body = Callable[[], Iterable[bytes]]
 class MailboxOperations:
     """The operations of one mailbox, each as MESH has it; no operation joins chunks or keeps state."""
 
-    def __init__(self, settings: MeshSettings, http: HttpBroker, clock: Clock) -> None:
+    def __init__(self, settings: MeshSettings, http: ConnectionPool, clock: Clock) -> None:
         self.mailbox_id = settings.mailbox_id
         self._password = settings.password
         self._shared_key = settings.shared_key
@@ -63,7 +63,7 @@ class MailboxOperations:
         streamed: bool = False,
         attempts: int | None = None,
         message_id: str | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Sends a request, again where that is safe, and gives the answer if it is a success.
 
         The answer's body has been read, unless it is to be streamed; then the caller closes it.
@@ -103,7 +103,7 @@ class MailboxOperations:
             self._clock.sleep(delay)
         raise AssertionError("unreachable")  # pragma: no cover
 
-    def _attempt(self, request: Request, body: Body | None, length: int, told: Attempt, *, streamed: bool) -> Answer:
+    def _attempt(self, request: Request, body: Body | None, length: int, told: Attempt, *, streamed: bool) -> Response:
         headers = {
             "accept": wire.ACCEPT_V2,
             "accept-encoding": "identity",
@@ -130,7 +130,7 @@ class MailboxOperations:
             if succeeded:
                 raise
         if not succeeded:
-            raise answers.error_from(
+            raise responses.error_from_response(
                 request.operation, answer.status, answer.headers, answer.body, now=self._clock.now()
             )
         return answer
@@ -148,18 +148,18 @@ class MailboxOperations:
             continue_from=continue_from,
             workflow_filter=workflow_filter,
         )
-        return answers.inbox(request.operation, (self._ask(request)).body)
+        return responses.inbox(request.operation, (self._ask(request)).body)
 
     def count_messages(self) -> int:
         request = endpoints.count_messages(self.mailbox_id)
-        return answers.count(request.operation, (self._ask(request)).body)
+        return responses.count(request.operation, (self._ask(request)).body)
 
     def message_metadata(self, message_id: str) -> MessageMetadata:
         request = endpoints.message_metadata(self.mailbox_id, message_id)
         answer = self._ask(request, message_id)
-        return answers.metadata(request.operation, message_id, answer.headers)
+        return responses.metadata(request.operation, message_id, answer.headers)
 
-    def retrieve_chunk(self, message_id: str, chunk: int, *, attempts: int | None = None) -> Answer:
+    def retrieve_chunk(self, message_id: str, chunk: int, *, attempts: int | None = None) -> Response:
         request = endpoints.retrieve_message(self.mailbox_id, message_id, chunk)
         return self.send(request, streamed=True, attempts=attempts, message_id=message_id)
 
@@ -174,7 +174,7 @@ class MailboxOperations:
     def track_message(self, message_id: str) -> Tracking:
         request = endpoints.track_message(self.mailbox_id, message_id)
         answer = self._ask(request, message_id)
-        return answers.tracking(request.operation, answer.body)
+        return responses.tracking(request.operation, answer.body)
 
     def find_sent(self, local_id: str) -> tuple[Tracking, datetime | None] | None:
         """The one message sent with this local id, and the server's own time; None if MESH knows none.
@@ -192,17 +192,17 @@ class MailboxOperations:
             raise OutcomeUnknown(
                 "several messages have this local id", outcome=Outcome.UNKNOWN, status=error.status, local_id=local_id
             ) from error
-        return answers.tracking(request.operation, answer.body), answers.server_time(answer.headers)
+        return responses.tracking(request.operation, answer.body), responses.server_time(answer.headers)
 
     def lookup_endpoint(self, ods_code: str, workflow_id: str) -> list[Mailbox]:
         request = endpoints.lookup_endpoint(ods_code, workflow_id)
-        return answers.mailboxes(request.operation, (self._ask(request)).body)
+        return responses.mailboxes(request.operation, (self._ask(request)).body)
 
     def search_workflow(self, workflow_id: str) -> list[Mailbox]:
         request = endpoints.search_workflow(workflow_id)
-        return answers.mailboxes(request.operation, (self._ask(request)).body)
+        return responses.mailboxes(request.operation, (self._ask(request)).body)
 
-    def _ask(self, request: Request, message_id: str | None = None) -> Answer:
+    def _ask(self, request: Request, message_id: str | None = None) -> Response:
         """Does an operation that is one request, about a message or none."""
         with self.telemetry.operation(request.operation, message_id=message_id):
             return self.send(request, message_id=message_id)

@@ -1,4 +1,4 @@
-# Generated from _async/message.py by tools/unasync.py: edit that one, then run `make generate`.
+# Generated from _async/message.py by tools/unasync.py: edit that file, then run `make generate`.
 """A message under way from MESH, as a stream that ends only when it is whole."""
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nel_mesh.brokers.disk import Disk
-from nel_mesh.brokers.telemetry import Operation
 from nel_mesh.errors import ConnectionLost, IntegrityError, InvalidArgument, MeshError, NotFound
+from nel_mesh.instrumentation.telemetry import Operation
+from nel_mesh.io.partial import Disk
 from nel_mesh.models import MessageMetadata, Report
-from nel_mesh.protocol import answers, checksum, codec, wire
+from nel_mesh.protocol import checksum, gzip, responses, wire
 from nel_mesh.protocol.chunks import ChunkSequence
 
-from .http import Answer
+from .http import Response
 from .mailbox import MailboxOperations
 
 
 class Chunk:
     """The content of one chunk, ungzipped where it was gzipped in transit, and checked to its end."""
 
-    def __init__(self, answer: Answer, *, coded: bool = True) -> None:
+    def __init__(self, answer: Response, *, coded: bool = True) -> None:
         self._answer = answer
-        self._decoder = codec.decoder(answer.headers.get(wire.CONTENT_ENCODING) if coded else None)
+        self._decoder = gzip.decoder(answer.headers.get(wire.CONTENT_ENCODING) if coded else None)
         self._decoded: Iterator[bytes] = iter(())
         # Not even gzip tells that no further member was to follow.
         if not answer.is_delimited:
@@ -65,12 +65,12 @@ class Chunk:
         return itertools.chain.from_iterable(map(self._decoder.feed, parts))
 
 
-def is_bare_report(metadata: MessageMetadata, answer: Answer) -> bool:
+def is_bare_report(metadata: MessageMetadata, answer: Response) -> bool:
     """Whether it is a report as MESH sends them: without content, whatever coding and chunks (1:0) it names."""
     return isinstance(metadata, Report) and answer.headers.get("content-length", "0") == "0"
 
 
-def fetch_chunk(mailbox: MailboxOperations, message_id: str, number: int, total: int | None) -> Answer:
+def fetch_chunk(mailbox: MailboxOperations, message_id: str, number: int, total: int | None) -> Response:
     """The answer with a chunk. Raises IntegrityError if MESH has the message, and does not have it."""
     try:
         return mailbox.retrieve_chunk(message_id, number)
@@ -109,12 +109,12 @@ class Message:
         mailbox: MailboxOperations,
         disk: Disk,
         message_id: str,
-        answer: Answer,
+        answer: Response,
         *,
         verify_checksum: bool,
         within: Operation,
     ) -> None:
-        self.metadata: MessageMetadata = answers.metadata("retrieve_message", message_id, answer.headers)
+        self.metadata: MessageMetadata = responses.metadata("retrieve_message", message_id, answer.headers)
         """What the headers say; a `Report` if the message is one."""
         self.complete = False
         """Whether the content has been read to its end and found whole."""

@@ -10,7 +10,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
         try:
-            from nel_mesh.cli.run import run
+            from nel_mesh.cli.main import run
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in ("typer", "rich"):
                 raise

@@ -27,7 +27,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from nel_mesh.cli.context import Session
+from nel_mesh.cli.session import Session
 
 COMMANDS = {
     "init": "init:init",

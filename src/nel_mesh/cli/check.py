@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nel_mesh.cli.context import session_of
 from nel_mesh.cli.exit_codes import ExitCode
+from nel_mesh.cli.session import session_of
 
 if TYPE_CHECKING:
-    from nel_mesh.cli.diagnosis import Step
+    from nel_mesh.check.steps import Step
 
 _MARKS = {"ok": "\N{CHECK MARK}", "warning": "!", "failed": "\N{BALLOT X}", "skipped": "-"}
 _PLAIN_MARKS = {"ok": "ok", "warning": "!", "failed": "X", "skipped": "-"}
@@ -32,8 +32,8 @@ def check(ctx: typer.Context) -> None:
       nel-mesh check
       nel-mesh --profile lab check --json
     """
-    from nel_mesh.cli.console import terminal_width
-    from nel_mesh.cli.diagnosis import State, diagnose
+    from nel_mesh.check.steps import State, diagnose
+    from nel_mesh.cli.output import terminal_width
 
     session = session_of(ctx)
     width = min(terminal_width(sys.stdout) or 110, 110)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from nel_mesh.cli.asking import Asker
-from nel_mesh.cli.context import session_of
+from nel_mesh.cli.prompts import Asker
+from nel_mesh.cli.session import session_of
 
 _PASSWORD = "MESH_CLIENT_SIGNING_CERTIFICATE_PASSWORD"  # noqa: S105 - a variable's name
 
@@ -43,7 +43,7 @@ def csr(
       nel-mesh csr --local-id SERVER001 --ods-code X26 --into certificates
     """
     from nel_mesh.cli.private_file import make_folder, there_already, write_private
-    from nel_mesh.cli.request import common_name, make
+    from nel_mesh.tls.csr import common_name, make
 
     session = session_of(ctx)
     asker = Asker(json=session.json)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from nel_mesh.cli.console import size
+from nel_mesh.cli.output import size
 from nel_mesh.cli.progress import Bar
 
 

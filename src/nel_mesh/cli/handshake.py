@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from nel_mesh.cli.context import session_of
+from nel_mesh.cli.session import session_of
 
 
 def handshake(ctx: typer.Context) -> None:

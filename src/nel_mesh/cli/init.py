@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nel_mesh.cli.asking import Asker
-from nel_mesh.cli.context import default_paths, session_of
+from nel_mesh.cli.prompts import Asker
+from nel_mesh.cli.session import default_paths, session_of
 
 if TYPE_CHECKING:
-    from nel_mesh.cli.answers import IdentityFile
+    from nel_mesh.cli.init_prompts import IdentityFile
 
 _SECRETS = (("password", "The mailbox's password"), ("shared_key", "The environment's shared secret"))
 _KEY_PASSWORD = "client_signing_certificate_password"  # noqa: S105 - a setting's name
@@ -51,17 +51,17 @@ def init(
       nel-mesh init
       nel-mesh init --mailbox-id X26ABC1 --environment integration --certificate mesh.pem --key mesh.key
     """
-    from nel_mesh.cli import answers
+    from nel_mesh.cli import init_prompts
     from nel_mesh.cli.private_file import make_folder, there_already, write_private
     from nel_mesh.cli.settings_text import Answers, settings_text
 
     session = session_of(ctx)
-    path = answers.settings_file(output)
+    path = init_prompts.settings_file(output)
     # Before anything is asked: nobody wants to have answered for nothing.
     if path.exists() and not force:
         raise there_already(path, "or say --force")
     asker = Asker(json=session.json)
-    mailbox = asker.required("--mailbox-id", mailbox_id, "Mailbox id", answers.mailbox_id)
+    mailbox = asker.required("--mailbox-id", mailbox_id, "Mailbox id", init_prompts.mailbox_id)
     address = _address(asker, environment, url)
     roots = _authorities(asker, "--root", root, "File of the RootCA's certificate")
     intermediates = _authorities(asker, "--intermediate", intermediate, "File of the SubCA's certificate")
@@ -94,40 +94,40 @@ def init(
 
 
 def _address(asker: Asker, environment: str | None, url: str | None) -> str:
-    from nel_mesh.cli import answers
+    from nel_mesh.cli import init_prompts
     from nel_mesh.errors import InvalidArgument
 
     if environment is not None and url is not None:
         raise InvalidArgument("--environment and --url: give one of them")
     if url is not None:
-        return asker.required("--url", url, "", answers.url)
+        return asker.required("--url", url, "", init_prompts.url)
     question = "Environment (integration, deployment, production), or a server's address"
-    use = answers.url if environment is None else answers.environment
+    use = init_prompts.url if environment is None else init_prompts.environment
     return asker.required("--environment", environment, question, use, default="integration")
 
 
 def _authorities(asker: Asker, option: str, given: list[Path] | None, question: str) -> tuple[str, ...]:
-    from nel_mesh.cli import answers
+    from nel_mesh.cli import init_prompts
 
     texts = [str(path) for path in given] if given else [None]
-    found = (asker.optional(option, text, question, answers.authority_file) for text in texts)
+    found = (asker.optional(option, text, question, init_prompts.authority_file) for text in texts)
     return tuple(path for path in found if path is not None)
 
 
 def _identity(
     asker: Asker, certificate: Path | None, key: Path | None
 ) -> tuple[IdentityFile | None, IdentityFile | None]:
-    from nel_mesh.cli import answers
+    from nel_mesh.cli import init_prompts
     from nel_mesh.errors import InvalidArgument
 
-    own = asker.optional("--certificate", _text(certificate), "File of your certificate", answers.certificate_file)
+    own = asker.optional("--certificate", _text(certificate), "File of your certificate", init_prompts.certificate_file)
     if own is None:
         if key is not None:
             raise InvalidArgument("--key: there is no certificate for it; give --certificate too")
         return None, None
     if own.has_key and key is None:
         return own, None
-    return own, asker.optional("--key", _text(key), "File of its private key", answers.key_file)
+    return own, asker.optional("--key", _text(key), "File of its private key", init_prompts.key_file)
 
 
 def _key_password(asker: Asker, encrypted: list[IdentityFile]) -> str | None:

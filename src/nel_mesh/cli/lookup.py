@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nel_mesh.cli.context import Session, session_of
 from nel_mesh.cli.exit_codes import ExitCode
+from nel_mesh.cli.session import Session, session_of
 
 if TYPE_CHECKING:
     from nel_mesh import Mailbox

@@ -7,8 +7,8 @@ import os
 import secrets
 from pathlib import Path
 
-from nel_mesh.brokers.system import sync_folder
 from nel_mesh.errors import InvalidArgument, StorageError
+from nel_mesh.io.files import sync_folder
 
 
 def write_private(path: Path, content: bytes, *, replace: bool = False) -> None:

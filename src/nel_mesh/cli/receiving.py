@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nel_mesh.cli.console import is_terminal, size
-from nel_mesh.cli.context import Session, session_of
+from nel_mesh.cli.output import is_terminal, size
+from nel_mesh.cli.session import Session, session_of
 
 if TYPE_CHECKING:
-    from nel_mesh import Arriving, Collection, MeshClient, MessageMetadata, ReceivedFile, Report
+    from nel_mesh import MeshClient, MessageMetadata, ReceivedFile, ReceiveProgress, ReceiveResult, Report
 
 STDOUT = "-"
 STDIN = "-"
@@ -263,13 +263,13 @@ def _to_stdout(session: Session, message_id: str, *, ack: bool) -> None:
 
 
 @contextlib.contextmanager
-def _shown(session: Session, label: str) -> Iterator[Callable[[Arriving], object]]:
+def _shown(session: Session, label: str) -> Iterator[Callable[[ReceiveProgress], object]]:
     """A bar for all that arrives while the block runs; says how to go on if it is interrupted."""
-    arrived: dict[str, Arriving] = {}
+    arrived: dict[str, ReceiveProgress] = {}
     try:
         with session.out.bar(label) as bar:
 
-            def show(arriving: Arriving) -> None:
+            def show(arriving: ReceiveProgress) -> None:
                 arrived[arriving.message_id] = arriving
                 seen = list(arrived.values())
                 bar(sum(one.bytes_done for one in seen), sum(one.bytes_total or one.bytes_done for one in seen))
@@ -338,7 +338,7 @@ def _show_report(session: Session, report: Report, *, acknowledged: bool) -> Non
     )
 
 
-def _show_collection(session: Session, client: MeshClient, collection: Collection) -> None:
+def _show_collection(session: Session, client: MeshClient, collection: ReceiveResult) -> None:
     failed = {failure.message_id for failure in collection.failed}
     for received in collection.files:
         _show_file(session, received, acknowledged=received.metadata.message_id not in failed)
@@ -353,7 +353,7 @@ def _show_collection(session: Session, client: MeshClient, collection: Collectio
     _tell_failed(session, collection)
 
 
-def _tell_failed(session: Session, collection: Collection) -> None:
+def _tell_failed(session: Session, collection: ReceiveResult) -> None:
     from nel_mesh.cli.failures import failure_of
 
     code = 0

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nel_mesh.brokers.signals import told_to_stop
-from nel_mesh.cli.context import Session, session_of
 from nel_mesh.cli.failures import CommandFailed, missing_extra
+from nel_mesh.cli.session import Session, session_of
+from nel_mesh.io.signals import told_to_stop
 
 if TYPE_CHECKING:
     from nel_mesh.sandbox import Mailbox, Sandbox, SandboxConfiguration
@@ -119,7 +119,7 @@ def _serve(
 
 
 def _greet(session: Session, server: Sandbox, written: list[Path]) -> None:
-    from nel_mesh.sandbox.ready_settings import in_a_shell
+    from nel_mesh.sandbox.client_settings import in_a_shell
 
     first = server.mailbox_ids[0]
     lines = [f"MESH sandbox at {server.url}", f"Mailboxes: {', '.join(server.mailbox_ids)}", ""]

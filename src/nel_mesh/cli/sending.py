@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nel_mesh.cli.console import local_time, size
-from nel_mesh.cli.context import Session, session_of
 from nel_mesh.cli.exit_codes import ExitCode
+from nel_mesh.cli.output import local_time, size
+from nel_mesh.cli.session import Session, session_of
 
 if TYPE_CHECKING:
     from nel_mesh import MeshClient, SendReceipt, Tracking

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from nel_mesh.cli.context import session_of
+from nel_mesh.cli.session import session_of
 
 _WHAT = (
     "This is a secret: with it, anyone can make one request as mailbox {mailbox_id}. It is good for one request, and"
@@ -23,7 +23,7 @@ def token(ctx: typer.Context) -> None:
       curl --cacert root.pem --cert mesh.pem --key mesh.key -H "$(nel-mesh token)" \\
         https://msg.intspineservices.nhs.uk/messageexchange/X26ABC1/inbox
     """
-    from nel_mesh.brokers.clock import Clock
+    from nel_mesh.io.clock import Clock
     from nel_mesh.protocol.token import authorization
 
     session = session_of(ctx)

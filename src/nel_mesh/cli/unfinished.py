@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from nel_mesh.cli.console import size
-from nel_mesh.cli.context import Session, transfers_folder
+from nel_mesh.cli.output import size
+from nel_mesh.cli.session import Session, transfers_folder
 
 if TYPE_CHECKING:
-    from nel_mesh.protocol.records import SendRecord
+    from nel_mesh.protocol.download import SendRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Unfinished:
 
     def _read(self) -> SendRecord | None:
         from nel_mesh.errors import StorageError
-        from nel_mesh.protocol.records import SendRecord
+        from nel_mesh.protocol.download import SendRecord
 
         try:
             return SendRecord.from_bytes(self.path.read_bytes())

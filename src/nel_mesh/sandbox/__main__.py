@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import nel_mesh.sandbox
-from nel_mesh.brokers.signals import told_to_stop
+from nel_mesh.io.signals import told_to_stop
 from nel_mesh.sandbox.configuration import DEFAULT_MAILBOXES, INBOX_LIFE, Mailbox, SandboxConfiguration
 from nel_mesh.sandbox.faults import Fault, faults_from_file
 
@@ -138,7 +138,7 @@ def _report(text: str) -> tuple[str, str]:
 
 
 def _greeting(server: nel_mesh.sandbox.Sandbox, written: list[Path]) -> str:
-    from nel_mesh.sandbox.ready_settings import in_a_shell  # of the extra, like the server
+    from nel_mesh.sandbox.client_settings import in_a_shell  # of the extra, like the server
 
     first = server.mailbox_ids[0]
     lines = [

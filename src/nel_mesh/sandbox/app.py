@@ -12,14 +12,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from nel_mesh.sandbox import inbox, lookup, outbox, routes, sabotage
+from nel_mesh.sandbox import fault_injection, inbox, lookup, outbox, routes
 from nel_mesh.sandbox.authorisation import Guard
 from nel_mesh.sandbox.configuration import SandboxConfiguration
-from nel_mesh.sandbox.context import Context
+from nel_mesh.sandbox.errors import Invalid, Refusal
 from nel_mesh.sandbox.faults import FaultPlan
-from nel_mesh.sandbox.journal import Journal, RequestSeen
 from nel_mesh.sandbox.operations import OPEN, Operation
-from nel_mesh.sandbox.refusals import Invalid, Refusal
+from nel_mesh.sandbox.request_context import Context
+from nel_mesh.sandbox.request_log import Journal, RequestSeen
 from nel_mesh.sandbox.routes import Call
 from nel_mesh.sandbox.store import Store
 
@@ -67,7 +67,7 @@ class SandboxApp:
         try:
             exchange = None if self.faults.empty else self._exchange(request, seen, send)
             if exchange is not None:
-                await sabotage.carry_out(exchange)
+                await fault_injection.carry_out(exchange)
                 return
             answer = await self._answer(request, seen)
             seen.status = answer.status_code
@@ -75,7 +75,7 @@ class SandboxApp:
         except ClientDisconnect:
             return
 
-    def _exchange(self, request: Request, seen: RequestSeen, send: Send) -> sabotage.Exchange | None:
+    def _exchange(self, request: Request, seen: RequestSeen, send: Send) -> fault_injection.Exchange | None:
         """The request as one that suffers a fault, if there is one whose turn has come."""
         try:
             call = routes.find(request.method, request.scope["raw_path"])
@@ -95,7 +95,7 @@ class SandboxApp:
                     self.guard.admit(call.mailbox_id, seen.headers.get("authorization"))
 
         message = self.store.find(call.message_id)
-        return sabotage.Exchange(
+        return fault_injection.Exchange(
             scope=request.scope,
             receive=request.receive,
             send=send,

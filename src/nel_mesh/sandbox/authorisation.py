@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from nel_mesh.protocol import token
 from nel_mesh.sandbox.configuration import Mailbox
-from nel_mesh.sandbox.refusals import Refusal
+from nel_mesh.sandbox.errors import Refusal
 
 
 class Guard:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from nel_mesh.sandbox.refusals import TooLarge
+from nel_mesh.sandbox.errors import TooLarge
 from nel_mesh.sandbox.store import Upload
 
 BLOCK_BYTES = 1 << 18

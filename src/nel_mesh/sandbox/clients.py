@@ -1,4 +1,4 @@
-"""Clients for a sandbox's mailboxes, in both colours, for tests: their waits take no time."""
+"""Clients for a sandbox's mailboxes, in both variants, for tests: their waits take no time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from nel_mesh._async.client import AsyncMeshClient
 from nel_mesh._sync.client import MeshClient
-from nel_mesh.brokers.clock import AsyncClock, Clock
+from nel_mesh.io.clock import AsyncClock, Clock
 
 if TYPE_CHECKING:
     from nel_mesh.sandbox.server import Sandbox

@@ -14,9 +14,9 @@ from urllib.parse import quote, urlencode
 from starlette.responses import Response
 
 from nel_mesh.protocol import wire
-from nel_mesh.sandbox import bodies, views
-from nel_mesh.sandbox.context import Context
-from nel_mesh.sandbox.refusals import Invalid, Refusal
+from nel_mesh.sandbox import bodies, representations
+from nel_mesh.sandbox.errors import Invalid, Refusal
+from nel_mesh.sandbox.request_context import Context
 from nel_mesh.sandbox.store import Message, MessageStatus
 
 DEFAULT_PAGE: Final = 500
@@ -64,7 +64,7 @@ async def count_messages(context: Context) -> Response:
 async def metadata(context: Context) -> Response:
     """A message's headers alone (MESH API, "Head Message")."""
     message = _message(context, foreign_status=404)
-    return Response(headers=views.message_headers(message, 1), media_type=wire.ACCEPT_V2)
+    return Response(headers=representations.message_headers(message, 1), media_type=wire.ACCEPT_V2)
 
 
 async def retrieve(context: Context) -> Response:
@@ -77,7 +77,7 @@ async def retrieve(context: Context) -> Response:
     if message.failure:
         if number > 1:
             raise _no_such_message()
-        return Response(headers=views.message_headers(message, 1), media_type=OCTETS)
+        return Response(headers=representations.message_headers(message, 1), media_type=OCTETS)
     if number > message.total_chunks:
         raise _no_such_message()
     return _body_answer(context, message, number)
@@ -119,7 +119,7 @@ def _body_answer(context: Context, message: Message, number: int) -> Response:
         make, encoding = bodies.gunzipped, ""
     elif not stored_as and takes_gzip and context.version == 2 and context.configuration.compress_downloads:
         make, encoding = bodies.gzipped, "gzip"
-    headers = views.message_headers(message, number)
+    headers = representations.message_headers(message, number)
     headers[wire.CONTENT_TYPE] = _content_type(message, context.version)
     if encoding:
         headers |= {wire.CONTENT_ENCODING: encoding, wire.COMPRESSED: "Y"}

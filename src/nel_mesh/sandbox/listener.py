@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from nel_mesh.sandbox.connection import Http
+from nel_mesh.sandbox.raw_connection import Http
 
 START_SECONDS = 10.0
 STOP_SECONDS = 10.0

@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from nel_mesh.protocol import wire
 from nel_mesh.sandbox.configuration import Mailbox
-from nel_mesh.sandbox.context import Context
-from nel_mesh.sandbox.refusals import Invalid, json_answer
+from nel_mesh.sandbox.errors import Invalid, json_answer
+from nel_mesh.sandbox.request_context import Context
 
 
 async def ping(context: Context) -> Response:

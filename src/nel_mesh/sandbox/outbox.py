@@ -8,11 +8,11 @@ from starlette.responses import Response
 
 from nel_mesh.protocol import wire
 from nel_mesh.protocol.chunks import ChunkRange
-from nel_mesh.sandbox import views
+from nel_mesh.sandbox import representations
 from nel_mesh.sandbox.bodies import receive_body
 from nel_mesh.sandbox.configuration import Mailbox
-from nel_mesh.sandbox.context import Context
-from nel_mesh.sandbox.refusals import Invalid, Refusal, json_answer, malformed
+from nel_mesh.sandbox.errors import Invalid, Refusal, json_answer, malformed
+from nel_mesh.sandbox.request_context import Context
 from nel_mesh.sandbox.store import Description, Message
 
 _CHECKED = (
@@ -73,7 +73,7 @@ async def track_message(context: Context) -> Response:
     message = context.store.find(message_id)
     if message is None or message.sender != context.call.mailbox_id:
         raise Refusal(404, description="this mailbox sent no such message")
-    return context.json(views.tracking(message, _known(context), context.version))
+    return context.json(representations.tracking(message, _known(context), context.version))
 
 
 async def track_by_local_id(context: Context) -> Response:
@@ -83,7 +83,7 @@ async def track_by_local_id(context: Context) -> Response:
         raise Refusal(404, description="this mailbox sent no message with this local id")
     if len(found) > 1:
         raise Refusal(300, description="several messages have this local id")
-    return json_answer(views.tracking(found[0], _known(context), 1), 1)
+    return json_answer(representations.tracking(found[0], _known(context), 1), 1)
 
 
 def _known(context: Context) -> Callable[[str], Mailbox]:

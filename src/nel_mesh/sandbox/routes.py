@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from urllib.parse import unquote
 
+from nel_mesh.sandbox.errors import Refusal
 from nel_mesh.sandbox.operations import Operation
-from nel_mesh.sandbox.refusals import Refusal
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,14 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from nel_mesh.sandbox import ready_settings
+from nel_mesh.sandbox import client_settings
 from nel_mesh.sandbox.app import SandboxApp
 from nel_mesh.sandbox.certificates import Certificates
 from nel_mesh.sandbox.clock import MovableClock
 from nel_mesh.sandbox.configuration import Mailbox, SandboxConfiguration
 from nel_mesh.sandbox.faults import Fault, FaultPlan, as_faults
-from nel_mesh.sandbox.journal import RequestSeen
 from nel_mesh.sandbox.listener import Listener
+from nel_mesh.sandbox.request_log import RequestSeen
 from nel_mesh.sandbox.store import Description, Failure, Message, MessageStatus, Store
 
 if TYPE_CHECKING:
@@ -129,12 +129,12 @@ class Sandbox:
         # Imported late, so that the server can run where the client's dependencies are absent.
         from nel_mesh.settings import MeshSettings
 
-        ready: dict[str, Any] = self._details(ready_settings.keywords, mailbox_id)
+        ready: dict[str, Any] = self._details(client_settings.keywords, mailbox_id)
         return MeshSettings(**{**ready, **overrides})
 
     def environment(self, mailbox_id: str | None = None) -> dict[str, str]:
         """The same settings as environment variables (`MESH_MAILBOX_ID` and so on), each on one line."""
-        return ready_settings.environment(self._details(ready_settings.appsettings, mailbox_id))
+        return client_settings.environment(self._details(client_settings.appsettings, mailbox_id))
 
     def write_settings(self, folder: Path | str) -> list[Path]:
         """Writes `appsettings.<mailbox id>.json` for each mailbox, readable by their owner only.
@@ -146,7 +146,7 @@ class Sandbox:
         paths = []
         for mailbox_id in self.mailbox_ids:
             path = target / f"appsettings.{mailbox_id}.json"
-            ready_settings.write_private(path, self._details(ready_settings.appsettings, mailbox_id))
+            client_settings.write_private(path, self._details(client_settings.appsettings, mailbox_id))
             paths.append(path)
         return paths
 

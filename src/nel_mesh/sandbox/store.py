@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nel_mesh.sandbox.configuration import INBOX_LIFE, UNCOLLECTED_LIFE
-from nel_mesh.sandbox.refusals import Refusal, malformed
+from nel_mesh.sandbox.errors import Refusal, malformed
 
 
 class MessageStatus(enum.StrEnum):

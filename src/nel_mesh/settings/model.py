@@ -1,0 +1,486 @@
+"""The settings of one mailbox: what they are, what they may be, and what they are when nobody says.
+
+`sources.py` reads them; here they get their meaning. Whatever is wrong is told at once, in one
+ConfigurationError, and neither that nor a repr holds a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Self, TypedDict, Unpack
+from urllib.parse import SplitResult, quote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+
+from nel_mesh.errors import ConfigurationError
+from nel_mesh.settings import sources
+from nel_mesh.settings.sources import Given, Reading
+
+ENVIRONMENTS = {
+    "integration": "https://msg.intspineservices.nhs.uk",
+    "deployment": "https://msg.depspineservices.nhs.uk",
+    "production": "https://mesh-sync.spineservices.nhs.uk",
+}
+"""NHS England's environments, by the names that `url` takes instead of an address."""
+
+DIRECT = ("none", "direct")
+"""What `proxy` takes to mean: no proxy, whatever the environment says."""
+
+_MEGABYTE = 1_000_000  # as in protocol/chunks.py, which is above this module and cannot be imported here
+
+# No wait can be meant to be longer, and sockets fail on much larger numbers.
+_WEEK_IN_SECONDS = 7 * 24 * 60 * 60
+
+Certificate = str | os.PathLike[str]
+Secret = str | SecretStr
+
+
+class SettingsKeywords(TypedDict, total=False):
+    """The keyword arguments of MeshSettings. None and empty values count as not given."""
+
+    mailbox_id: str | None
+    password: Secret | None
+    shared_key: Secret | None
+    url: str | None
+    mex_client_version: str | None
+    mex_os_name: str | None
+    mex_os_version: str | None
+    mex_os_architecture: str | None
+    tls_root_certificates: Certificate | list[str] | list[Path] | tuple[Certificate, ...] | None
+    tls_intermediate_certificates: Certificate | list[str] | list[Path] | tuple[Certificate, ...] | None
+    client_signing_certificate: Certificate | SecretStr | None
+    client_signing_key: Certificate | SecretStr | None
+    client_signing_certificate_password: Secret | None
+    max_chunk_size_in_megabytes: float | None
+    max_request_timeout_in_seconds: float | None
+    connect_timeout_in_seconds: float | None
+    read_timeout_in_seconds: float | None
+    write_timeout_in_seconds: float | None
+    max_attempts: int | None
+    retry_initial_delay_in_seconds: float | None
+    retry_max_delay_in_seconds: float | None
+    max_retry_after_in_seconds: float | None
+    max_connections: int | None
+    chunks_at_once: int | None
+    proxy: Secret | None
+    proxy_user: str | None
+    proxy_password: Secret | None
+    spool_directory: str | os.PathLike[str] | None
+
+
+def _not_a_truth_value(value: object) -> object:
+    if isinstance(value, bool):  # which pydantic would take for 0 or 1
+        raise ValueError("must be a number")  # noqa: TRY004  pydantic lets a TypeError through
+    return value
+
+
+def _several(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _mailbox_id(value: str) -> str:
+    value = value.strip().upper()
+    if not re.fullmatch(r"[A-Z0-9_-]{1,100}", value, re.ASCII):
+        raise ValueError("a mailbox id has letters, digits, - and _ only, and at most 100; give it as it was issued")
+    return value
+
+
+def _credential(value: SecretStr) -> SecretStr:
+    if any(character in value.get_secret_value() for character in "\r\n\t\0"):
+        # Signed with it, every request would be answered 403 and nobody would see why.
+        raise ValueError("it holds a line break or another control character; give it without")
+    return value
+
+
+def _header(value: str) -> str:
+    value = value.strip()
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("it goes into an HTTP header; use printable ASCII characters only")
+    return value
+
+
+def _split(url: str) -> SplitResult | None:
+    """The URL's parts, or None for what is no URL. The library's own errors would quote it."""
+    try:
+        parts = urlsplit(url)
+        # Resolving a name raises for a part that is empty or over 63 characters, and not an OSError.
+        (parts.hostname or "").encode("idna")
+        usable = parts.hostname and parts.port != 0 and url.isascii() and not re.search(r"[\s\\]", url)
+    except ValueError:
+        return None
+    return parts if usable else None
+
+
+def _url(value: str) -> str:
+    value = value.strip()
+    if value.casefold() in ENVIRONMENTS:
+        return ENVIRONMENTS[value.casefold()]
+    parts = _split(value)
+    if parts is None or parts.scheme not in ("http", "https"):
+        raise ValueError(f"must be an http or https address, or one of {', '.join(ENVIRONMENTS)}")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user or password; mailbox_id and password are settings of their own")
+    if "?" in value or "#" in value:
+        raise ValueError("must not hold a query or fragment; end it after the path")
+    path = parts.path.rstrip("/")
+    if path.endswith("/messageexchange"):
+        raise ValueError("must end before /messageexchange, which is added to it")
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def _proxy_url(value: str) -> str:
+    value = value.strip()
+    url = value if "://" in value else f"http://{value}"  # host:port is how most people write a proxy
+    parts = _split(url)
+    if parts is None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(
+            "must be like http://host:port; percent-encode special characters of a user or password in it,"
+            " or give them apart as proxy_user and proxy_password"
+        )
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("must be an http or https proxy; for none at all, set proxy to 'none'")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _proxy(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value().strip()
+    return SecretStr(text.casefold() if text.casefold() in DIRECT else _proxy_url(text))
+
+
+def _folder(value: Path) -> Path:
+    folder = value.expanduser()
+    if not folder.is_dir():
+        raise ValueError("must be an existing folder; create it, or leave the setting out")
+    return folder
+
+
+def _client_version() -> str:
+    from nel_mesh import __version__  # the package imports this module first
+
+    return f"nel-mesh=={__version__}"
+
+
+def _true(value: str) -> str:
+    """What the platform says of itself, made fit for a header."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in value) or "unknown"
+
+
+_Header = Annotated[str, AfterValidator(_header)]
+_Credential = Annotated[SecretStr, AfterValidator(_credential)]
+_Certificates = Annotated[tuple[str, ...], BeforeValidator(_several)]
+_Number = Annotated[float, BeforeValidator(_not_a_truth_value), Field(allow_inf_nan=False)]
+_Whole = Annotated[int, BeforeValidator(_not_a_truth_value)]
+_Timeout = Annotated[_Number, Field(gt=0, le=_WEEK_IN_SECONDS)]
+_Delay = Annotated[_Number, Field(ge=0, le=_WEEK_IN_SECONDS)]
+
+
+class MeshSettings(BaseModel):
+    """All that a client needs to know about one mailbox. It cannot be changed once made.
+
+    Each setting comes from the first of these that gives it:
+
+    1. a keyword argument: `MeshSettings(mailbox_id="X26ABC1", ...)`;
+    2. the environment variable `MESH_MAILBOX_ID`;
+    3. .NET's environment variable `MeshConfiguration__MailboxId` (and
+       `MeshConfiguration__TlsRootCertificates__0`);
+    4. the file, with `MeshSettings.from_file(path)`: NEL.MESH's `appsettings.json`, or JSON or TOML with the
+       names below at the top level;
+    5. the default.
+
+    None, empty text and empty lists count as not given, in every source. Numbers may be written as text.
+    Names of environment variables may be in upper or lower case. A list in a `MESH_` variable is a JSON list
+    of strings, or else one item. Unknown names are faults, except a `MESH_` variable that resembles none of
+    ours: it is another program's.
+
+    A certificate or key is given as base64 (of DER, PEM or PKCS#12), as PEM text, or as the path of a file
+    that holds any of these. A relative path is taken from the working directory.
+
+    Raises:
+        ConfigurationError: with `faults`: everything that is wrong, each with the setting, its source, and
+            the cure.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True, coerce_numbers_to_str=True
+    )
+
+    mailbox_id: Annotated[str, AfterValidator(_mailbox_id)]
+    """The mailbox that sends and receives, such as X26ABC1; kept in upper case. Required."""
+    password: _Credential
+    """The mailbox's password. Required."""
+    shared_key: _Credential
+    """The environment's shared secret, from NHS England. Required: there is no built-in one."""
+    url: Annotated[str, AfterValidator(_url)]
+    """The server's address (http or https, a path is kept), or integration, deployment or production.
+    Required."""
+
+    mex_client_version: _Header = Field(default_factory=_client_version)
+    """What the handshake says of this program. Default: nel-mesh==<its version>."""
+    mex_os_name: _Header = Field(default_factory=lambda: _true(platform.system()))
+    """What the handshake says of the operating system. Default: what the system says."""
+    mex_os_version: _Header = Field(default_factory=lambda: _true(platform.release()))
+    """The operating system's version. Default: what the system says."""
+    mex_os_architecture: _Header = Field(default_factory=lambda: _true(platform.machine()))
+    """The machine's architecture. Default: what the system says."""
+
+    tls_root_certificates: _Certificates = Field(default=(), repr=False)
+    """The authorities to trust in the server's certificate: these and no others. None given: the system's."""
+    tls_intermediate_certificates: _Certificates = Field(default=(), repr=False)
+    """Certificates that complete a chain, the server's or ours. They are not trusted by themselves."""
+    client_signing_certificate: SecretStr | None = None
+    """The certificate by which the server knows us; may hold its key and chain. Without: no client
+    certificate."""
+    client_signing_key: SecretStr | None = None
+    """The certificate's private key, where it is apart."""
+    client_signing_certificate_password: SecretStr | None = None
+    """What the key, or the PKCS#12 file, is encrypted with."""
+
+    max_chunk_size_in_megabytes: Annotated[_Number, Field(gt=0, le=100)] = 20
+    """Where content is cut for sending, before compression; 1 MB = 1,000,000 bytes. More than 0, at most
+    100."""
+    max_request_timeout_in_seconds: _Timeout | None = None
+    """NEL.MESH's single limit. It stands for the read and the write timeout, where those are not given."""
+    connect_timeout_in_seconds: _Timeout = 10
+    """For name resolution, TCP and TLS together. Short, because a healthy server takes well under a
+    second, and a connection that was not made is always safe to try again."""
+    read_timeout_in_seconds: _Timeout = 60
+    """For each wait for bytes to come; not for the whole transfer, which has no limit."""
+    write_timeout_in_seconds: _Timeout = 60
+    """For each wait for bytes to go; not for the whole transfer, which has no limit."""
+
+    max_attempts: Annotated[_Whole, Field(ge=1, le=100)] = 5
+    """How often a request is tried in all, where trying again is safe. 1: never again."""
+    retry_initial_delay_in_seconds: _Delay = 0.5
+    """How long to wait before the second attempt, about; each later wait is longer."""
+    retry_max_delay_in_seconds: _Delay = 30
+    """The longest wait between two attempts, unless the server asks for more."""
+    max_retry_after_in_seconds: _Delay = 300
+    """The longest wait that a server may ask for (Retry-After). If it asks for more, the call fails at
+    once."""
+    max_connections: Annotated[_Whole, Field(ge=1, le=10_000)] = 100
+    """How many connections may be open at once."""
+    chunks_at_once: Annotated[_Whole, Field(ge=1, le=16)] = 4
+    """How many chunks of one message are fetched at once, at most, when it is received into a file: two, and
+    more where they come slowly. Those that come before their turn wait on that file's disk, up to 268 MB
+    each, and use up to half of the connections. 1: one after another."""
+
+    proxy: Annotated[SecretStr, AfterValidator(_proxy)] | None = None
+    """The HTTP proxy, http://host:port, with user:password@ if it needs them. 'none' or 'direct': no
+    proxy, even if the environment has one. Default: what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY
+    say."""
+    proxy_user: str | None = None
+    """The proxy's user, where it is not in `proxy`, or the proxy comes from the environment. Wins over one
+    there."""
+    proxy_password: SecretStr | None = None
+    """That user's password."""
+
+    spool_directory: Annotated[Path, AfterValidator(_folder)] | None = None
+    """Where content of unknown length waits until it is sent. Must exist. Default: the system's temporary
+    folder."""
+
+    _labels: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def __init__(self, **keywords: Unpack[SettingsKeywords]) -> None:
+        self._fill(Reading(), keywords)
+
+    @classmethod
+    def from_file(
+        cls, path: str | os.PathLike[str], *, profile: str | None = None, **keywords: Unpack[SettingsKeywords]
+    ) -> Self:
+        """Reads a file as well, which gives way to the environment and to keyword arguments.
+
+        Args:
+            path: NEL.MESH's `appsettings.json`; or JSON or TOML with the settings' own names at the top
+                level.
+            profile: the name of one of the file's profiles, such as a mailbox's: its settings win over those
+                outside of profiles. None: those outside alone. See `profiles`.
+            keywords: settings, as for the class.
+
+        Raises:
+            ConfigurationError: as for the class; or the file cannot be read, with the place in it, or has no
+                such profile.
+        """
+        settings = cls.__new__(cls)
+        reading = sources.from_file(path, cls.model_fields, profile)
+        name = Path(path).name
+        chosen = profile and profile.strip()
+        settings._fill(reading, keywords, file=f"profile '{chosen}' of {name}" if chosen else name)
+        return settings
+
+    def _fill(self, from_file: Reading, keywords: SettingsKeywords, file: str | None = None) -> None:
+        fields = type(self).model_fields
+        reading = sources.combine(
+            [
+                from_file,
+                sources.from_environment(
+                    os.environ, fields, ("tls_root_certificates", "tls_intermediate_certificates")
+                ),
+                sources.from_keywords(keywords, fields),
+            ]
+        )
+        given = _with_request_timeout(reading.given)
+        labels = {name: value.label for name, value in given.items()}
+        faults = list(reading.faults)
+        try:
+            values: dict[str, Any] = {name: value.value for name, value in given.items()}
+            super().__init__(**values)
+        except ValidationError as error:
+            # Without the input, which may be secret.
+            details = error.errors(include_input=False, include_url=False)
+            faults += (_fault(detail, labels, file) for detail in details)
+        if faults:
+            # Raised out here: in the handler the ValidationError, which holds the input, would be its
+            # context.
+            raise _unusable(faults)
+        self._labels = labels
+
+    @field_validator("client_signing_key")
+    @classmethod
+    def _key_has_certificate(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None and info.data.get("client_signing_certificate", value) is None:
+            raise ValueError("there is no client_signing_certificate for this key; give that too")
+        return value
+
+    @field_validator("retry_max_delay_in_seconds")
+    @classmethod
+    def _delays_in_order(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("retry_initial_delay_in_seconds", value):
+            raise ValueError("must not be less than retry_initial_delay_in_seconds")
+        return value
+
+    @field_validator("proxy_password")
+    @classmethod
+    def _password_has_user(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None and info.data.get("proxy_user", "") is None:
+            raise ValueError("there is no proxy_user for this password; give that too")
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        # Where settings come from makes no difference; pydantic would compare that as well.
+        return isinstance(other, MeshSettings) and self.__dict__ == other.__dict__
+
+    @property
+    def chunk_bytes(self) -> int:
+        """`max_chunk_size_in_megabytes` in bytes."""
+        return max(1, round(self.max_chunk_size_in_megabytes * _MEGABYTE))
+
+    def source_of(self, setting: str) -> str:
+        """How a setting's source calls it, to name it to whoever set it: "environment variable MESH_URL".
+
+        Args:
+            setting: the setting's name in this class; for one that has its default, this is what you get
+                back.
+        """
+        return self._labels.get(setting, setting)
+
+    def proxy_for_url(self) -> SecretStr | None:
+        """The URL of the proxy by which to reach `url`, user and password in it; None for a direct
+        connection.
+
+        The setting `proxy` wins; 'none' or 'direct' there means no proxy. Without it the environment says:
+        HTTPS_PROXY or HTTP_PROXY by the scheme of `url`, then ALL_PROXY, unless NO_PROXY names the host;
+        lower case wins over upper. In both cases `proxy_user` and `proxy_password` replace a user and
+        password in the URL.
+
+        Raises:
+            ConfigurationError: the environment's proxy is not an HTTP proxy's address.
+        """
+        if self.proxy is not None:
+            text = self.proxy.get_secret_value()
+            return None if text in DIRECT else SecretStr(self._with_proxy_user(text))
+        parts = urlsplit(self.url)
+        proxies = urllib.request.getproxies_environment()
+        text = proxies.get(parts.scheme) or proxies.get("all") or ""
+        bypass: Callable[..., bool] = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]
+        if not text or bypass(parts.netloc, proxies):
+            return None
+        try:
+            return SecretStr(self._with_proxy_user(_proxy_url(text)))
+        except ValueError as error:
+            variable = f"{parts.scheme if proxies.get(parts.scheme) else 'all'}_proxy".upper()
+            fault = f"environment variable {variable}: {error}"
+        raise _unusable([fault])
+
+    def _with_proxy_user(self, proxy: str) -> str:
+        if self.proxy_user is None:
+            return proxy
+        user = quote(self.proxy_user, safe="")
+        if self.proxy_password is not None:
+            user += ":" + quote(self.proxy_password.get_secret_value(), safe="")
+        parts = urlsplit(proxy)
+        return f"{parts.scheme}://{user}@{parts.netloc.rpartition('@')[2]}"
+
+
+def profiles(path: str | os.PathLike[str]) -> list[str]:
+    """Lists the profiles of a settings file, in its order; see `MeshSettings.from_file`.
+
+    Args:
+        path: the file: TOML with tables `[profiles.NAME]`; or JSON with an object `profiles`, which in an
+            `appsettings.json` is in `MeshConfiguration`.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or what should be its profiles are none.
+    """
+    return sources.profiles(path)
+
+
+def _with_request_timeout(given: dict[str, Given]) -> dict[str, Given]:
+    limit = given.get("max_request_timeout_in_seconds")
+    if limit is None:
+        return given
+    return {"read_timeout_in_seconds": limit, "write_timeout_in_seconds": limit} | given
+
+
+_IN_PLAIN_WORDS = {
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "finite_number": "must be finite",
+    "string_type": "must be text",
+    "path_type": "must be a path",
+    "tuple_type": "must be a list of texts",
+}
+
+
+def _fault(detail: Any, labels: dict[str, str], file: str | None) -> str:
+    """One of pydantic's complaints, as this setting's owner would put it."""
+    error: ErrorDetails = detail
+    name, *place = error["loc"]
+    name = str(name)
+    if error["type"] == "missing":
+        ways = f"set {sources.variable_name(name)}, or pass the keyword argument `{name}`"
+        if file is not None:
+            dotnet = sources.dotnet_name(name)
+            ways = f"put {name} (in {sources.SECTION}: {dotnet}) in {file}, {ways}"
+        return f"{name}: it is required, and not given; {ways}"
+    problem = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    label = labels.get(name, name)
+    for index in place:
+        label += f", item {int(index) + 1}" if isinstance(index, int) else ""
+    return f"{label}: {_IN_PLAIN_WORDS.get(error['type'], problem)}"
+
+
+def _unusable(faults: list[str]) -> ConfigurationError:
+    # One wrong limit can stand for two settings, and would be told twice.
+    unique = tuple(dict.fromkeys(faults))
+    head = "the settings cannot be used" if len(unique) == 1 else f"{len(unique)} faults in the settings"
+    return ConfigurationError(f"{head}: " + "; ".join(unique), faults=unique)
