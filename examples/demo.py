@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nel_mesh import MeshClient, MeshError, NotAuthorised, Progress
+from nel_mesh import MeshClient, MeshError, NotAuthorised, SendProgress
 from nel_mesh.sandbox import sandbox
 
 WORKFLOW = "PATH_RESULTS"
@@ -176,7 +176,7 @@ def check(holds: bool, what: str) -> None:
         raise StepFailed(f"it is not so that {what}")
 
 
-def bar(progress: Progress) -> None:
+def bar(progress: SendProgress) -> None:
     """Draws how far a send has come: over itself in a terminal, once for each chunk elsewhere."""
     share = progress.bytes_done / progress.bytes_total
     text = f"  [{'#' * int(30 * share):30}] {share:4.0%}  chunk {progress.chunk} of {progress.chunks}"

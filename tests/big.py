@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from memory_probe import idle, status
-from nel_mesh import MeshClient, MeshSettings, Progress
+from nel_mesh import MeshClient, MeshSettings, SendProgress
 from nel_mesh.sandbox import sandbox
 
 GIBIBYTES = float(os.environ.get("NEL_MESH_TEST_GIBIBYTES", "5"))
@@ -30,7 +30,7 @@ def send(settings: str, path: str, record: str) -> None:
         mesh.handshake()
         before = idle()
 
-        def say(progress: Progress) -> None:
+        def say(progress: SendProgress) -> None:
             if progress.bytes_done % 20_000_000 == 0:
                 print("at", progress.bytes_done, flush=True)
 

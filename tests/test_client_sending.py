@@ -27,8 +27,8 @@ from nel_mesh import (
     MeshError,
     Outcome,
     OutcomeUnknown,
-    Progress,
     Refused,
+    SendProgress,
     ServerError,
     SourceError,
 )
@@ -496,12 +496,12 @@ def test_a_redirect_is_not_followed(scripted: Scripted) -> None:
     assert len(server.seen) == 1
 
 
-# Progress
+# SendProgress
 
 
 def test_progress_goes_up_to_the_whole_and_back_when_a_chunk_is_repeated(scripted: Scripted) -> None:
     mesh, _ = scripted(ACCEPTED, DROP, ACCEPTED, **SMALL_CHUNKS)
-    told: list[Progress] = []
+    told: list[SendProgress] = []
     mesh.send_message(DATA, **TO, progress=told.append)
     assert [(one.bytes_done, one.chunk) for one in told] == [
         (0, 1),
@@ -518,7 +518,7 @@ def test_progress_goes_up_to_the_whole_and_back_when_a_chunk_is_repeated(scripte
 def test_progress_that_raises_ends_the_send(scripted: Scripted) -> None:
     mesh, server = scripted(ACCEPTED, **SMALL_CHUNKS)
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: SendProgress) -> None:
         if progress.chunk == 2:
             raise ZeroDivisionError
 
@@ -585,7 +585,7 @@ def test_progress_that_raises_after_the_end_does_not_hide_the_receipt(
 ) -> None:
     mesh, _ = scripted(ACCEPTED)
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: SendProgress) -> None:
         if progress.bytes_done == progress.bytes_total:
             raise ZeroDivisionError
 
@@ -597,7 +597,7 @@ def test_a_mesh_error_out_of_progress_is_the_callers_own(scripted: Scripted) -> 
     mesh, server = scripted(ACCEPTED)
     mine = Busy("mine", status=503)
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: SendProgress) -> None:
         raise mine
 
     with pytest.raises(Busy) as caught:
@@ -636,7 +636,7 @@ def test_one_file_object_is_sent_once_at_a_time(scripted: Scripted) -> None:
     file = io.BytesIO(DATA)
     inner: list[BaseException] = []
 
-    def again(progress: Progress) -> None:
+    def again(progress: SendProgress) -> None:
         if not inner:
             try:
                 other.send_message(file, **TO)

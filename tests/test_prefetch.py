@@ -29,9 +29,9 @@ from nel_mesh import (
     MeshClient,
     MeshError,
     Outcome,
-    Progress,
     ReceiveProgress,
     Report,
+    SendProgress,
     SourceError,
     StorageError,
 )
@@ -680,7 +680,7 @@ def test_what_fails_beforehand_is_said_when_its_turn_comes(connect: Connector, s
         return ACCEPTED
 
     server = serve(accept)
-    told: list[Progress] = []
+    told: list[SendProgress] = []
     mesh = connect(settings_for(server.url, max_chunk_size_in_megabytes=0.001))
     with pytest.raises(SourceError, match="Input/output error") as caught:
         mesh.send_message(source, **TO, progress=told.append)
@@ -715,7 +715,7 @@ def test_what_was_compressed_beforehand_is_let_go(connect: Connector, serve: Ser
         assert source.beyond.wait(SECONDS)
         return Step(403)
 
-    def progress(done: Progress) -> None:
+    def progress(done: SendProgress) -> None:
         if how == "stopped":
             raise _Enough
 

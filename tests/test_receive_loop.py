@@ -76,10 +76,10 @@ def test_an_inbox_is_emptied_into_a_folder(
     report = json.loads((tmp_path / "in" / f"report-{report_id}.json").read_text())
     assert (report["linked_message_id"], report["status_code"]) == ("M0", "14")
     assert [one.message_id for one in result.reports] == [report_id]
-    assert (result.failed, result.repeated, result.finished) == ([], [], True)
+    assert (result.failed, result.already_delivered, result.finished) == ([], [], True)
     assert bob.list_messages() == []
     again = bob.receive_messages(tmp_path / "in")
-    assert (again.delivered, again.repeated) == ([], [])
+    assert (again.delivered, again.already_delivered) == ([], [])
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])

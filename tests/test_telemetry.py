@@ -341,7 +341,7 @@ def test_what_was_delivered_before_is_not_consumed_again(
     assert bob.receive_messages(tmp_path).failed
     mesh_sandbox.clear_faults()
     told.clear()
-    assert bob.receive_messages(tmp_path).repeated
+    assert bob.receive_messages(tmp_path).already_delivered
     assert told.spans("receive_messages")
     assert "messaging.client.consumed.messages" not in told.points()
 

@@ -202,8 +202,8 @@ class ReceiveResult:
         delivered: ids of messages that were stored or handled, and acknowledged.
         files: where they are, when they went to a folder.
         reports: the reports that were received and acknowledged.
-        repeated: ids that had been delivered here before, and were only acknowledged again.
-        elsewhere: ids that another process was working on.
+        already_delivered: ids that had been delivered here before, and were only acknowledged again.
+        locked: ids that another process was working on.
         failed: what could not be received or handled, each with its error; never acknowledged.
         finished: whether the inbox was gone through to its end; False if limit, deadline or `stop` came first.
     """
@@ -211,8 +211,8 @@ class ReceiveResult:
     delivered: list[str] = dataclasses.field(default_factory=list)
     files: list[ReceivedFile] = dataclasses.field(default_factory=list)
     reports: list[Report] = dataclasses.field(default_factory=list)
-    repeated: list[str] = dataclasses.field(default_factory=list)
-    elsewhere: list[str] = dataclasses.field(default_factory=list)
+    already_delivered: list[str] = dataclasses.field(default_factory=list)
+    locked: list[str] = dataclasses.field(default_factory=list)
     failed: list[FailedMessage] = dataclasses.field(default_factory=list)
     finished: bool = True
 
@@ -239,7 +239,7 @@ class ReceiveProgress:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class SendProgress:
     """How far a send has come; given to the `progress` callable after each block that was handed to the network.
 
     Attributes:

@@ -19,9 +19,9 @@ from nel_mesh import (
     MessageMetadata,
     Outcome,
     OutcomeUnknown,
-    Progress,
     ReceivedFile,
     ResponseError,
+    SendProgress,
     SendReceipt,
     Tracking,
 )
@@ -35,7 +35,7 @@ def settings() -> MeshSettings:
     return made if read.mailbox_id else read
 
 
-def told(progress: Progress) -> None:
+def told(progress: SendProgress) -> None:
     """What a program does with progress."""
     print(progress)
 
@@ -52,7 +52,7 @@ async def async_blocks() -> AsyncIterator[bytes]:
 
 def sync_program(folder: Path) -> str:
     """Everything, with the sync client."""
-    on_progress: Callable[[Progress], object] = told
+    on_progress: Callable[[SendProgress], object] = told
     with MeshClient(settings()) as mesh:
         assert_type(mesh, MeshClient)
         mesh.handshake()

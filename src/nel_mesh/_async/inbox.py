@@ -256,7 +256,7 @@ class _Round:
         """Stores one message; whether it was delivered by this."""
         async with self._receiver.arriving(message_id, folder) as arrival:
             if arrival is None:
-                self.result.elsewhere.append(message_id)
+                self.result.locked.append(message_id)
                 return False
             # Not before it is ours: another process may have had it until a moment ago.
             if await self._book.has(self._mailbox.mailbox_id, message_id):
@@ -281,7 +281,7 @@ class _Round:
     async def _repeat(self, message_id: str) -> None:
         """Acknowledges what was delivered before."""
         await self._mailbox.acknowledge_message(message_id)
-        self.result.repeated.append(message_id)
+        self.result.already_delivered.append(message_id)
 
     async def _hand_over(self, message_id: str, told: Operation) -> bool:
         """Runs the handler on one message; whether it was delivered by this."""

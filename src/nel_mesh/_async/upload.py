@@ -26,7 +26,7 @@ from nel_mesh.io.clock import AsyncClock
 from nel_mesh.io.concurrency import AsyncCrew, AsyncPending
 from nel_mesh.io.content import AsyncContents, AsyncContentSource, Content
 from nel_mesh.io.partial import AsyncDisk
-from nel_mesh.models import Progress, SendReceipt, Tracking
+from nel_mesh.models import SendProgress, SendReceipt, Tracking
 from nel_mesh.protocol import chunks, endpoints, gzip, responses, upload, wire
 from nel_mesh.protocol.chunks import Slice
 from nel_mesh.protocol.download import SendRecord, arguments_digest
@@ -56,7 +56,7 @@ class SendOptions:
     compressed: bool
     partner_id: str | None
     compress: bool
-    progress: Callable[[Progress], object] | None
+    progress: Callable[[SendProgress], object] | None
 
     def headers(self, sender: str, local_id: str) -> dict[str, str]:
         """The headers that say it. Raises InvalidArgument for what cannot be said."""
@@ -515,7 +515,7 @@ class _Send:
     def _report(self, bytes_done: int, piece: Slice, total: int) -> None:
         if self._options.progress is None:
             return
-        progress = Progress(
+        progress = SendProgress(
             bytes_done=bytes_done, bytes_total=total, chunk=piece.range.number, chunks=piece.range.total
         )
         try:

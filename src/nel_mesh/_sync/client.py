@@ -20,10 +20,10 @@ from nel_mesh.models import (
     InboxPage,
     Mailbox,
     MessageMetadata,
-    Progress,
     ReceivedFile,
     ReceiveProgress,
     ReceiveResult,
+    SendProgress,
     SendReceipt,
     Tracking,
 )
@@ -128,7 +128,7 @@ class MeshClient:
         compressed: bool = False,
         partner_id: str | None = None,
         compress: bool = False,
-        progress: Callable[[Progress], object] | None = None,
+        progress: Callable[[SendProgress], object] | None = None,
     ) -> SendReceipt:
         """Sends a message of any size, and returns once MESH has all of it.
 
@@ -152,7 +152,7 @@ class MeshClient:
             compressed: the content was compressed beforehand; passed on as it is.
             partner_id: at most 500 characters.
             compress: gzip each chunk in transit; the recipient gets the content as it was.
-            progress: called with a `Progress` before each block goes, and after each chunk. If it raises, the send
+            progress: called with a `SendProgress` before each block goes, and after each chunk. If it raises, the send
                 ends there.
 
         Returns:
@@ -196,7 +196,7 @@ class MeshClient:
         compressed: bool = False,
         partner_id: str | None = None,
         compress: bool = False,
-        progress: Callable[[Progress], object] | None = None,
+        progress: Callable[[SendProgress], object] | None = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> SendReceipt:
         """Sends a file; as `send_message`, and gives its own name as the `file_name` if you give none.

@@ -253,7 +253,7 @@ class _Round:
         """Stores one message; whether it was delivered by this."""
         with self._receiver.arriving(message_id, folder) as arrival:
             if arrival is None:
-                self.result.elsewhere.append(message_id)
+                self.result.locked.append(message_id)
                 return False
             # Not before it is ours: another process may have had it until a moment ago.
             if self._book.has(self._mailbox.mailbox_id, message_id):
@@ -278,7 +278,7 @@ class _Round:
     def _repeat(self, message_id: str) -> None:
         """Acknowledges what was delivered before."""
         self._mailbox.acknowledge_message(message_id)
-        self.result.repeated.append(message_id)
+        self.result.already_delivered.append(message_id)
 
     def _hand_over(self, message_id: str, told: Operation) -> bool:
         """Runs the handler on one message; whether it was delivered by this."""

@@ -344,10 +344,12 @@ def _show_collection(session: Session, client: MeshClient, collection: ReceiveRe
         _show_file(session, received, acknowledged=received.metadata.message_id not in failed)
     for report in collection.reports:
         _show_report(session, report, acknowledged=report.message_id not in failed)
-    if collection.repeated:
-        session.out.note(f"Acknowledged again, as they were received before: {', '.join(collection.repeated)}.")
-    if collection.elsewhere:
-        session.out.note(f"Another process is receiving: {', '.join(collection.elsewhere)}.")
+    if collection.already_delivered:
+        session.out.note(
+            f"Received before, now acknowledged again: {', '.join(collection.already_delivered)}."
+        )
+    if collection.locked:
+        session.out.note(f"Another process is receiving: {', '.join(collection.locked)}.")
     if not (collection.files or collection.reports or failed):
         session.out.note("Nothing new in the inbox.")
     _tell_failed(session, collection)
