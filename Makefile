@@ -5,11 +5,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test chaos big memory bench check generate reference recording docs format clean dist pythons sbom audit
+.PHONY: help demo services test chaos big memory bench check generate reference recording docs format clean dist pythons sbom audit
 
 help:
 	@echo 'make demo      sends real files through a real TLS connection to an embedded MESH server, and back'
-	@echo 'make test      runs the tests'
+	@echo 'make services  installs, as root and from Debian, the programs that some tests call, where they are missing'
+	@echo 'make test      runs the tests; with NEL_MESH_REQUIRE_SERVICES=1 a missing program is a failure, not a skip'
 	@echo 'make check     format, lint, types, import rules, generated code'
 	@echo 'make chaos     every fault at every request, a kill at every point: what is lost, doubled, corrupted'
 	@echo 'make big       a message of 5 GiB, with two kills on the way'
@@ -17,7 +18,7 @@ help:
 	@echo 'make bench     beside the official client and curl; ROUNDS=5, ONLY="send-csv starts", QUICK=1'
 	@echo 'make generate  makes the sync client from the async one'
 	@echo 'make docs      builds the documentation as a site in site/, to be read without a network'
-	@echo 'make reference writes the pages of commands, settings and Python from the code, and the drawings'
+	@echo 'make reference writes the pages of commands, settings and Python from the code'
 	@echo 'make recording writes docs/session.svg: a session with the real commands'
 	@echo 'make format    puts the code in order'
 	@echo 'make dist      builds wheel and source distribution, and tries them in fresh environments'
@@ -28,6 +29,13 @@ help:
 
 demo: $(VENV)/.demo
 	@$(PY) examples/demo.py
+
+# Each program has the name of its package.
+SERVICES := git openssl
+
+services:
+	@missing=; for name in $(SERVICES); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	test -z "$$missing" || $$(test $$(id -u) -eq 0 || echo sudo) apt-get install --yes --no-install-recommends $$missing
 
 test: $(VENV)/.dev
 	$(PY) -m pytest --numprocesses 2
@@ -61,7 +69,6 @@ reference: $(VENV)/.dev
 	$(PY) tools/commands.py
 	$(PY) tools/settings.py
 	$(PY) tools/api.py
-	$(PY) tools/drawings.py
 
 recording: $(VENV)/.dev
 	$(PY) tools/recording.py

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -38,6 +38,17 @@ def pytest_configure() -> None:
     logger = logging.getLogger("nel_mesh")
     logger.setLevel(logging.DEBUG)
     logger.addHandler(_listener)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that lacks a program of `make services`, where NEL_MESH_REQUIRE_SERVICES is set; else it skips."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple) and os.environ.get("NEL_MESH_REQUIRE_SERVICES"):
+        reason = report.longrepr[2]
+        if "make services" in reason:
+            report.outcome, report.longrepr = "failed", reason
+    return report
 
 
 @pytest.fixture(autouse=True)

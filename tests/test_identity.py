@@ -571,7 +571,7 @@ def test_pkcs12_in_the_encryption_that_old_tools_write() -> None:
     assert keys.read(base64.b64encode(old).decode(), PASSWORD).certificates == (RSA.certificate,)
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="cryptography cannot make such a file")
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl: `make services`")
 def test_pkcs12_under_an_empty_password(tmp_path: Path) -> None:
     # NEL.MESH's example has one: ClientSigningCertificatePassword is "".
     (tmp_path / "both.pem").write_text(CLIENT.pem + CLIENT.key_pem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -139,6 +140,22 @@ def test_constraints_are_names_and_versions_only() -> None:
     assert [
         line for line in _text("constraints.txt").splitlines() if not re.fullmatch(r"[\w.-]+==[\w.!+]+", line)
     ] == []
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("", "1 skipped"), ("1", "1 error")])
+def test_a_missing_program_skips_its_test_or_fails_it(required: str, outcome: str, tmp_path: Path) -> None:
+    test = "tests/test_identity.py::test_pkcs12_under_an_empty_password"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        cwd=ROOT,
+        env={**os.environ, "PATH": str(tmp_path), "NEL_MESH_REQUIRE_SERVICES": required},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert outcome in done.stdout.splitlines()[-1]
+    assert "make services" in done.stdout
 
 
 def _text(name: str) -> str:

@@ -240,7 +240,7 @@ def test_csr_takes_the_passphrase_from_the_environment(tmp_path: Path, capsys: p
 
 
 # A second opinion on the request, by another program; the request itself is tested without it above.
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl: `make services`")
 def test_openssl_verifies_the_request(tmp_path: Path) -> None:
     path = tmp_path / "x.csr"
     path.write_bytes(csr.make(NAME, key_size=3072).request)

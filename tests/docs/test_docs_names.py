@@ -198,8 +198,3 @@ def test_a_made_up_name_is_seen() -> None:
 @pytest.mark.parametrize(("name", "made"), [("settings", "settings.md"), ("api", "api.md")])
 def test_a_generated_page_is_current(name: str, made: str) -> None:
     assert (ROOT / "docs" / made).read_text(encoding="utf-8") == tool(name).reference(), "run `make reference`"
-
-
-def test_the_drawings_are_current() -> None:
-    for name, draw in tool("drawings").DRAWINGS.items():
-        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == draw(), "run `make reference`"
