@@ -345,9 +345,7 @@ def _show_collection(session: Session, client: MeshClient, collection: ReceiveRe
     for report in collection.reports:
         _show_report(session, report, acknowledged=report.message_id not in failed)
     if collection.already_delivered:
-        session.out.note(
-            f"Received before, now acknowledged again: {', '.join(collection.already_delivered)}."
-        )
+        session.out.note(f"Received before, now acknowledged again: {', '.join(collection.already_delivered)}.")
     if collection.locked:
         session.out.note(f"Another process is receiving: {', '.join(collection.locked)}.")
     if not (collection.files or collection.reports or failed):
