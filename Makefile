@@ -66,9 +66,7 @@ docs: $(VENV)/.docs
 	$(VENV)/docs/bin/python tools/website.py
 
 reference: $(VENV)/.dev
-	$(PY) tools/commands.py
-	$(PY) tools/settings.py
-	$(PY) tools/api.py
+	$(PY) tools/reference.py
 
 recording: $(VENV)/.dev
 	$(PY) tools/recording.py

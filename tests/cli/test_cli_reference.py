@@ -1,28 +1,13 @@
-"""docs/commands.md: that it is current, and that every command is there with an example."""
+"""docs/commands.md has every command, with an example; every error has an exit code."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 from nel_mesh.cli.app import COMMANDS
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("commands_tool", ROOT / "tools/commands.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_reference_is_current() -> None:
-    assert (ROOT / "docs/commands.md").read_text(encoding="utf-8") == tool().reference(), "run `make reference`"
 
 
 def test_every_command_is_there_with_an_example() -> None:
