@@ -23,8 +23,8 @@ import nel_mesh.sandbox
 import nel_mesh.settings
 from nel_mesh import MeshSettings
 from nel_mesh.cli.app import COMMANDS, app
-from nel_mesh.instrumentation import telemetry
-from nel_mesh.instrumentation.telemetry import LogFields
+from nel_mesh.instrumentation import events
+from nel_mesh.instrumentation.events import LogFields
 from nel_mesh.sandbox import pytest_plugin
 from nel_mesh.sandbox.__main__ import _parser
 from nel_mesh.sandbox.operations import Operation
@@ -66,7 +66,7 @@ def ours() -> frozenset[str]:
 @cache
 def told() -> frozenset[str]:
     """The names of attributes and metrics for OpenTelemetry."""
-    source = inspect.getsource(telemetry)
+    source = inspect.getsource(events)
     return frozenset(re.findall(r'"((?:messaging|nhs_mesh|http|url|server|network|error)\.[a-z_.]+)"', source))
 
 

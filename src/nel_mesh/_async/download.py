@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
-from nel_mesh.instrumentation.telemetry import Operation
+from nel_mesh.instrumentation.events import OperationSpan
 from nel_mesh.io.clock import AsyncClock
 from nel_mesh.io.concurrency import AsyncCrew, AsyncPending
 from nel_mesh.io.partial import AsyncDisk, AsyncPart
@@ -48,15 +48,17 @@ class AsyncReceiver:
     @contextlib.asynccontextmanager
     async def retrieve(self, message_id: str, *, verify_checksum: bool) -> AsyncIterator[AsyncMessage]:
         """Opens a message as a stream, and tells of it as an operation of its own."""
-        with self._mailbox.telemetry.operation("retrieve_message", message_id=message_id, current=False) as told:
-            async with self.open(message_id, verify_checksum=verify_checksum, within=told) as message:
+        with self._mailbox.instrumentation.operation("retrieve_message", message_id=message_id, current=False) as span:
+            async with self.open(message_id, verify_checksum=verify_checksum, within=span) as message:
                 try:
                     yield message
                 finally:
-                    told.done = message.complete
+                    span.done = message.complete
 
     @contextlib.asynccontextmanager
-    async def open(self, message_id: str, *, verify_checksum: bool, within: Operation) -> AsyncIterator[AsyncMessage]:
+    async def open(
+        self, message_id: str, *, verify_checksum: bool, within: OperationSpan
+    ) -> AsyncIterator[AsyncMessage]:
         """Opens a message as a stream; leaving the block closes the connection and acknowledges nothing."""
         with within.current():
             answer = await self._mailbox.retrieve_chunk(message_id, 1)
@@ -116,7 +118,7 @@ class AsyncReceiver:
         progress: Callable[[ReceiveProgress], object] | None,
     ) -> ReceivedFile:
         """Receives a message into a folder."""
-        with self._mailbox.telemetry.operation("receive_file", message_id=message_id) as told:
+        with self._mailbox.instrumentation.operation("receive_file", message_id=message_id) as span:
             async with self.arriving(message_id, folder) as arrival:
                 if arrival is None:
                     raise StorageError(
@@ -128,7 +130,7 @@ class AsyncReceiver:
                     file_name=file_name, verify_checksum=verify_checksum, progress=progress
                 )
                 await arrival.clear()
-            told.bytes, told.workflow_id = received.bytes, received.metadata.workflow_id
+            span.bytes, span.workflow_id = received.bytes, received.metadata.workflow_id
             return received
 
 

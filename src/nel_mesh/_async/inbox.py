@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from pathlib import Path
 
 from nel_mesh.errors import IntegrityError, MeshError
-from nel_mesh.instrumentation.telemetry import Operation
+from nel_mesh.instrumentation.events import OperationSpan
 from nel_mesh.io.clock import AsyncClock
 from nel_mesh.io.concurrency import AsyncCrew
 from nel_mesh.io.journal import AsyncJournal
@@ -163,7 +163,9 @@ class AsyncInbox:
                                 "iter_messages: message %s passed over: %s",
                                 message_id,
                                 error.reason,
-                                extra=self._mailbox.telemetry.facts("iter_messages", error, message_id=message_id),
+                                extra=self._mailbox.instrumentation.log_fields(
+                                    "iter_messages", error, message_id=message_id
+                                ),
                             )
                             tally.used -= 1
                             continue
@@ -186,7 +188,7 @@ class AsyncInbox:
                 "iter_messages: message %s is not acknowledged yet: %s",
                 message_id,
                 error.reason,
-                extra=self._mailbox.telemetry.facts("iter_messages", error, message_id=message_id),
+                extra=self._mailbox.instrumentation.log_fields("iter_messages", error, message_id=message_id),
             )
 
 
@@ -232,11 +234,11 @@ class _Round:
         """Receives one message; what goes wrong with it is noted, and never stops the others."""
         counts = False
         try:
-            with self._mailbox.telemetry.operation("receive_messages", message_id=message_id) as told:
+            with self._mailbox.instrumentation.operation("receive_messages", message_id=message_id) as span:
                 if self._folder is not None:
-                    counts = told.done = await self._store(message_id, self._folder, told)
+                    counts = span.done = await self._store(message_id, self._folder, span)
                 else:
-                    counts = told.done = await self._hand_over(message_id, told)
+                    counts = span.done = await self._hand_over(message_id, span)
         except Exception as error:  # noqa: BLE001 - a handler's own errors too; the message stays in the inbox
             self._log(message_id, error)
             self.result.failed.append(FailedMessage(message_id=message_id, error=error))
@@ -245,14 +247,14 @@ class _Round:
             self._tally.used -= 1
 
     def _log(self, message_id: str, error: Exception) -> None:
-        extra = self._mailbox.telemetry.facts("receive_messages", error, message_id=message_id)
+        extra = self._mailbox.instrumentation.log_fields("receive_messages", error, message_id=message_id)
         _logger.warning("receive_messages: message %s failed (%s)", message_id, type(error).__name__, extra=extra)
         if _logger.isEnabledFor(logging.DEBUG):
             # Where, so that a handler's bug is found; not the error, whose text, and locals, may be a patient's data.
             where = "".join(traceback.format_tb(error.__traceback__))
             _logger.debug("receive_messages: message %s failed here:\n%s", message_id, where, extra=extra)
 
-    async def _store(self, message_id: str, folder: Path, told: Operation) -> bool:
+    async def _store(self, message_id: str, folder: Path, span: OperationSpan) -> bool:
         """Stores one message; whether it was delivered by this."""
         async with self._receiver.arriving(message_id, folder) as arrival:
             if arrival is None:
@@ -270,7 +272,7 @@ class _Round:
                 await self._report(metadata)
             else:
                 received = await arrival.receive(progress=self._progress)
-                told.bytes, told.workflow_id = received.bytes, metadata.workflow_id
+                span.bytes, span.workflow_id = received.bytes, metadata.workflow_id
                 self.result.files.append(received)
                 self.result.delivered.append(message_id)
             await self._book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
@@ -283,12 +285,12 @@ class _Round:
         await self._mailbox.acknowledge_message(message_id)
         self.result.already_delivered.append(message_id)
 
-    async def _hand_over(self, message_id: str, told: Operation) -> bool:
+    async def _hand_over(self, message_id: str, span: OperationSpan) -> bool:
         """Runs the handler on one message; whether it was delivered by this."""
         if await self._book.has(self._mailbox.mailbox_id, message_id):
             await self._repeat(message_id)
             return False
-        async with self._receiver.open(message_id, verify_checksum=True, within=told) as message:
+        async with self._receiver.open(message_id, verify_checksum=True, within=span) as message:
             if isinstance(message.metadata, Report):
                 await self._report(message.metadata)
             elif self._handler is not None:
@@ -311,7 +313,7 @@ class _Round:
             report.linked_message_id,
             report.status_event,
             report.status_code,
-            extra=self._mailbox.telemetry.facts(
+            extra=self._mailbox.instrumentation.log_fields(
                 "receive_messages",
                 message_id=report.message_id,
                 event=report.status_event,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 from nel_mesh.errors import ConnectionLost, IntegrityError, InvalidArgument, MeshError, NotFound
-from nel_mesh.instrumentation.telemetry import Operation
+from nel_mesh.instrumentation.events import OperationSpan
 from nel_mesh.io.partial import AsyncDisk
 from nel_mesh.models import MessageMetadata, Report
 from nel_mesh.protocol import checksum, gzip, responses, wire
@@ -113,7 +113,7 @@ class AsyncMessage:
         answer: AsyncResponse,
         *,
         verify_checksum: bool,
-        within: Operation,
+        within: OperationSpan,
     ) -> None:
         self.metadata: MessageMetadata = responses.metadata("retrieve_message", message_id, answer.headers)
         """What the headers say; a `Report` if the message is one."""

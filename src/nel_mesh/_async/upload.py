@@ -110,11 +110,11 @@ class AsyncSender:
         resume: str | os.PathLike[str] | None = None,
     ) -> SendReceipt:
         """Sends content in as many chunks as it needs. A failure carries the message id, once there is one."""
-        with self._mailbox.telemetry.operation("send_message") as told:
-            told.local_id, told.workflow_id = local_id, options.workflow_id
+        with self._mailbox.instrumentation.operation("send_message") as span:
+            span.local_id, span.workflow_id = local_id, options.workflow_id
             receipt = await self._send(source, options, local_id, resume)
-            told.message_id, told.local_id = receipt.message_id, receipt.local_id
-            told.bytes, told.chunks = receipt.bytes, receipt.chunks
+            span.message_id, span.local_id = receipt.message_id, receipt.local_id
+            span.bytes, span.chunks = receipt.bytes, receipt.chunks
         self._given.append(receipt.message_id)
         return receipt
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
-from nel_mesh.instrumentation.telemetry import Operation
+from nel_mesh.instrumentation.events import OperationSpan
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.concurrency import Crew, Pending
 from nel_mesh.io.partial import Disk, Part
@@ -49,15 +49,15 @@ class Receiver:
     @contextlib.contextmanager
     def retrieve(self, message_id: str, *, verify_checksum: bool) -> Iterator[Message]:
         """Opens a message as a stream, and tells of it as an operation of its own."""
-        with self._mailbox.telemetry.operation("retrieve_message", message_id=message_id, current=False) as told:
-            with self.open(message_id, verify_checksum=verify_checksum, within=told) as message:
+        with self._mailbox.instrumentation.operation("retrieve_message", message_id=message_id, current=False) as span:
+            with self.open(message_id, verify_checksum=verify_checksum, within=span) as message:
                 try:
                     yield message
                 finally:
-                    told.done = message.complete
+                    span.done = message.complete
 
     @contextlib.contextmanager
-    def open(self, message_id: str, *, verify_checksum: bool, within: Operation) -> Iterator[Message]:
+    def open(self, message_id: str, *, verify_checksum: bool, within: OperationSpan) -> Iterator[Message]:
         """Opens a message as a stream; leaving the block closes the connection and acknowledges nothing."""
         with within.current():
             answer = self._mailbox.retrieve_chunk(message_id, 1)
@@ -117,7 +117,7 @@ class Receiver:
         progress: Callable[[ReceiveProgress], object] | None,
     ) -> ReceivedFile:
         """Receives a message into a folder."""
-        with self._mailbox.telemetry.operation("receive_file", message_id=message_id) as told:
+        with self._mailbox.instrumentation.operation("receive_file", message_id=message_id) as span:
             with self.arriving(message_id, folder) as arrival:
                 if arrival is None:
                     raise StorageError(
@@ -127,7 +127,7 @@ class Receiver:
                     )
                 received = arrival.receive(file_name=file_name, verify_checksum=verify_checksum, progress=progress)
                 arrival.clear()
-            told.bytes, told.workflow_id = received.bytes, received.metadata.workflow_id
+            span.bytes, span.workflow_id = received.bytes, received.metadata.workflow_id
             return received
 
 

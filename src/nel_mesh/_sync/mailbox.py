@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, OutcomeUnknown, ResponseError
-from nel_mesh.instrumentation.telemetry import Attempt, Telemetry
+from nel_mesh.instrumentation.events import Instrumentation, RequestSpan
 from nel_mesh.io.clock import Clock
 from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Tracking
 from nel_mesh.protocol import endpoints, responses, retry, token, wire
@@ -50,7 +50,9 @@ class MailboxOperations:
             max_delay_in_seconds=settings.retry_max_delay_in_seconds,
             max_retry_after_in_seconds=settings.max_retry_after_in_seconds,
         )
-        self.telemetry = Telemetry(url=settings.url, mailbox_id=settings.mailbox_id, monotonic=clock.monotonic)
+        self.instrumentation = Instrumentation(
+            url=settings.url, mailbox_id=settings.mailbox_id, monotonic=clock.monotonic
+        )
         self._http = http
         self._clock = clock
 
@@ -73,10 +75,10 @@ class MailboxOperations:
         policy = self.policy if attempts is None else dataclasses.replace(self.policy, max_attempts=attempts)
         for attempt in itertools.count(1):
             try:
-                with self.telemetry.attempt(
+                with self.instrumentation.attempt(
                     request.operation, request.method, request.template, attempt, length, message_id
-                ) as told:
-                    return self._attempt(request, body, length, told, streamed=streamed)
+                ) as span:
+                    return self._attempt(request, body, length, span, streamed=streamed)
             except MeshError as failure:
                 failure.operation = request.operation
                 failure.message_id = failure.message_id or message_id
@@ -98,12 +100,16 @@ class MailboxOperations:
                     type(failure).__name__,
                     failure.status,
                     delay,
-                    extra=self.telemetry.facts(request.operation, failure, message_id=message_id, attempt=attempt),
+                    extra=self.instrumentation.log_fields(
+                        request.operation, failure, message_id=message_id, attempt=attempt
+                    ),
                 )
             self._clock.sleep(delay)
         raise AssertionError("unreachable")  # pragma: no cover
 
-    def _attempt(self, request: Request, body: Body | None, length: int, told: Attempt, *, streamed: bool) -> Response:
+    def _attempt(
+        self, request: Request, body: Body | None, length: int, span: RequestSpan, *, streamed: bool
+    ) -> Response:
         headers = {
             "accept": wire.ACCEPT_V2,
             "accept-encoding": "identity",
@@ -119,7 +125,7 @@ class MailboxOperations:
                 now=self._clock.now(),
             )
         answer = self._http.send(request.method, request.path, headers, body() if body else None, length)
-        told.status = answer.status
+        span.status = answer.status
         succeeded = answer.status in request.success
         if streamed and succeeded:
             return answer
@@ -204,5 +210,5 @@ class MailboxOperations:
 
     def _ask(self, request: Request, message_id: str | None = None) -> Response:
         """Does an operation that is one request, about a message or none."""
-        with self.telemetry.operation(request.operation, message_id=message_id):
+        with self.instrumentation.operation(request.operation, message_id=message_id):
             return self.send(request, message_id=message_id)

@@ -61,7 +61,7 @@ class LogFields(TypedDict, total=False):
     error: str
 
 
-class Telemetry:
+class Instrumentation:
     """Tells what is done for one mailbox.
 
     Args:
@@ -83,25 +83,25 @@ class Telemetry:
         port = f":{parts.port}" if parts.port else ""
         self.base = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
 
-    def operation(self, name: str, *, message_id: str | None = None, current: bool = True) -> Operation:
+    def operation(self, name: str, *, message_id: str | None = None, current: bool = True) -> OperationSpan:
         """One operation on a message or a mailbox, for a `with` block; `current` is whether its span is, in the block.
 
         It must not be where others write the block: what it sets there could be unset elsewhere, or never.
         """
-        return Operation(self, name, message_id, current=current)
+        return OperationSpan(self, name, message_id, current=current)
 
     def attempt(
         self, operation: str, method: str, template: str, number: int, length: int, message_id: str | None
-    ) -> Attempt:
+    ) -> RequestSpan:
         """One HTTP request, from its beginning to the head of a long answer or the end of a short one.
 
         `template` is its path with names instead of what is said for them; `length` is that of its body.
         """
         if _opentelemetry() is None and not logger.isEnabledFor(logging.DEBUG):
-            return Attempt()
+            return RequestSpan()
         return TracedRequest(self, operation, method, template, number, length, message_id)
 
-    def facts(
+    def log_fields(
         self, operation: str, failure: BaseException | None = None, **facts: Unpack[LogFields]
     ) -> dict[str, object]:
         """The `extra` of a record of the log, with what may be said of a failure; a fact that is None is left out."""
@@ -110,7 +110,7 @@ class Telemetry:
         return {**said, **{f"mesh_{name}": value for name, value in known.items() if value is not None}}
 
 
-class Operation:
+class OperationSpan:
     """An operation under way. What becomes known of it is noted here, and told at its end.
 
     Attributes:
@@ -122,9 +122,9 @@ class Operation:
     __slots__ = (
         "_began",
         "_current",
+        "_instrumentation",
         "_name",
         "_span",
-        "_telemetry",
         "_token",
         "_type",
         "bytes",
@@ -135,8 +135,8 @@ class Operation:
         "workflow_id",
     )
 
-    def __init__(self, telemetry: Telemetry, name: str, message_id: str | None, *, current: bool) -> None:
-        self._telemetry = telemetry
+    def __init__(self, instrumentation: Instrumentation, name: str, message_id: str | None, *, current: bool) -> None:
+        self._instrumentation = instrumentation
         self._name = name
         self._type = _TYPES.get(name)
         self._current = current
@@ -152,13 +152,13 @@ class Operation:
     def __enter__(self) -> Self:
         if found := _opentelemetry():
             self._begin(found)
-        self._began = self._telemetry.monotonic()
+        self._began = self._instrumentation.monotonic()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        seconds = self._telemetry.monotonic() - self._began
+        seconds = self._instrumentation.monotonic() - self._began
         if isinstance(error, GeneratorExit):
             error, self.done = None, False  # whoever had a message has left the loop
         if isinstance(error, MeshError):
@@ -183,7 +183,7 @@ class Operation:
         level = logging.INFO if done else logging.DEBUG
         if not logger.isEnabledFor(level):
             return
-        extra = self._telemetry.facts(
+        extra = self._instrumentation.log_fields(
             self._name,
             error,
             message_id=self.message_id,
@@ -201,7 +201,7 @@ class Operation:
 
     def _begin(self, found: _OpenTelemetry) -> None:
         kinds = found.trace.SpanKind
-        attributes = {**self._labels(), "messaging.client.id": self._telemetry.mailbox_id}
+        attributes = {**self._labels(), "messaging.client.id": self._instrumentation.mailbox_id}
         if self._type is not None:
             attributes["messaging.operation.type"] = self._type
         if self.message_id is not None:
@@ -221,8 +221,8 @@ class Operation:
         labels: Attributes = {"messaging.system": "nhs_mesh", "messaging.operation.name": self._name}
         # Where a message is sent to is not told, as everywhere; where one comes from is our own mailbox.
         if self._type not in (None, _SEND):
-            labels["messaging.destination.name"] = self._telemetry.mailbox_id
-        return labels | self._telemetry.server
+            labels["messaging.destination.name"] = self._instrumentation.mailbox_id
+        return labels | self._instrumentation.server
 
     def _said(self, error: BaseException | None) -> Attributes:
         facts = {
@@ -251,7 +251,7 @@ class Operation:
             found.consumed.add(1, labels)
 
 
-class Attempt:
+class RequestSpan:
     """An HTTP request under way, which nobody wants to hear of.
 
     Attributes:
@@ -272,24 +272,24 @@ class Attempt:
         pass
 
 
-class TracedRequest(Attempt):
+class TracedRequest(RequestSpan):
     """One that is told of."""
 
     __slots__ = (
         "_began",
+        "_instrumentation",
         "_length",
         "_message_id",
         "_method",
         "_number",
         "_operation",
         "_span",
-        "_telemetry",
         "_template",
     )
 
     def __init__(
         self,
-        telemetry: Telemetry,
+        instrumentation: Instrumentation,
         operation: str,
         method: str,
         template: str,
@@ -298,7 +298,7 @@ class TracedRequest(Attempt):
         message_id: str | None,
     ) -> None:
         super().__init__()
-        self._telemetry = telemetry
+        self._instrumentation = instrumentation
         self._operation = operation
         self._method = method
         self._template = template
@@ -311,13 +311,13 @@ class TracedRequest(Attempt):
         if found := _opentelemetry():
             with _harmless():
                 self._begin(found)
-        self._began = self._telemetry.monotonic()
+        self._began = self._instrumentation.monotonic()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        seconds = self._telemetry.monotonic() - self._began
+        seconds = self._instrumentation.monotonic() - self._began
         if logger.isEnabledFor(logging.DEBUG):
             self._log(seconds, error)
         if (span := self._span) is not None and (found := _opentelemetry()):
@@ -340,7 +340,7 @@ class TracedRequest(Attempt):
             self._template,
             self.status or type(error).__name__,
             seconds,
-            extra=self._telemetry.facts(
+            extra=self._instrumentation.log_fields(
                 self._operation,
                 error,
                 message_id=self._message_id,
@@ -354,7 +354,7 @@ class TracedRequest(Attempt):
     def _begin(self, found: _OpenTelemetry) -> None:
         attributes = {
             **self._labels(),
-            "url.full": self._telemetry.base + _redacted(self._template),
+            "url.full": self._instrumentation.base + _redacted(self._template),
             "network.protocol.version": "1.1",
         }
         if self._number > 1:
@@ -366,7 +366,7 @@ class TracedRequest(Attempt):
         )
 
     def _labels(self) -> Attributes:
-        return {"http.request.method": self._method, "url.template": self._template, **self._telemetry.server}
+        return {"http.request.method": self._method, "url.template": self._template, **self._instrumentation.server}
 
 
 _NOTHING: contextlib.nullcontext[None] = contextlib.nullcontext()
