@@ -36,7 +36,7 @@ from nel_mesh import (
     StorageError,
 )
 from nel_mesh._async.prefetch import ConnectionBudget
-from nel_mesh.io.concurrency import in_thread
+from nel_mesh.io.async_concurrency import in_thread
 from nel_mesh.io.partial import Part
 from scripted_server import ScriptedServer, Seen, Step, raw_answer
 from variants import AsyncTestClock, Connector, TestClock, settings_for

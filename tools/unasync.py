@@ -5,7 +5,8 @@
 
 The async source is rewritten as text, so that the two stay comparable line by line:
 
-- `async`, `await` and the `a` of `anext` go, and `AsyncName` becomes `Name`;
+- `async`, `await` and the `a` of `anext` go, `AsyncName` becomes `Name`, and `async_name` (a module or function)
+  becomes `name`;
 - `await in_thread(f, *arguments)` becomes `f(*arguments)`: the blocking client waits in its own thread.
 
 The generator fails if a rule was used nowhere, or if a trace of async survives: then its table and the source have
@@ -38,6 +39,7 @@ SUBSTITUTIONS = [
         (r"\baclosing\b", "closing"),
         (r"\benter_async_context\b", "enter_context"),
         (r"\b(_?)Async(?=[A-Z])", r"\1"),
+        (r"\basync_(\w+)", r"\1"),
         (
             r'"""The one source of the client; `_sync` is generated from it by tools/unasync.py\."""',
             '"""The sync client, generated from `_async` by tools/unasync.py; never edited."""',

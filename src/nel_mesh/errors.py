@@ -25,7 +25,9 @@ Each says in `outcome` what happened to the message. None holds a password, a su
 
 from __future__ import annotations
 
+import contextlib
 import enum
+from collections.abc import Iterator
 
 
 class Outcome(enum.Enum):
@@ -59,7 +61,7 @@ class MeshError(Exception):
         reason: str,
         *,
         operation: str | None = None,
-        outcome: Outcome = Outcome.UNCHANGED,
+        outcome: Outcome | None = None,
         status: int | None = None,
         event: str | None = None,
         code: str | None = None,
@@ -70,7 +72,7 @@ class MeshError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.operation = operation
-        self.outcome = outcome
+        self._outcome = outcome
         self.status = status
         self.event = event
         self.code = code
@@ -78,6 +80,15 @@ class MeshError(Exception):
         self.message_id = message_id
         self.local_id = local_id
         self.may_have_acted = False
+
+    @property
+    def outcome(self) -> Outcome:
+        """Say what happened to the message; UNCHANGED where nothing else is known."""
+        return self._outcome or Outcome.UNCHANGED
+
+    @outcome.setter
+    def outcome(self, outcome: Outcome) -> None:
+        self._outcome = outcome
 
     def __str__(self) -> str:
         parts = [f"{self.operation}: {self.reason}" if self.operation else self.reason]
@@ -100,6 +111,42 @@ class MeshError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # The default would call the class with `args` alone and drop every keyword.
         return (_rebuild, (type(self), self.reason, self.__dict__.copy()))
+
+
+@contextlib.contextmanager
+def add_context(
+    *,
+    operation: str | None = None,
+    message_id: str | None = None,
+    local_id: str | None = None,
+    outcome: Outcome | None = None,
+) -> Iterator[None]:
+    """Add to a MeshError that leaves the block what it does not say yet; nothing is overwritten.
+
+    So the innermost block that knows a fact is the one that says it, and the operation is the one that failed.
+    """
+    try:
+        yield
+    except MeshError as error:
+        error.operation = error.operation or operation
+        error.message_id = error.message_id or message_id
+        error.local_id = error.local_id or local_id
+        error._outcome = error._outcome or outcome
+        raise
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """Drop the tracebacks of an error and of its causes: their frames keep alive what was read, and patient data."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            left += (one.__cause__, one.__context__)
+            left += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+    return error
 
 
 def _rebuild(kind: type[MeshError], reason: str, state: dict[str, object]) -> MeshError:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
 from nel_mesh.instrumentation.events import OperationSpan
+from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask
 from nel_mesh.io.clock import AsyncClock
-from nel_mesh.io.concurrency import AsyncCrew, AsyncPending
 from nel_mesh.io.partial import AsyncDisk, AsyncPart
 from nel_mesh.models import MessageMetadata, ReceivedFile, ReceiveProgress, Report
 from nel_mesh.protocol import checksum, endpoints, filenames, responses, retry, wire
@@ -287,11 +287,11 @@ class AsyncDownload:
             metadata = await self._mailbox.message_metadata(self._message_id)
         sequence = ChunkSequence(received=record.chunks_done, total=record.chunks)
         more = record.chunks is None or record.chunks_done < record.chunks
-        async with AsyncCrew().beside() as beside:
+        async with AsyncBackgroundTasks() as background:
             lanes = AsyncPrefetcher(
-                self._mailbox, part, beside, self._spare, self._message_id, at_once=self._chunks_at_once
+                self._mailbox, part, background, self._spare, self._message_id, at_once=self._chunks_at_once
             )
-            hashing: AsyncPending[str] | None = None
+            hashing: AsyncTask[str] | None = None
             try:
                 while more:
                     early = await self._take_early(part, sequence, record.length, lanes)
@@ -316,7 +316,7 @@ class AsyncDownload:
                     if more and expected is not None:
                         if hashing is not None:
                             await hashing.result()
-                        hashing = beside.start(partial(part.digest, expected.algorithm, record.length))
+                        hashing = background.start(partial(part.digest, expected.algorithm, record.length))
                 if hashing is not None:
                     await hashing.result()
             finally:

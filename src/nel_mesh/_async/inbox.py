@@ -11,8 +11,8 @@ from pathlib import Path
 
 from nel_mesh.errors import IntegrityError, MeshError
 from nel_mesh.instrumentation.events import OperationSpan
+from nel_mesh.io.async_concurrency import async_call_handler, async_check_handler, async_for_each
 from nel_mesh.io.clock import AsyncClock
-from nel_mesh.io.concurrency import AsyncCrew
 from nel_mesh.io.journal import AsyncJournal
 from nel_mesh.models import FailedMessage, ReceiveProgress, ReceiveResult, Report
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
@@ -90,22 +90,21 @@ class AsyncInbox:
         progress: Callable[[ReceiveProgress], object] | None,
     ) -> ReceiveResult:
         """Empties the inbox into a folder or a handler."""
-        crew = AsyncCrew()
-        crew.check(handler)
-        crew.check(on_report)
+        async_check_handler(handler)
+        async_check_handler(on_report)
         if folder is not None and journal is None:
             journal = folder / JOURNAL_NAME
         book = await AsyncJournal.open(journal)
         try:
             tally = _Tally()
             round_ = _Round(
-                self._mailbox, self._receiver, self._clock, crew, book, tally, folder, handler, on_report, progress
+                self._mailbox, self._receiver, self._clock, book, tally, folder, handler, on_report, progress
             )
             end = None if deadline_in_seconds is None else self._clock.monotonic() + deadline_in_seconds
             while True:
                 due = self._due(tally, workflow_filter, limit, end, stop)
                 async with contextlib.aclosing(due) as ids:
-                    await crew.work_through(ids, round_.take, hands=concurrency)
+                    await async_for_each(ids, round_.take, max_workers=concurrency)
                 # What was under way when the limit seemed to be reached may not have been delivered after all.
                 if not tally.at_limit or limit is None or tally.used >= limit:
                     break
@@ -210,7 +209,6 @@ class _Round:
         mailbox: AsyncMailboxOperations,
         receiver: AsyncReceiver,
         clock: AsyncClock,
-        crew: AsyncCrew,
         book: AsyncJournal,
         tally: _Tally,
         folder: Path | None,
@@ -223,7 +221,6 @@ class _Round:
         self._mailbox = mailbox
         self._receiver = receiver
         self._clock = clock
-        self._crew = crew
         self._book = book
         self._tally = tally
         self._folder = folder
@@ -294,7 +291,7 @@ class _Round:
             if isinstance(message.metadata, Report):
                 await self._report(message.metadata)
             elif self._handler is not None:
-                await self._crew.call(self._handler, message)
+                await async_call_handler(self._handler, message)
                 if not message.complete:
                     raise IntegrityError(
                         "the handler came back without having read the message to its end",
@@ -322,5 +319,5 @@ class _Round:
             ),
         )
         if self._on_report is not None:
-            await self._crew.call(self._on_report, report)
+            await async_call_handler(self._on_report, report)
         self.result.reports.append(report)

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator
 
 from nel_mesh.errors import MeshError, StorageError
-from nel_mesh.io.concurrency import AsyncBackgroundTasks, AsyncPending
+from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask
 from nel_mesh.io.partial import AsyncAhead, AsyncPart
 from nel_mesh.protocol import responses, wire
 
@@ -152,7 +152,7 @@ class AsyncPrefetcher:
         self,
         mailbox: AsyncMailboxOperations,
         part: AsyncPart,
-        beside: AsyncBackgroundTasks,
+        background: AsyncBackgroundTasks,
         spare: ConnectionBudget,
         message_id: str,
         *,
@@ -160,12 +160,12 @@ class AsyncPrefetcher:
     ) -> None:
         self._mailbox = mailbox
         self._part = part
-        self._beside = beside
+        self._background = background
         self._spare = spare
         self._message_id = message_id
         self._wished = at_once
         self._at_once = min(2, at_once)
-        self._begun: dict[int, tuple[_AsyncPrefetch, AsyncPending[AsyncPrefetchedChunk | None]]] = {}
+        self._begun: dict[int, tuple[_AsyncPrefetch, AsyncTask[AsyncPrefetchedChunk | None]]] = {}
         self._length: int | None = None
         """What all chunks but the last are thought to be long; None before one is here."""
 
@@ -185,7 +185,7 @@ class AsyncPrefetcher:
             try:
                 content = await self._room(end, number - after - 1)
                 lane = _AsyncPrefetch(self._mailbox, self._spare, self._message_id, number, content)
-                self._begun[number] = lane, self._beside.start(lane.run, lane.stop)
+                self._begun[number] = lane, self._background.start(lane.run, stop=lane.stop)
             except BaseException as error:
                 if lane is None:
                     self._spare.give_back()

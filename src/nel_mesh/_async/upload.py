@@ -22,8 +22,8 @@ from nel_mesh.errors import (
     StorageError,
     UploadFinished,
 )
+from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask
 from nel_mesh.io.clock import AsyncClock
-from nel_mesh.io.concurrency import AsyncCrew, AsyncPending
 from nel_mesh.io.content import AsyncContents, AsyncContentSource, Content
 from nel_mesh.io.partial import AsyncDisk
 from nel_mesh.models import SendProgress, SendReceipt, Tracking
@@ -349,9 +349,9 @@ class _Send:
         headers = self._options.headers(record.mailbox_id, record.local_id)
         slices = chunks.split(record.content_bytes, record.chunk_bytes)
         left = slices[record.chunks_done :]
-        pending: AsyncPending[Content] | None = None
+        pending: AsyncTask[Content] | None = None
         try:
-            async with AsyncCrew().beside() as beside:
+            async with AsyncBackgroundTasks() as background:
                 for piece, next_piece in zip(left, [*left[1:], None], strict=False):
                     self._number = piece.range.number
                     packed: Content | None = None
@@ -359,9 +359,9 @@ class _Send:
                         packed = await self._packed(content, piece, pending)
                         pending = None
                         if self._options.compress and next_piece is not None:
-                            pending = beside.start(partial(self._pack, content, next_piece))
+                            pending = background.start(partial(self._pack, content, next_piece))
                         digest = partial(self._contents.digest, content, piece.start, piece.length, record.digest)
-                        digesting = beside.start(digest) if path else None
+                        digesting = background.start(digest) if path else None
                         start, length = (0, packed.length) if packed else (piece.start, piece.length)
                         body = self._body(packed or content, start, length, piece, content, record)
                         await self._send_chunk(body, length, piece, headers, record)
@@ -385,7 +385,7 @@ class _Send:
                 unsent.close()
         return _receipt(record, slices)
 
-    async def _packed(self, content: Content, piece: Slice, pending: AsyncPending[Content] | None) -> Content | None:
+    async def _packed(self, content: Content, piece: Slice, pending: AsyncTask[Content] | None) -> Content | None:
         """The chunk as it goes, if it is to be compressed; it may have been, beside the last one's sending."""
         if not self._options.compress:
             return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
 from nel_mesh.instrumentation.events import OperationSpan
 from nel_mesh.io.clock import Clock
-from nel_mesh.io.concurrency import Crew, Pending
+from nel_mesh.io.concurrency import BackgroundTasks, Task
 from nel_mesh.io.partial import Disk, Part
 from nel_mesh.models import MessageMetadata, ReceivedFile, ReceiveProgress, Report
 from nel_mesh.protocol import checksum, endpoints, filenames, responses, retry, wire
@@ -284,9 +284,11 @@ class Download:
             metadata = self._mailbox.message_metadata(self._message_id)
         sequence = ChunkSequence(received=record.chunks_done, total=record.chunks)
         more = record.chunks is None or record.chunks_done < record.chunks
-        with Crew().beside() as beside:
-            lanes = Prefetcher(self._mailbox, part, beside, self._spare, self._message_id, at_once=self._chunks_at_once)
-            hashing: Pending[str] | None = None
+        with BackgroundTasks() as background:
+            lanes = Prefetcher(
+                self._mailbox, part, background, self._spare, self._message_id, at_once=self._chunks_at_once
+            )
+            hashing: Task[str] | None = None
             try:
                 while more:
                     early = self._take_early(part, sequence, record.length, lanes)
@@ -311,7 +313,7 @@ class Download:
                     if more and expected is not None:
                         if hashing is not None:
                             hashing.result()
-                        hashing = beside.start(partial(part.digest, expected.algorithm, record.length))
+                        hashing = background.start(partial(part.digest, expected.algorithm, record.length))
                 if hashing is not None:
                     hashing.result()
             finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 from nel_mesh.errors import IntegrityError, MeshError
 from nel_mesh.instrumentation.events import OperationSpan
 from nel_mesh.io.clock import Clock
-from nel_mesh.io.concurrency import Crew
+from nel_mesh.io.concurrency import call_handler, check_handler, for_each
 from nel_mesh.io.journal import Journal
 from nel_mesh.models import FailedMessage, ReceiveProgress, ReceiveResult, Report
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
@@ -89,22 +89,21 @@ class Inbox:
         progress: Callable[[ReceiveProgress], object] | None,
     ) -> ReceiveResult:
         """Empties the inbox into a folder or a handler."""
-        crew = Crew()
-        crew.check(handler)
-        crew.check(on_report)
+        check_handler(handler)
+        check_handler(on_report)
         if folder is not None and journal is None:
             journal = folder / JOURNAL_NAME
         book = Journal.open(journal)
         try:
             tally = _Tally()
             round_ = _Round(
-                self._mailbox, self._receiver, self._clock, crew, book, tally, folder, handler, on_report, progress
+                self._mailbox, self._receiver, self._clock, book, tally, folder, handler, on_report, progress
             )
             end = None if deadline_in_seconds is None else self._clock.monotonic() + deadline_in_seconds
             while True:
                 due = self._due(tally, workflow_filter, limit, end, stop)
                 with contextlib.closing(due) as ids:
-                    crew.work_through(ids, round_.take, hands=concurrency)
+                    for_each(ids, round_.take, max_workers=concurrency)
                 # What was under way when the limit seemed to be reached may not have been delivered after all.
                 if not tally.at_limit or limit is None or tally.used >= limit:
                     break
@@ -207,7 +206,6 @@ class _Round:
         mailbox: MailboxOperations,
         receiver: Receiver,
         clock: Clock,
-        crew: Crew,
         book: Journal,
         tally: _Tally,
         folder: Path | None,
@@ -220,7 +218,6 @@ class _Round:
         self._mailbox = mailbox
         self._receiver = receiver
         self._clock = clock
-        self._crew = crew
         self._book = book
         self._tally = tally
         self._folder = folder
@@ -291,7 +288,7 @@ class _Round:
             if isinstance(message.metadata, Report):
                 self._report(message.metadata)
             elif self._handler is not None:
-                self._crew.call(self._handler, message)
+                call_handler(self._handler, message)
                 if not message.complete:
                     raise IntegrityError(
                         "the handler came back without having read the message to its end",
@@ -319,5 +316,5 @@ class _Round:
             ),
         )
         if self._on_report is not None:
-            self._crew.call(self._on_report, report)
+            call_handler(self._on_report, report)
         self.result.reports.append(report)

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Iterator
 
 from nel_mesh.errors import MeshError, StorageError
-from nel_mesh.io.concurrency import BackgroundTasks, Pending
+from nel_mesh.io.concurrency import BackgroundTasks, Task
 from nel_mesh.io.partial import Ahead, Part
 from nel_mesh.protocol import responses, wire
 
@@ -153,7 +153,7 @@ class Prefetcher:
         self,
         mailbox: MailboxOperations,
         part: Part,
-        beside: BackgroundTasks,
+        background: BackgroundTasks,
         spare: ConnectionBudget,
         message_id: str,
         *,
@@ -161,12 +161,12 @@ class Prefetcher:
     ) -> None:
         self._mailbox = mailbox
         self._part = part
-        self._beside = beside
+        self._background = background
         self._spare = spare
         self._message_id = message_id
         self._wished = at_once
         self._at_once = min(2, at_once)
-        self._begun: dict[int, tuple[_Prefetch, Pending[PrefetchedChunk | None]]] = {}
+        self._begun: dict[int, tuple[_Prefetch, Task[PrefetchedChunk | None]]] = {}
         self._length: int | None = None
         """What all chunks but the last are thought to be long; None before one is here."""
 
@@ -186,7 +186,7 @@ class Prefetcher:
             try:
                 content = self._room(end, number - after - 1)
                 lane = _Prefetch(self._mailbox, self._spare, self._message_id, number, content)
-                self._begun[number] = lane, self._beside.start(lane.run, lane.stop)
+                self._begun[number] = lane, self._background.start(lane.run, stop=lane.stop)
             except BaseException as error:
                 if lane is None:
                     self._spare.give_back()

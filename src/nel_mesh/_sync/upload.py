@@ -24,7 +24,7 @@ from nel_mesh.errors import (
     UploadFinished,
 )
 from nel_mesh.io.clock import Clock
-from nel_mesh.io.concurrency import Crew, Pending
+from nel_mesh.io.concurrency import BackgroundTasks, Task
 from nel_mesh.io.content import Content, Contents, ContentSource
 from nel_mesh.io.partial import Disk
 from nel_mesh.models import SendProgress, SendReceipt, Tracking
@@ -350,9 +350,9 @@ class _Send:
         headers = self._options.headers(record.mailbox_id, record.local_id)
         slices = chunks.split(record.content_bytes, record.chunk_bytes)
         left = slices[record.chunks_done :]
-        pending: Pending[Content] | None = None
+        pending: Task[Content] | None = None
         try:
-            with Crew().beside() as beside:
+            with BackgroundTasks() as background:
                 for piece, next_piece in zip(left, [*left[1:], None], strict=False):
                     self._number = piece.range.number
                     packed: Content | None = None
@@ -360,9 +360,9 @@ class _Send:
                         packed = self._packed(content, piece, pending)
                         pending = None
                         if self._options.compress and next_piece is not None:
-                            pending = beside.start(partial(self._pack, content, next_piece))
+                            pending = background.start(partial(self._pack, content, next_piece))
                         digest = partial(self._contents.digest, content, piece.start, piece.length, record.digest)
-                        digesting = beside.start(digest) if path else None
+                        digesting = background.start(digest) if path else None
                         start, length = (0, packed.length) if packed else (piece.start, piece.length)
                         body = self._body(packed or content, start, length, piece, content, record)
                         self._send_chunk(body, length, piece, headers, record)
@@ -386,7 +386,7 @@ class _Send:
                 unsent.close()
         return _receipt(record, slices)
 
-    def _packed(self, content: Content, piece: Slice, pending: Pending[Content] | None) -> Content | None:
+    def _packed(self, content: Content, piece: Slice, pending: Task[Content] | None) -> Content | None:
         """The chunk as it goes, if it is to be compressed; it may have been, beside the last one's sending."""
         if not self._options.compress:
             return None

@@ -1,97 +1,111 @@
-"""Work on several things at once: threads in one variant, tasks in the other."""
+"""Work on several things at once, in threads.
+
+`async_concurrency.py` has the same names for tasks; the generator of the blocking client maps one to the other.
+
+An exception from a signal handler (Ctrl-C) can come between any two steps of the main thread. `threading.Condition`
+and what is built on it (Event, Semaphore, Future, ThreadPoolExecutor) acquire their lock in Python code, and may then
+keep it for ever, so that a later call hangs. So here are only locks and queues that are written in C, and a wait for a
+task looks again every quarter of a second.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import inspect
+import queue
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-import anyio
-import anyio.to_thread
-
 from nel_mesh.errors import InvalidArgument
 
-_T = TypeVar("_T")
+_Item = TypeVar("_Item")
+_Value = TypeVar("_Value")
+
+_LOOK_AGAIN_SECONDS = 0.25
 
 
-class _Outcome(Generic[_T]):
-    """What became of work that went on beside the caller's."""
+class Task(Generic[_Value]):
+    """A function that runs in a thread of its own.
 
-    def __init__(self) -> None:
-        self._values: list[_T] = []
+    Attributes:
+        stop: what tells the function to end early; None if it cannot be told.
+    """
+
+    def __init__(self, function: Callable[[], _Value], stop: Callable[[], object] | None) -> None:
+        self._function = function
+        self._started = threading.Lock()
+        self._running = threading.Lock()
+        self._running.acquire()
+        self._values: list[_Value] = []
         self._error: BaseException | None = None
+        self._done = False
+        self.stop = stop
 
-    def value(self) -> _T | None:
-        """What it has given; None if it gave nothing (yet)."""
-        return self._values[0] if self._values else None
+    def run(self) -> None:
+        """Run the function, unless the task was cancelled before."""
+        if not self.cancel():
+            return
+        try:
+            self._values.append(self._function())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            self._error = error
+        finally:
+            self._done = True
+            self._running.release()
 
-    def _get(self) -> _T:
+    def cancel(self) -> bool:
+        """Keep the task from starting; False if it has started."""
+        return self._started.acquire(blocking=False)
+
+    def is_done(self, within_seconds: float = 0) -> bool:
+        """Whether it has ended; wait for that up to `within_seconds`."""
+        # The lock only wakes a waiter up. An interrupted waiter may keep it; the flag is what counts.
+        if not self._done and self._running.acquire(timeout=within_seconds):
+            self._running.release()
+        return self._done
+
+    def result(self) -> _Value:
+        """Wait for the end of the task; return its value, or raise its error."""
+        while not self.is_done(_LOOK_AGAIN_SECONDS):
+            pass
         if self._error is not None:
             raise self._error
         return self._values[0]
 
-
-class Pending(_Outcome[_T]):
-    """Work that goes on in a thread."""
-
-    def __init__(self, work: Callable[[], _T], stop: Callable[[], object] | None) -> None:
-        super().__init__()
-        self._work = work
-        self._claim = threading.Lock()
-        self._ended = threading.Event()
-        self.stop = stop
-
-    def forget(self) -> bool:
-        """Sees to it that the work is not begun; False if it has been."""
-        return self._claim.acquire(blocking=False)
-
-    def run(self) -> None:
-        """Does the work, unless it has been forgotten."""
-        if not self._claim.acquire(blocking=False):
-            return
-        try:
-            self._values.append(self._work())
-        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
-            self._error = error
-        finally:
-            self._ended.set()
-
-    def is_done(self, within_seconds: float = 0) -> bool:
-        """Whether it has come to its end, waiting for that up to so long."""
-        return self._ended.wait(within_seconds)
-
-    def result(self) -> _T:
-        """Waits for its end, and gives what it gave, or raises what it raised."""
-        self._ended.wait()
-        return self._get()
+    def value(self) -> _Value | None:
+        """Return the value, or None if there is none (yet)."""
+        return self._values[0] if self._values else None
 
 
 class BackgroundTasks:
-    """Work that goes on in threads while the caller does something else, up to the end of the `with` block."""
+    """Tasks that run beside the caller, up to the end of the `with` block.
+
+    At the end of the block a task that has a `stop` is told to stop and is left to end by itself; one that has not
+    started is cancelled; the others are waited for.
+    """
 
     def __init__(self) -> None:
-        self._begun: list[Pending[Any]] = []
+        self._tasks: list[Task[Any]] = []
 
-    def start(self, work: Callable[[], _T], stop: Callable[[], object] | None = None) -> Pending[_T]:
-        """Starts work. At the end of the block it is waited for; or told to `stop`, if it can be, and left to that.
+    def start(
+        self, function: Callable[..., _Value], *arguments: Any, stop: Callable[[], object] | None = None
+    ) -> Task[_Value]:
+        """Start a task. Its function runs in a copy of the caller's context (contextvars).
 
-        Where no thread can be had, it is done at once; what can be stopped is for later, and then raises RuntimeError.
+        Where no thread can be had, the function is called at once; one that has a `stop` is for later, so then
+        RuntimeError is raised.
         """
-        pending = Pending(work, stop)
-        self._begun = [one for one in self._begun if not one.is_done()] + [pending]
+        task = Task(lambda: function(*arguments), stop)
+        self._tasks = [other for other in self._tasks if not other.is_done()] + [task]
         try:
-            threading.Thread(target=copy_context().run, args=(pending.run,), name="nel-mesh", daemon=True).start()
+            threading.Thread(target=copy_context().run, args=(task.run,), name="nel-mesh", daemon=True).start()
         except RuntimeError:
             if stop is not None:
                 raise
-            pending.run()
-        return pending
+            task.run()
+        return task
 
     def __enter__(self) -> Self:
         return self
@@ -99,195 +113,76 @@ class BackgroundTasks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for pending in self._begun:
-            if pending.stop is not None:
-                if not pending.is_done():
-                    pending.stop()
-            elif not pending.forget():
-                pending.is_done(_FOR_EVER)
+        for task in self._tasks:
+            if task.stop is not None:
+                if not task.is_done():
+                    task.stop()
+            elif not task.cancel():
+                while not task.is_done(_LOOK_AGAIN_SECONDS):
+                    pass
 
 
-_FOR_EVER = threading.TIMEOUT_MAX
+def for_each(items: Iterator[_Item], work: Callable[[_Item], object], *, max_workers: int) -> None:
+    """Call `work` with each item, in up to `max_workers` threads at once.
 
+    An item is taken, in the caller's thread, only when a worker is free for it. Returns when all calls have returned.
+    The first error that `work` raises ends the taking, and is raised when the other calls have returned.
+    """
+    if max_workers == 1:
+        for item in items:
+            work(item)
+        return
+    given: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+    finished: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
-class Crew:
-    """Threads; what they do has a copy of the context (contextvars) of whoever asked for it."""
-
-    def beside(self) -> BackgroundTasks:
-        """For work that goes on beside the caller's."""
-        return BackgroundTasks()
-
-    def check(self, work: object) -> None:
-        """Raises InvalidArgument for a callable of the other variant: what it gives would never be run."""
-        if inspect.iscoroutinefunction(work):
-            raise InvalidArgument("an async callable needs the AsyncMeshClient")
-
-    def call(self, work: Callable[[_T], object], item: _T) -> None:
-        """Calls what the caller gave us. Raises InvalidArgument if it turns out to be of the other variant."""
-        result = work(item)
-        if inspect.isawaitable(result):
-            if inspect.iscoroutine(result):
-                result.close()
-            raise InvalidArgument("an async callable needs the AsyncMeshClient")
-
-    def work_through(self, items: Iterator[_T], work: Callable[[_T], object], *, hands: int) -> None:
-        """Does `work` on each item, on up to `hands` at once; an item is taken only when a hand is free.
-
-        Returns when all are done. What `work` raises ends the taking, and is raised when the others are done.
-        """
-        if hands == 1:
-            for item in items:
-                work(item)
-            return
-        free = threading.Semaphore(hands)
-        failures: list[BaseException] = []
-
-        def done(item: _T) -> None:
+    def worker() -> None:
+        while (item := given.get()) is not None:
+            error: BaseException | None = None
             try:
-                work(item)
-            except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
-                failures.append(error)
-            finally:
-                free.release()
+                copy_context().run(work, item)
+            except BaseException as raised:  # noqa: BLE001 - raised again below, in the caller's thread
+                error = raised
+            finished.put(error)
 
-        with ThreadPoolExecutor(hands, thread_name_prefix="nel-mesh") as pool:
-            while not failures:
-                free.acquire()
+    workers = busy = 0
+    failure: BaseException | None = None
+    with BackgroundTasks() as background:
+        try:
+            while failure is None:
+                if busy == max_workers:
+                    failure = finished.get()
+                    busy -= 1
+                    continue
                 try:
                     item = next(items)
                 except StopIteration:
                     break
-                pool.submit(copy_context().run, done, item)
-        if failures:
-            raise failures[0]
-
-
-class AsyncPending(_Outcome[_T]):
-    """Work that goes on in a task."""
-
-    def __init__(self, work: Callable[[], Awaitable[_T]]) -> None:
-        super().__init__()
-        self._work = work
-        self._ended = anyio.Event()
-
-    async def run(self) -> None:
-        """As `Pending.run`; a cancellation is let through."""
-        try:
-            self._values.append(await self._work())
-        except Exception as error:  # noqa: BLE001 - raised where the result is asked for
-            self._error = error
-        except BaseException as error:
-            self._error = error
-            raise
+                if busy == workers:
+                    background.start(worker)
+                    workers += 1
+                given.put(item)
+                busy += 1
+            while busy:
+                failure = finished.get() or failure
+                busy -= 1
         finally:
-            self._ended.set()
-
-    async def is_done(self, within_seconds: float = 0) -> bool:
-        """As `Pending.is_done`."""
-        if within_seconds:
-            with anyio.move_on_after(within_seconds):
-                await self._ended.wait()
-        return self._ended.is_set()
-
-    async def result(self) -> _T:
-        """As `Pending.result`."""
-        await self._ended.wait()
-        return self._get()
+            # For each that may have been started: an interruption can come before one was counted.
+            for _ in range(max_workers):
+                given.put(None)
+    if failure is not None:
+        raise failure
 
 
-class AsyncBackgroundTasks:
-    """As `BackgroundTasks`, in tasks; what is left of them at the end of the block is cancelled."""
-
-    def __init__(self) -> None:
-        self._group = anyio.create_task_group()
-
-    def start(self, work: Callable[[], Awaitable[_T]], stop: Callable[[], object] | None = None) -> AsyncPending[_T]:
-        """As `BackgroundTasks.start`; a task needs no `stop`."""
-        pending = AsyncPending(work)
-        self._group.start_soon(pending.run)
-        return pending
-
-    async def __aenter__(self) -> Self:
-        await self._group.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._group.cancel_scope.cancel()
-        # The caller's own error is not the group's: it would come out of it wrapped.
-        await self._group.__aexit__(None, None, None)
+def check_handler(handler: object) -> None:
+    """Raise InvalidArgument for an async callable: nothing would ever await it."""
+    if inspect.iscoroutinefunction(handler):
+        raise InvalidArgument("an async callable needs the AsyncMeshClient")
 
 
-class AsyncCrew:
-    """Tasks."""
-
-    def beside(self) -> AsyncBackgroundTasks:
-        """As `Crew.beside`."""
-        return AsyncBackgroundTasks()
-
-    def check(self, work: object) -> None:
-        """Raises InvalidArgument for a callable of the other variant: there would be nothing to wait for."""
-        if inspect.isfunction(work) and not inspect.iscoroutinefunction(work) and work.__name__ != "<lambda>":
-            raise InvalidArgument("the AsyncMeshClient needs an async callable")
-
-    async def call(self, work: Callable[[_T], Awaitable[object]], item: _T) -> None:
-        """As `Crew.call`."""
-        result: Any = work(item)
-        if not inspect.isawaitable(result):
-            raise InvalidArgument("the AsyncMeshClient needs an async callable")
-        await result
-
-    async def work_through(
-        self, items: AsyncIterator[_T], work: Callable[[_T], Awaitable[object]], *, hands: int
-    ) -> None:
-        """As `Crew.work_through`."""
-        if hands == 1:
-            async for item in items:
-                await work(item)
-            return
-        free = anyio.Semaphore(hands)
-        failure: Exception | None = None
-
-        async def done(item: _T) -> None:
-            try:
-                await work(item)
-            finally:
-                free.release()
-
-        async with anyio.create_task_group() as group:
-            while True:
-                await free.acquire()
-                try:
-                    item = await anext(items)
-                except StopAsyncIteration:
-                    break
-                except Exception as error:  # noqa: BLE001 - raised below, when what was begun has come to its end
-                    failure = error
-                    break
-                group.start_soon(done, item)
-        if failure is not None:
-            raise failure
-
-
-async def in_thread(work: Callable[[], _T]) -> _T:
-    """Waits for work in a worker thread; to its end even when the task is cancelled, as a thread cannot be stopped.
-
-    A caller that went away while it was under way would let go of a lock, or of a file, that is still being used.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return await anyio.to_thread.run_sync(work)  # trio waits of itself
-    # anyio's shield holds back anyio's cancellation, but not asyncio's own (`asyncio.timeout`, `Task.cancel`).
-    task = asyncio.ensure_future(anyio.to_thread.run_sync(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({task})
-        if not task.cancelled():
-            # Nobody asks any more how it ended; asyncio would say so, as an error.
-            task.exception()
-        raise
+def call_handler(handler: Callable[[_Item], object], item: _Item) -> None:
+    """Call a handler that the user gave. Raises InvalidArgument if it turns out to be async."""
+    result = handler(item)
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise InvalidArgument("an async callable needs the AsyncMeshClient")

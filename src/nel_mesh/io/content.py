@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, ClassVar, Protocol, Self, TypeAlias, cast
 
 from nel_mesh.errors import InvalidArgument, SourceError
-from nel_mesh.io.concurrency import in_thread
+from nel_mesh.io.async_concurrency import in_thread
 from nel_mesh.io.files import translate_source_errors, translate_storage_errors
 
 READ_BLOCK = 112 * 1024

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nel_mesh.errors import StorageError
-from nel_mesh.io.concurrency import in_thread
+from nel_mesh.io.async_concurrency import in_thread
 from nel_mesh.io.files import make_folder, translate_storage_errors
 
 _WAIT_SECONDS = 30

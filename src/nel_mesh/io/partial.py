@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import BinaryIO, Self, TypeVar
 
 from nel_mesh.errors import StorageError
-from nel_mesh.io.concurrency import in_thread
+from nel_mesh.io.async_concurrency import in_thread
 from nel_mesh.io.files import make_folder, sync_folder, translate_storage_errors
 
 _DIGEST_BLOCK = 1024 * 1024

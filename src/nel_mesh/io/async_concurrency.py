@@ -1,0 +1,159 @@
+"""Work on several things at once, in tasks of asyncio or trio; see `concurrency.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from nel_mesh.errors import InvalidArgument
+
+_Item = TypeVar("_Item")
+_Value = TypeVar("_Value")
+
+
+async def in_thread(function: Callable[..., _Value], *arguments: Any) -> _Value:
+    """Call a function in a worker thread, and wait for its end even when the task is cancelled.
+
+    A thread cannot be stopped. A caller that went away meanwhile would let go of a lock, or of a file, that the
+    thread is still using. So what a function opens belongs to an object that the caller has beforehand, and closes.
+    """
+    call = partial(function, *arguments)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return await anyio.to_thread.run_sync(call)  # trio waits by itself
+    # anyio's shield holds back anyio's cancellation, but not asyncio's own (`asyncio.timeout`, `Task.cancel`).
+    task = asyncio.ensure_future(anyio.to_thread.run_sync(call))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        if not task.cancelled():
+            # Nobody asks any more how it ended; asyncio would report that as an error.
+            task.exception()
+        raise
+
+
+class AsyncTask(Generic[_Value]):
+    """An async function that runs in a task of its own."""
+
+    def __init__(self, function: Callable[[], Awaitable[_Value]]) -> None:
+        self._function = function
+        self._ended = anyio.Event()
+        self._values: list[_Value] = []
+        self._error: BaseException | None = None
+
+    async def run(self) -> None:
+        """Run the function; let a cancellation through."""
+        try:
+            self._values.append(await self._function())
+        except Exception as error:  # noqa: BLE001 - raised where the result is asked for
+            self._error = error
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            self._ended.set()
+
+    async def is_done(self, within_seconds: float = 0) -> bool:
+        """Whether it has ended; wait for that up to `within_seconds`."""
+        if within_seconds:
+            with anyio.move_on_after(within_seconds):
+                await self._ended.wait()
+        return self._ended.is_set()
+
+    async def result(self) -> _Value:
+        """Wait for the end of the task; return its value, or raise its error."""
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+        return self._values[0]
+
+    def value(self) -> _Value | None:
+        """Return the value, or None if there is none (yet)."""
+        return self._values[0] if self._values else None
+
+
+class AsyncBackgroundTasks:
+    """Tasks that run beside the caller, up to the end of the `async with` block; then they are cancelled."""
+
+    def __init__(self) -> None:
+        self._group = anyio.create_task_group()
+
+    def start(
+        self,
+        function: Callable[..., Awaitable[_Value]],
+        *arguments: Any,
+        stop: Callable[[], object] | None = None,
+    ) -> AsyncTask[_Value]:
+        """Start a task. `stop` is of no use here, as a task is cancelled."""
+        task = AsyncTask(partial(function, *arguments))
+        self._group.start_soon(task.run)
+        return task
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._group.cancel_scope.cancel()
+        # The caller's own error is not the group's: the group would raise it wrapped.
+        await self._group.__aexit__(None, None, None)
+
+
+async def async_for_each(
+    items: AsyncIterator[_Item], work: Callable[[_Item], Awaitable[object]], *, max_workers: int
+) -> None:
+    """Call `work` with each item, up to `max_workers` calls at once; see `concurrency.for_each`."""
+    if max_workers == 1:
+        async for item in items:
+            await work(item)
+        return
+    slots = anyio.Semaphore(max_workers)
+    failure: Exception | None = None
+
+    async def run(item: _Item) -> None:
+        try:
+            await work(item)
+        finally:
+            slots.release()
+
+    async with anyio.create_task_group() as group:
+        while True:
+            await slots.acquire()
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                break
+            except Exception as error:  # noqa: BLE001 - raised below, when the calls under way have returned
+                failure = error
+                break
+            group.start_soon(run, item)
+    if failure is not None:
+        raise failure
+
+
+def async_check_handler(handler: object) -> None:
+    """Raise InvalidArgument for a function that is not async: there would be nothing to await."""
+    if inspect.isfunction(handler) and not inspect.iscoroutinefunction(handler) and handler.__name__ != "<lambda>":
+        raise InvalidArgument("the AsyncMeshClient needs an async callable")
+
+
+async def async_call_handler(handler: Callable[[_Item], Awaitable[object]], item: _Item) -> None:
+    """Call a handler that the user gave. Raises InvalidArgument if it turns out not to be async."""
+    result: Any = handler(item)
+    if not inspect.isawaitable(result):
+        raise InvalidArgument("the AsyncMeshClient needs an async callable")
+    await result
