@@ -71,14 +71,52 @@ reference: $(VENV)/.dev
 recording: $(VENV)/.dev
 	$(PY) tools/recording.py
 
-dist: $(VENV)/.dev $(VENV)/.packaging
-	$(PY) tools/dist.py --tools $(VENV)/packaging/bin/python
+# All files in both archives have the date of the last commit: the same commit gives the same bytes.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/nel_mesh/_version.py)
+WHEEL := dist/nel_mesh-$(VERSION)-py3-none-any.whl
+SDIST := dist/nel_mesh-$(VERSION).tar.gz
+PACKAGING := $(VENV)/packaging/bin
 
-pythons: $(VENV)/.dev $(VENV)/.packaging
-	$(PY) tools/dist.py --tools $(VENV)/packaging/bin/python --pythons
+$(WHEEL): $(VENV)/.packaging $(wildcard $(shell git ls-files 2>/dev/null))
+	rm -rf dist
+	$(PACKAGING)/python -m build --no-isolation --quiet .
 
-sbom audit: $(VENV)/.dev $(VENV)/.packaging $(VENV)/.audit
-	$(PY) tools/$@.py --tools $(VENV)/packaging/bin/python --audit-tools $(VENV)/audit/bin/python
+dist: $(VENV)/.dev $(WHEEL)
+	$(PACKAGING)/python -m twine check --strict $(WHEEL) $(SDIST)
+	$(PACKAGING)/check-wheel-contents $(WHEEL)
+	PATH="$(CURDIR)/$(PACKAGING):$$PATH" $(PACKAGING)/check-manifest --no-build-isolation
+	rm -rf build/again && mkdir -p build/again && tar -xzf $(SDIST) --strip-components 1 -C build/again
+	cd build/again && $(CURDIR)/$(PACKAGING)/python -m build --no-isolation --quiet .
+	cmp $(WHEEL) build/again/$(WHEEL) && cmp $(SDIST) build/again/$(SDIST)
+	$(PY) -m nox --session installed lowest
+
+# Besides those on the PATH, Pythons are found in the folders of NEL_MESH_PYTHONS and where pyenv keeps its own.
+pythons: $(VENV)/.dev $(WHEEL)
+	folders="$$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin 2>/dev/null | paste -sd: -)"; \
+	PATH="$$NEL_MESH_PYTHONS:$$PATH:$$folders" $(CURDIR)/$(PY) -m nox --session tests
+
+# An environment for each kind of installation, with the versions of today.
+KINDS := base cli sandbox telemetry all
+comma := ,
+EXTRAS = $(if $(filter-out base,$*),[$(subst all,cli$(comma)sandbox$(comma)telemetry,$*)])
+
+$(KINDS:%=build/installed/%/.ready): build/installed/%/.ready: $(WHEEL)
+	$(PYTHON) -m venv --clear --without-pip $(@D)
+	$(PY) -m pip --python $(@D)/bin/python install --quiet --quiet --only-binary :all: "$(WHEEL)$(EXTRAS)"
+	touch $@
+
+sbom: $(KINDS:%=dist/sbom/nel-mesh-%.cdx.json)
+
+dist/sbom/nel-mesh-%.cdx.json: build/installed/%/.ready $(VENV)/.audit
+	mkdir -p $(@D)
+	$(VENV)/audit/bin/cyclonedx-py environment --validate --output-reproducible --mc-type library \
+		--pyproject pyproject.toml --output-file $@ $(<D)/bin/python
+
+# It fails where PyPI cannot be asked: no answer is not a good one.
+audit: build/installed/all/.ready $(VENV)/.audit
+	$(PY) -m pip --python $(<D)/bin/python freeze --exclude nel-mesh >build/audit.txt
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement build/audit.txt
 
 format: $(VENV)/.dev
 	$(PY) -m ruff check --fix --quiet . || true

@@ -286,7 +286,7 @@ def attribute_docstrings(kind: type) -> dict[str, str]:
 
 def _tree(kind: type) -> ast.ClassDef:
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(tree, ast.ClassDef)  # noqa: S101 - for mypy
+    assert isinstance(tree, ast.ClassDef)
     return tree
 
 

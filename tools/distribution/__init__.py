@@ -1,1 +1,0 @@
-"""`make dist`: the wheel and the source distribution, built, and then tried as a user gets them."""
