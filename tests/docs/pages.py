@@ -98,6 +98,14 @@ class Page:
             if opening.type == "heading_open":
                 yield opening.tag, "".join(child.content for child in inline.children or ())
 
+    @property
+    def first_paragraph(self) -> str:
+        """Return the text of the first paragraph."""
+        for opening, inline in zip(self.tokens, self.tokens[1:], strict=False):
+            if opening.type == "paragraph_open":
+                return inline.content
+        return ""
+
     @functools.cached_property
     def anchors(self) -> set[str]:
         """The headings' anchors, where the sites that show Markdown and the site that we build agree on them."""

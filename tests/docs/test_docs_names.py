@@ -140,9 +140,9 @@ def test_targets_and_extras_are_there(page: Page) -> None:
     rules = re.findall(r"^([a-z][a-z ]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     targets = {target for rule in rules for target in rule.split()}
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    code = [*page.code, *(block.text for block in page.blocks if block.language in ("console", "text"))]
+    code = [*page.code, *(block.text for block in page.blocks if block.language in ("sh", "text"))]
     for text in code:
-        assert set(re.findall(r"(?:^|\$ |  )make ([a-z]+)", text)) <= targets
+        assert set(re.findall(r"(?:^|\n|  |`)make ([a-z]+)", text)) <= targets
         for named in re.findall(r"pip install \"?(?:nel-mesh|\.)\[([\w,]+)\]", text):
             assert set(named.split(",")) <= set(extras)
 
