@@ -25,5 +25,5 @@ def test_the_page_about_a_word_has_it_at_its_start_or_in_a_heading(search: str) 
     page = page_at(ABOUT[search])
     texts = [text for _, text in page.headings] + [page.first_paragraph]
     # As the site's search does: every word of the search is the start of a word of the text.
-    found = [text for text in texts if all(re.search(rf"\b{word}", text, re.I) for word in search.split())]
+    found = [text for text in texts if all(re.search(rf"\b{word}", text, re.IGNORECASE) for word in search.split())]
     assert found, f"{page.name}: no heading and no first paragraph has {search!r}"
