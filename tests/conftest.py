@@ -18,7 +18,7 @@ import pytest
 from nel_mesh import MeshSettings
 from nel_mesh.sandbox import Sandbox
 from scripted_server import Rule, ScriptedServer
-from secrecy import Listener, at_sandbox, at_scripted, found
+from secrecy import LISTENER, at_sandbox, at_scripted, found
 from variants import VARIANTS, Connector, settings_for
 
 
@@ -30,14 +30,11 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-_listener = Listener()
-
-
 def pytest_configure() -> None:
     """In every process that runs tests."""
     logger = logging.getLogger("nel_mesh")
     logger.setLevel(logging.DEBUG)
-    logger.addHandler(_listener)
+    logger.addHandler(LISTENER)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -53,13 +50,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(autouse=True)
 def _nothing_private_is_logged(request: pytest.FixtureRequest) -> Iterator[list[ScriptedServer]]:
-    """Searches what each test has logged for what it had that must not be there; gives where its servers are noted."""
+    """Search the logs and events of each test for private data; yield the list of its servers."""
     servers: list[ScriptedServer] = []
     sandboxes: list[Sandbox] = []
     if "mesh_sandbox" in request.fixturenames:
         sandboxes.append(request.getfixturevalue("mesh_sandbox"))
     yield servers
-    said = _listener.take()
+    said = LISTENER.take()
     if said:
         private = {text for server in servers for text in at_scripted(server)}
         private |= {text for sandbox in sandboxes for text in at_sandbox(sandbox)}

@@ -1,18 +1,20 @@
-"""Whether a secret, or a patient's data, has come into the log; asked at the end of every test, in conftest.py.
+"""Search logs and events for secrets and patients' data; conftest.py does so at the end of every test.
 
-What a test's servers were asked and have answered is what must not be there: tokens, subjects, file names, recipients,
-content; and the secrets of the tests' clients. Each record of the logger `nel_mesh` is searched for it: its text, its
-extras and its traceback.
+Private is all that a test's servers were asked and have answered: tokens, subjects, file names, recipients, content;
+and the secrets of the tests' clients. Each record of the logger `nel_mesh` is searched: its text, its extras and its
+traceback; and each event of the clients that `Connector` makes.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import logging
 import re
 import threading
 from collections.abc import Iterable, Mapping
 
+from nel_mesh.instrumentation import Event
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer
 
@@ -33,7 +35,7 @@ _USUAL = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class Listener(logging.Handler):
-    """Keeps what is logged, as text."""
+    """Keeps what is logged, and the events of clients that have `receive` as a hook, as text."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -41,15 +43,23 @@ class Listener(logging.Handler):
         self._guard = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
-        said = text_of(record)
+        self._keep(text_of(record))
+
+    def receive(self, event: Event) -> None:
+        self._keep(text_of_event(event))
+
+    def _keep(self, said: str) -> None:
         with self._guard:
             self._said.append(said)
 
     def take(self) -> list[str]:
-        """What has been logged since the last time."""
+        """What has been logged, and the events, since the last time."""
         with self._guard:
             said, self._said = self._said, []
         return said
+
+
+LISTENER = Listener()
 
 
 def text_of(record: logging.LogRecord) -> str:
@@ -59,8 +69,20 @@ def text_of(record: logging.LogRecord) -> str:
         parts.append(logging.Formatter().formatException(record.exc_info))
     extras = {name: value for name, value in vars(record).items() if name not in _USUAL}
     own = extras.pop("mesh_mailbox_id", None)
-    assert own is None or re.fullmatch(r"[\w-]{1,20}", str(own)), own
+    assert own is None or _is_mailbox_id(own), own
     return "\n".join([*parts, *(f"{name}={value!r}" for name, value in extras.items())])
+
+
+def text_of_event(event: Event) -> str:
+    """All that an event holds, but for the client's own mailbox, as in `text_of`."""
+    fields = dataclasses.asdict(event)
+    own = fields.pop("mailbox_id")
+    assert _is_mailbox_id(own), own
+    return f"{type(event).__name__} {fields} {str(event).replace(repr(own), '')}"
+
+
+def _is_mailbox_id(text: object) -> bool:
+    return re.fullmatch(r"[\w-]{1,20}", str(text)) is not None
 
 
 def found(said: Iterable[str], private: Iterable[str]) -> list[str]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from nel_mesh import AsyncMeshClient, AsyncMessage, MeshClient, MeshSettings
+from nel_mesh.instrumentation import Hook
 from nel_mesh.io.clock import AsyncClock, Clock
-from secrecy import PASSWORD
+from secrecy import LISTENER, PASSWORD
 
 VARIANTS = ("sync", "asyncio", "trio")
 
@@ -118,18 +119,19 @@ class Connector:
         self._stack = stack
         self._portal = None if variant == "sync" else stack.enter_context(start_blocking_portal(variant))
 
-    def __call__(self, settings: MeshSettings, *, real_time: bool = False) -> Any:
-        """A client; its waits take no time, unless asked for."""
+    def __call__(self, settings: MeshSettings, *, real_time: bool = False, hooks: Iterable[Hook] = ()) -> Any:
+        """A client; its waits take no time, unless asked for. Its events are searched for private data."""
+        hooks = [LISTENER.receive, *hooks]
         if self._portal is None:
             clock = Clock() if real_time else TestClock()
-            client = self._stack.enter_context(MeshClient(settings, clock=clock))
+            client = self._stack.enter_context(MeshClient(settings, clock=clock, hooks=hooks))
             self.clock: Any = clock
             return client
         async_clock = AsyncClock() if real_time else AsyncTestClock()
         self.clock = async_clock
 
         async def make() -> AsyncMeshClient:
-            return AsyncMeshClient(settings, clock=async_clock)
+            return AsyncMeshClient(settings, clock=async_clock, hooks=hooks)
 
         async_client = self._portal.call(make)
         self._stack.callback(self._portal.call, async_client.close)

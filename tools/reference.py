@@ -4,7 +4,7 @@
     tools/reference.py --check   fail if one of them is not current
 
 In a template, a line `{name}` stands for a generated part (see PARTS), or for one public name of nel_mesh; a line
-`{sandbox.name}` for one of nel_mesh.sandbox.
+`{sandbox.name}` for one of nel_mesh.sandbox, and `{instrumentation.name}` likewise.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 import nel_mesh
+import nel_mesh.instrumentation
 import nel_mesh.sandbox
 from nel_mesh import MeshSettings
 from nel_mesh.cli.app import COMMANDS, app
@@ -56,9 +57,7 @@ _ALIASES = {"Text": "str | None", "Flag": "bool | None", "Timestamp": "datetime 
 def page(name: str) -> str:
     """Return one whole page."""
     template = (TOOLS / f"{name}.md").read_text(encoding="utf-8")
-    filled = re.sub(
-        r"^\{((?:sandbox\.)?\w+)\}$", lambda found: "\n".join(_part(found[1])), template, flags=re.MULTILINE
-    )
+    filled = re.sub(r"^\{((?:\w+\.)?\w+)\}$", lambda found: "\n".join(_part(found[1])), template, flags=re.MULTILINE)
     return re.sub(r"\n{3,}", "\n\n", filled).rstrip() + "\n"
 
 
@@ -66,7 +65,7 @@ def _part(name: str) -> Iterator[str]:
     if name in PARTS:
         return PARTS[name]()
     prefix, _, bare = name.rpartition(".")
-    thing = getattr(nel_mesh.sandbox if prefix else nel_mesh, bare)
+    thing = getattr(getattr(nel_mesh, prefix) if prefix else nel_mesh, bare)
     return _section(name if bare in nel_mesh.__all__ else bare, thing)
 
 

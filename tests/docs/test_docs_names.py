@@ -19,12 +19,13 @@ from pages import PAGES, ROOT, Page
 from tools_of_docs import tool
 
 import nel_mesh
+import nel_mesh.instrumentation
 import nel_mesh.sandbox
 import nel_mesh.settings
 from nel_mesh import MeshSettings
 from nel_mesh.cli.app import COMMANDS, app
-from nel_mesh.instrumentation import events
-from nel_mesh.instrumentation.events import LogFields
+from nel_mesh.instrumentation import opentelemetry
+from nel_mesh.instrumentation.logs import LogFields
 from nel_mesh.sandbox import pytest_plugin
 from nel_mesh.sandbox.__main__ import _parser
 from nel_mesh.sandbox.operations import Operation
@@ -45,7 +46,7 @@ OTHERS = {
 def ours() -> frozenset[str]:
     """Every name that somebody who uses the package can meet."""
     found = {*Operation, *dir(builtins)}
-    for module in (nel_mesh, nel_mesh.sandbox, nel_mesh.settings, pytest_plugin):
+    for module in (nel_mesh, nel_mesh.instrumentation, nel_mesh.sandbox, nel_mesh.settings, pytest_plugin):
         for name in getattr(module, "__all__", None) or vars(module):
             found |= {name, *_names_in(getattr(module, name))}
     found |= set(_names_in(RequestSeen))
@@ -54,7 +55,7 @@ def ours() -> frozenset[str]:
     # What a command says with --json.
     said = (ROOT / "tools/commands.md").read_text(encoding="utf-8").partition("## JSON")[2]
     found |= set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", said))
-    found |= {f"mesh_{name}" for name in [*LogFields.__annotations__, "operation", "mailbox_id"]}
+    found |= {f"mesh_{name}" for name in LogFields.__annotations__}
     found |= {word for name in told() for word in name.split(".")}
     # Modules of the package, and files of the source tree, which the pages for its developers name.
     found |= {one.name.rpartition(".")[2] for one in pkgutil.walk_packages(nel_mesh.__path__, "nel_mesh.")}
@@ -66,7 +67,7 @@ def ours() -> frozenset[str]:
 @cache
 def told() -> frozenset[str]:
     """The names of attributes and metrics for OpenTelemetry."""
-    source = inspect.getsource(events)
+    source = inspect.getsource(opentelemetry)
     return frozenset(re.findall(r'"((?:messaging|nhs_mesh|http|url|server|network|error)\.[a-z_.]+)"', source))
 
 

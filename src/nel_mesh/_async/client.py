@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.http.sockets import TransportOptions
+from nel_mesh.instrumentation.events import Hook
 from nel_mesh.io.clock import AsyncClock
 from nel_mesh.io.content import AsyncContents, AsyncContentSource
 from nel_mesh.io.partial import AsyncDisk
@@ -47,13 +48,14 @@ class AsyncMeshClient:
 
     Args:
         settings: mailbox, secrets, address, certificates and limits.
+        hooks: callables that receive events, such as `RetryScheduled`; see `nel_mesh.instrumentation`.
         clock: where time, chance and ids come from; for tests.
 
     Raises:
         CertificateError: a certificate or key in the settings cannot be used.
     """
 
-    def __init__(self, settings: MeshSettings, *, clock: AsyncClock | None = None) -> None:
+    def __init__(self, settings: MeshSettings, *, hooks: Iterable[Hook] = (), clock: AsyncClock | None = None) -> None:
         clock = clock or AsyncClock()
         disk = AsyncDisk()
         contents = AsyncContents(settings.spool_directory)
@@ -70,7 +72,7 @@ class AsyncMeshClient:
                 advice=_advice(settings),
             )
         )
-        self._mailbox = AsyncMailboxOperations(settings, self._http, clock)
+        self._mailbox = AsyncMailboxOperations(settings, self._http, clock, hooks)
         self._sender = AsyncSender(self._mailbox, contents, disk, clock, chunk_bytes=settings.chunk_bytes)
         self._receiver = AsyncReceiver(
             self._mailbox,

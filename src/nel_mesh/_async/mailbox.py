@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import logging
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from datetime import datetime
 
 from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, OutcomeUnknown, ResponseError
-from nel_mesh.instrumentation.events import Instrumentation, RequestSpan
+from nel_mesh.instrumentation.events import Hook, Instrumentation, RequestSpan
+from nel_mesh.instrumentation.logs import LogHook
+from nel_mesh.instrumentation.opentelemetry import OpenTelemetryHook
 from nel_mesh.io.clock import AsyncClock
 from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Tracking
 from nel_mesh.protocol import endpoints, responses, retry, token, wire
@@ -17,8 +18,6 @@ from nel_mesh.protocol.endpoints import Request
 from nel_mesh.settings import MeshSettings
 
 from .http import AsyncConnectionPool, AsyncResponse
-
-_logger = logging.getLogger("nel_mesh")
 
 _ANSWER_LIMIT = 16 * 1024 * 1024
 """The longest answer, but for content, that is read: 5,000 message ids are far shorter."""
@@ -33,7 +32,13 @@ AsyncBody = Callable[[], AsyncIterable[bytes]]
 class AsyncMailboxOperations:
     """The operations of one mailbox, each as MESH has it; no operation joins chunks or keeps state."""
 
-    def __init__(self, settings: MeshSettings, http: AsyncConnectionPool, clock: AsyncClock) -> None:
+    def __init__(
+        self,
+        settings: MeshSettings,
+        http: AsyncConnectionPool,
+        clock: AsyncClock,
+        hooks: Iterable[Hook] = (),
+    ) -> None:
         self.mailbox_id = settings.mailbox_id
         self._password = settings.password
         self._shared_key = settings.shared_key
@@ -50,7 +55,10 @@ class AsyncMailboxOperations:
             max_retry_after_in_seconds=settings.max_retry_after_in_seconds,
         )
         self.instrumentation = Instrumentation(
-            url=settings.url, mailbox_id=settings.mailbox_id, monotonic=clock.monotonic
+            url=settings.url,
+            mailbox_id=settings.mailbox_id,
+            monotonic=clock.monotonic,
+            hooks=[*hooks, LogHook(), OpenTelemetryHook()],
         )
         self._http = http
         self._clock = clock
@@ -91,17 +99,13 @@ class AsyncMailboxOperations:
                 )
                 if delay is None:
                     raise
-                _logger.warning(
-                    "%s: attempt %d of %d failed (%s, status %s); next in %.1f s",
+                self.instrumentation.retry_scheduled(
                     request.operation,
-                    attempt,
-                    policy.max_attempts,
-                    type(failure).__name__,
-                    failure.status,
-                    delay,
-                    extra=self.instrumentation.log_fields(
-                        request.operation, failure, message_id=message_id, attempt=attempt
-                    ),
+                    failure,
+                    attempt=attempt,
+                    max_attempts=policy.max_attempts,
+                    delay_in_seconds=delay,
+                    message_id=message_id,
                 )
             await self._clock.sleep(delay)
         raise AssertionError("unreachable")  # pragma: no cover

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -32,8 +31,6 @@ from nel_mesh.protocol.chunks import Slice
 from nel_mesh.protocol.download import SendRecord, arguments_digest
 
 from .mailbox import AsyncBody, AsyncMailboxOperations
-
-_logger = logging.getLogger("nel_mesh")
 
 _REMEMBERED = 10_000
 """How many message ids of receipts are remembered: no other send can have led to one of them."""
@@ -523,7 +520,7 @@ class _Send:
         except Exception as error:
             if bytes_done == total:
                 # MESH has the message; to raise now would look as if it had not.
-                _logger.exception("send_message: progress raised after the message was sent")
+                self._mailbox.instrumentation.progress_failed("send_message", error)
                 return
             raise _Stopped(error) from error
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.http.sockets import TransportOptions
+from nel_mesh.instrumentation.events import Hook
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.content import Contents, ContentSource
 from nel_mesh.io.partial import Disk
@@ -48,13 +49,14 @@ class MeshClient:
 
     Args:
         settings: mailbox, secrets, address, certificates and limits.
+        hooks: callables that receive events, such as `RetryScheduled`; see `nel_mesh.instrumentation`.
         clock: where time, chance and ids come from; for tests.
 
     Raises:
         CertificateError: a certificate or key in the settings cannot be used.
     """
 
-    def __init__(self, settings: MeshSettings, *, clock: Clock | None = None) -> None:
+    def __init__(self, settings: MeshSettings, *, hooks: Iterable[Hook] = (), clock: Clock | None = None) -> None:
         clock = clock or Clock()
         disk = Disk()
         contents = Contents(settings.spool_directory)
@@ -71,7 +73,7 @@ class MeshClient:
                 advice=_advice(settings),
             )
         )
-        self._mailbox = MailboxOperations(settings, self._http, clock)
+        self._mailbox = MailboxOperations(settings, self._http, clock, hooks)
         self._sender = Sender(self._mailbox, contents, disk, clock, chunk_bytes=settings.chunk_bytes)
         self._receiver = Receiver(
             self._mailbox,

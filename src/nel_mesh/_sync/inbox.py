@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
-import traceback
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -21,8 +19,6 @@ from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from .download import Receiver
 from .mailbox import MailboxOperations
 from .message import Message
-
-_logger = logging.getLogger("nel_mesh")
 
 JOURNAL_NAME = ".nel-mesh-journal"
 """The journal's file, in the folder that messages go to."""
@@ -155,14 +151,7 @@ class Inbox:
                             message = stack.enter_context(opening)
                         except MeshError as error:
                             # Another process may have had it since it was listed; one bad message stops no other.
-                            _logger.warning(
-                                "iter_messages: message %s passed over: %s",
-                                message_id,
-                                error.reason,
-                                extra=self._mailbox.instrumentation.log_fields(
-                                    "iter_messages", error, message_id=message_id
-                                ),
-                            )
+                            self._mailbox.instrumentation.message_failed("iter_messages", message_id, error)
                             tally.used -= 1
                             continue
                         yield message
@@ -180,12 +169,7 @@ class Inbox:
         try:
             self._mailbox.acknowledge_message(message_id)
         except MeshError as error:
-            _logger.warning(
-                "iter_messages: message %s is not acknowledged yet: %s",
-                message_id,
-                error.reason,
-                extra=self._mailbox.instrumentation.log_fields("iter_messages", error, message_id=message_id),
-            )
+            self._mailbox.instrumentation.acknowledgement_failed("iter_messages", message_id, error)
 
 
 @dataclasses.dataclass
@@ -234,19 +218,11 @@ class _Round:
                 else:
                     counts = span.done = self._hand_over(message_id, span)
         except Exception as error:  # noqa: BLE001 - a handler's own errors too; the message stays in the inbox
-            self._log(message_id, error)
+            self._mailbox.instrumentation.message_failed("receive_messages", message_id, error)
             self.result.failed.append(FailedMessage(message_id=message_id, error=error))
         if not counts:
             # A limit is of messages delivered: bad ones at the front must not starve the rest.
             self._tally.used -= 1
-
-    def _log(self, message_id: str, error: Exception) -> None:
-        extra = self._mailbox.instrumentation.log_fields("receive_messages", error, message_id=message_id)
-        _logger.warning("receive_messages: message %s failed (%s)", message_id, type(error).__name__, extra=extra)
-        if _logger.isEnabledFor(logging.DEBUG):
-            # Where, so that a handler's bug is found; not the error, whose text, and locals, may be a patient's data.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            _logger.debug("receive_messages: message %s failed here:\n%s", message_id, where, extra=extra)
 
     def _store(self, message_id: str, folder: Path, span: OperationSpan) -> bool:
         """Stores one message; whether it was delivered by this."""
@@ -302,18 +278,12 @@ class _Round:
         return True
 
     def _report(self, report: Report) -> None:
-        _logger.warning(
-            "receive_messages: a report says that message %s failed: %s %s",
-            report.linked_message_id,
-            report.status_event,
-            report.status_code,
-            extra=self._mailbox.instrumentation.log_fields(
-                "receive_messages",
-                message_id=report.message_id,
-                event=report.status_event,
-                code=report.status_code,
-                linked_message_id=report.linked_message_id,
-            ),
+        self._mailbox.instrumentation.report_received(
+            "receive_messages",
+            message_id=report.message_id,
+            linked_message_id=report.linked_message_id,
+            event=report.status_event,
+            code=report.status_code,
         )
         if self._on_report is not None:
             call_handler(self._on_report, report)

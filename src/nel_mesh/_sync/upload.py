@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -33,8 +32,6 @@ from nel_mesh.protocol.chunks import Slice
 from nel_mesh.protocol.download import SendRecord, arguments_digest
 
 from .mailbox import Body, MailboxOperations
-
-_logger = logging.getLogger("nel_mesh")
 
 _REMEMBERED = 10_000
 """How many message ids of receipts are remembered: no other send can have led to one of them."""
@@ -520,7 +517,7 @@ class _Send:
         except Exception as error:
             if bytes_done == total:
                 # MESH has the message; to raise now would look as if it had not.
-                _logger.exception("send_message: progress raised after the message was sent")
+                self._mailbox.instrumentation.progress_failed("send_message", error)
                 return
             raise _Stopped(error) from error
 

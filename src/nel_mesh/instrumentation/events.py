@@ -1,120 +1,407 @@
-"""What is told of the work while it is done: to the log, and to OpenTelemetry if the program uses it.
+"""Events of client operations, and the hooks that receive them.
 
-The names are those of OpenTelemetry's conventions for HTTP clients and for messaging, and `nhs_mesh.*` where they have
-none. Nothing is told of a message but its ids, its workflow id and its size. Nothing that fails here fails the work.
+A client makes an event when an operation or a request begins or ends, when a retry is due, and when a
+message fails. It passes each event to its hooks: to the log (`logs.py`), to OpenTelemetry
+(`opentelemetry.py`), and to those that the program gives (`MeshClient(..., hooks=[...])`).
+
+- An event holds ids, sizes, durations and kinds of failure. It never holds a subject, a file name, a
+  recipient, content, or the text of an error.
+- Its texts are printable and of bounded length, whatever a server sent.
+- An event is made only if a hook wants it.
+- A hook that raises does not fail the operation.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import dataclasses
+import itertools
 import logging
 import re
-import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, Unpack
+from typing import Any, ClassVar, Self, TypeAlias
 from urllib.parse import urlsplit
 
-from nel_mesh._version import __version__
-from nel_mesh.errors import InvalidArgument, MeshError
+from nel_mesh.errors import MeshError
 
-if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+_logger = logging.getLogger("nel_mesh")
 
-logger = logging.getLogger("nel_mesh")
+_MAX_TEXT_CHARACTERS = 100
 
-Attributes: TypeAlias = dict[str, str | int]
-
-_SEND, _RECEIVE, _PROCESS, _SETTLE = "send", "receive", "process", "settle"
-
-_TYPES = {
-    "send_message": _SEND,
-    "retrieve_message": _RECEIVE,
-    "receive_file": _RECEIVE,
-    "receive_messages": _PROCESS,
-    "acknowledge_message": _SETTLE,
-}
-"""What an operation is among messaging's; others are none."""
-
-_DONE = {_SEND: "sent", _RECEIVE: "received", _PROCESS: "delivered", _SETTLE: "acknowledged"}
-
-_SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
-_BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-"""Of durations, as the conventions have them."""
+_HIDDEN = re.compile(r"[^ -~]|(?<!\d)\d{3}[ -]?\d{3}[ -]?\d{4}(?!\d)")
+"""Text of a server that is not shown: control characters, other than ASCII, and NHS numbers (10 digits)."""
 
 
-class LogFields(TypedDict, total=False):
-    """What a record of the log may say besides its text, each under its name with `mesh_` before it."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """The MESH server of a client: `address`, `port`, and `url` without a user."""
 
+    address: str
+    port: int
+    url: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The kind of an error, and MESH's codes for it.
+
+    Attributes:
+        error: the name of the error's class.
+        status: the HTTP status.
+        event, code: as MESH gives them. Codes are ambiguous alone.
+    """
+
+    error: str
+    status: int | None = None
+    event: str | None = None
+    code: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """The base of all events.
+
+    Attributes:
+        operation: the name of the client's method, such as `send_message`.
+        mailbox_id: the client's mailbox.
+        server: the MESH server.
+    """
+
+    operation: str
+    mailbox_id: str
+    server: Server
+
+    _FROM_SERVER: ClassVar[tuple[str, ...]] = (
+        "message_id",
+        "linked_message_id",
+        "local_id",
+        "workflow_id",
+        "event",
+        "code",
+    )
+
+    def __post_init__(self) -> None:
+        for name in self._FROM_SERVER:
+            text = getattr(self, name, None)
+            if text is not None:
+                object.__setattr__(self, name, _printable(text))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OperationStarted(Event):
+    """An operation begins.
+
+    Attributes:
+        span_id: the same in all events of this operation.
+        message_id: the message, if it is known by now.
+        current: whether what follows in this thread or task belongs to the operation, until it ends.
+    """
+
+    span_id: int
     message_id: str | None
-    linked_message_id: str | None
+    current: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OperationEntered(Event):
+    """From here to `OperationLeft`, what follows in this thread or task belongs to the operation `span_id`."""
+
+    span_id: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OperationLeft(Event):
+    """The end of an `OperationEntered`."""
+
+    span_id: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OperationFinished(Event):
+    """An operation has ended.
+
+    Attributes:
+        span_id: that of its OperationStarted.
+        message_id, local_id, workflow_id: of the message, as far as known.
+        bytes, chunks: of its content.
+        done: whether a message was sent, received, delivered or acknowledged by this operation.
+        duration_in_seconds: of the whole operation.
+        failure: None if it succeeded.
+        outcome: if it failed, what happened to the message: the value of an `Outcome`.
+    """
+
+    span_id: int
+    message_id: str | None
     local_id: str | None
     workflow_id: str | None
     bytes: int | None
     chunks: int | None
-    attempt: int
+    done: bool
     duration_in_seconds: float
+    failure: Failure | None
+    outcome: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStarted(Event):
+    """An HTTP request begins: one attempt.
+
+    Attributes:
+        span_id: the same in both events of this request.
+        method: of HTTP.
+        url_template: the path, with names in place of ids.
+        attempt: from 1.
+        bytes: the length of its body.
+        message_id: the message, if the request is about one.
+    """
+
+    span_id: int
+    method: str
+    url_template: str
+    attempt: int
+    bytes: int
+    message_id: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFinished(Event):
+    """A request has its response, or has failed. The content of a message may still be to be read.
+
+    Attributes:
+        span_id, method, url_template, attempt, bytes, message_id: those of its RequestStarted.
+        status: of the response; None if there was none.
+        duration_in_seconds: of this attempt.
+        failure: None if it succeeded.
+    """
+
+    span_id: int
+    method: str
+    url_template: str
+    attempt: int
+    bytes: int
+    message_id: str | None
     status: int | None
+    duration_in_seconds: float
+    failure: Failure | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RetryScheduled(Event):
+    """An attempt failed, and the next one follows after a delay.
+
+    Attributes:
+        message_id: the message, if the request is about one.
+        attempt, max_attempts: the attempt that failed, and how many there may be.
+        delay_in_seconds: until the next one.
+        failure: why it failed.
+    """
+
+    message_id: str | None
+    attempt: int
+    max_attempts: int
+    delay_in_seconds: float
+    failure: Failure
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ReportReceived(Event):
+    """A report: MESH could not deliver a message that this mailbox sent.
+
+    Attributes:
+        message_id: the report's own.
+        linked_message_id: that of the message that was not delivered.
+        event, code: why.
+    """
+
+    message_id: str
+    linked_message_id: str | None
     event: str | None
     code: str | None
-    error: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MessageFailed(Event):
+    """A message could not be received, or its handler raised. It is still in the inbox.
+
+    Attributes:
+        message_id: the message.
+        failure: why.
+        where: the traceback, without the error's text.
+    """
+
+    message_id: str
+    failure: Failure
+    where: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AcknowledgementFailed(Event):
+    """A message was delivered but is not acknowledged yet; the next run acknowledges it."""
+
+    message_id: str
+    failure: Failure
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressFailed(Event):
+    """The caller's `progress` raised when MESH had the message already, so the send did not fail.
+
+    Attributes:
+        failure: the kind of its error.
+        where: the traceback, without the error's text.
+    """
+
+    failure: Failure
+    where: str
+
+
+Hook: TypeAlias = Callable[[Event], object]
+"""A callable that receives events, in the thread or task that they are made in. It must return soon.
+
+It may have a method `wants(kind: type[Event]) -> bool`: events that no hook wants are not made.
+"""
 
 
 class Instrumentation:
-    """Tells what is done for one mailbox.
+    """Makes the events of one mailbox and passes them to its hooks.
 
     Args:
         url: the server's.
         mailbox_id: the mailbox.
-        monotonic: gives the seconds by which durations are measured.
+        monotonic: returns the seconds by which durations are measured.
+        hooks: receive the events, in this order.
     """
 
-    def __init__(self, *, url: str, mailbox_id: str, monotonic: Callable[[], float]) -> None:
+    def __init__(self, *, url: str, mailbox_id: str, monotonic: Callable[[], float], hooks: Iterable[Hook]) -> None:
         parts = urlsplit(url)
-        host = parts.hostname or ""
-        self.mailbox_id = mailbox_id
-        self.monotonic = monotonic
-        self.server: Attributes = {
-            "server.address": host,
-            "server.port": parts.port or (443 if parts.scheme == "https" else 80),
-        }
+        address = parts.hostname or ""
         # Not `netloc`, which may name a user.
         port = f":{parts.port}" if parts.port else ""
-        self.base = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
+        host = f"[{address}]" if ":" in address else address
+        self.server = Server(
+            address=address,
+            port=parts.port or (443 if parts.scheme == "https" else 80),
+            url=f"{parts.scheme}://{host}{port}{parts.path}",
+        )
+        self.mailbox_id = mailbox_id
+        self.monotonic = monotonic
+        self.span_ids = itertools.count(1)
+        self._hooks = [(getattr(hook, "wants", _wants_all), hook) for hook in hooks]
+        self._failed: set[int] = set()
 
     def operation(self, name: str, *, message_id: str | None = None, current: bool = True) -> OperationSpan:
-        """One operation on a message or a mailbox, for a `with` block; `current` is whether its span is, in the block.
+        """One operation on a message or a mailbox, as a `with` block.
 
-        It must not be where others write the block: what it sets there could be unset elsewhere, or never.
+        `current`: whether all that happens in the block belongs to it. Not where the block is the user's: it
+        could then be left in another thread or task than it was entered in.
         """
         return OperationSpan(self, name, message_id, current=current)
 
     def attempt(
-        self, operation: str, method: str, template: str, number: int, length: int, message_id: str | None
+        self,
+        operation: str,
+        method: str,
+        url_template: str,
+        number: int,
+        length: int,
+        message_id: str | None,
     ) -> RequestSpan:
-        """One HTTP request, from its beginning to the head of a long answer or the end of a short one.
-
-        `template` is its path with names instead of what is said for them; `length` is that of its body.
-        """
-        if _opentelemetry() is None and not logger.isEnabledFor(logging.DEBUG):
+        """One HTTP request, as a `with` block: to the end of its response, or the head of a streamed one."""
+        hooks = self.hooks_for(RequestFinished)
+        if not hooks:
             return RequestSpan()
-        return TracedRequest(self, operation, method, template, number, length, message_id)
+        fields = {
+            "span_id": next(self.span_ids),
+            "method": method,
+            "url_template": url_template,
+            "attempt": number,
+            "bytes": length,
+            "message_id": message_id,
+        }
+        return _ReportedRequestSpan(self, hooks, operation, fields)
 
-    def log_fields(
-        self, operation: str, failure: BaseException | None = None, **facts: Unpack[LogFields]
-    ) -> dict[str, object]:
-        """The `extra` of a record of the log, with what may be said of a failure; a fact that is None is left out."""
-        said = {"mesh_operation": operation, "mesh_mailbox_id": self.mailbox_id}
-        known = {**_what_failed(failure), **facts}
-        return {**said, **{f"mesh_{name}": value for name, value in known.items() if value is not None}}
+    def retry_scheduled(
+        self,
+        operation: str,
+        error: BaseException,
+        *,
+        attempt: int,
+        max_attempts: int,
+        delay_in_seconds: float,
+        message_id: str | None,
+    ) -> None:
+        self._report(
+            RetryScheduled,
+            operation,
+            message_id=message_id,
+            attempt=attempt,
+            max_attempts=max_attempts,
+            delay_in_seconds=delay_in_seconds,
+            failure=_failure(error),
+        )
+
+    def report_received(
+        self,
+        operation: str,
+        *,
+        message_id: str,
+        linked_message_id: str | None,
+        event: str | None,
+        code: str | None,
+    ) -> None:
+        self._report(
+            ReportReceived,
+            operation,
+            message_id=message_id,
+            linked_message_id=linked_message_id,
+            event=event,
+            code=code,
+        )
+
+    def message_failed(self, operation: str, message_id: str, error: BaseException) -> None:
+        self._report(
+            MessageFailed,
+            operation,
+            message_id=message_id,
+            failure=_failure(error),
+            where=_where(error),
+        )
+
+    def acknowledgement_failed(self, operation: str, message_id: str, error: BaseException) -> None:
+        self._report(AcknowledgementFailed, operation, message_id=message_id, failure=_failure(error))
+
+    def progress_failed(self, operation: str, error: BaseException) -> None:
+        self._report(ProgressFailed, operation, failure=_failure(error), where=_where(error))
+
+    def hooks_for(self, kind: type[Event]) -> list[Hook]:
+        """The hooks that want events of this kind."""
+        return [hook for wants, hook in self._hooks if wants(kind)]
+
+    def emit(self, hooks: list[Hook], kind: type[Event], operation: str, **fields: Any) -> None:
+        """Pass an event to hooks. No message is lost or sent twice because one of them raises."""
+        event = kind(operation=operation, mailbox_id=self.mailbox_id, server=self.server, **fields)
+        for hook in hooks:
+            try:
+                hook(event)
+            except Exception as error:  # noqa: BLE001 - a hook is foreign code, and so is what it calls
+                # A warning once, so that its author learns of it.
+                level = logging.DEBUG if id(hook) in self._failed else logging.WARNING
+                self._failed.add(id(hook))
+                with contextlib.suppress(Exception):
+                    _logger.log(level, "a hook for events failed (%s)", type(error).__name__)
+
+    def _report(self, kind: type[Event], operation: str, **fields: Any) -> None:
+        if hooks := self.hooks_for(kind):
+            self.emit(hooks, kind, operation, **fields)
 
 
 class OperationSpan:
-    """An operation under way. What becomes known of it is noted here, and told at its end.
+    """An operation in progress. Its users set what they learn; the hooks are told at its end.
 
     Attributes:
-        message_id, local_id, workflow_id: the message's.
+        message_id, local_id, workflow_id: of the message.
         bytes, chunks: of its content.
         done: whether a message was sent, received, delivered or acknowledged by it, if nothing is raised.
     """
@@ -122,11 +409,10 @@ class OperationSpan:
     __slots__ = (
         "_began",
         "_current",
+        "_hooks",
         "_instrumentation",
         "_name",
-        "_span",
-        "_token",
-        "_type",
+        "_span_id",
         "bytes",
         "chunks",
         "done",
@@ -138,10 +424,8 @@ class OperationSpan:
     def __init__(self, instrumentation: Instrumentation, name: str, message_id: str | None, *, current: bool) -> None:
         self._instrumentation = instrumentation
         self._name = name
-        self._type = _TYPES.get(name)
         self._current = current
-        self._span: Span | None = None
-        self._token: Any = None
+        self._hooks = instrumentation.hooks_for(OperationFinished)
         self.message_id = message_id
         self.local_id: str | None = None
         self.workflow_id: str | None = None
@@ -150,112 +434,58 @@ class OperationSpan:
         self.done = True
 
     def __enter__(self) -> Self:
-        if found := _opentelemetry():
-            self._begin(found)
-        self._began = self._instrumentation.monotonic()
+        if self._hooks:
+            self._span_id = next(self._instrumentation.span_ids)
+            self._emit(OperationStarted, message_id=self.message_id, current=self._current)
+            self._began = self._instrumentation.monotonic()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
+        if not self._hooks:
+            return
         seconds = self._instrumentation.monotonic() - self._began
         if isinstance(error, GeneratorExit):
-            error, self.done = None, False  # whoever had a message has left the loop
+            error, self.done = None, False  # the user left the loop in which the message was given
         if isinstance(error, MeshError):
             self.message_id = self.message_id or error.message_id
             self.local_id = self.local_id or error.local_id
-        self._log(seconds, error)
-        if (span := self._span) is not None and (found := _opentelemetry()):
-            with _harmless():
-                if self._token is not None:
-                    found.context.detach(self._token)
-                self._measure(found, seconds, error)
-                span.set_attributes(self._said(error))
-                _end(found, span, error)
-
-    def current(self) -> contextlib.AbstractContextManager[None]:
-        """A `with` block in which what is told belongs to this."""
-        found = _opentelemetry()
-        return _NOTHING if self._span is None or found is None else found.within(self._span)
-
-    def _log(self, seconds: float, error: BaseException | None) -> None:
-        done = _DONE[self._type] if self._type and self.done and error is None else None
-        level = logging.INFO if done else logging.DEBUG
-        if not logger.isEnabledFor(level):
-            return
-        extra = self._instrumentation.log_fields(
-            self._name,
-            error,
+        self._emit(
+            OperationFinished,
             message_id=self.message_id,
             local_id=self.local_id,
             workflow_id=self.workflow_id,
             bytes=self.bytes,
             chunks=self.chunks,
-            duration_in_seconds=round(seconds, 6),
+            done=self.done and error is None,
+            duration_in_seconds=seconds,
+            failure=None if error is None else _failure(error),
+            outcome=error.outcome.value if isinstance(error, MeshError) else None,
         )
-        if done:
-            logger.log(level, "%s: message %s %s", self._name, self.message_id, done, extra=extra)
-        else:
-            how = f"failed ({type(error).__name__})" if error else "done"
-            logger.log(level, "%s: %s in %.3f s", self._name, how, seconds, extra=extra)
 
-    def _begin(self, found: _OpenTelemetry) -> None:
-        kinds = found.trace.SpanKind
-        attributes = {**self._labels(), "messaging.client.id": self._instrumentation.mailbox_id}
-        if self._type is not None:
-            attributes["messaging.operation.type"] = self._type
-        if self.message_id is not None:
-            attributes["messaging.message.id"] = self.message_id
-        to = attributes.get("messaging.destination.name")
-        with _harmless():
-            self._span = found.tracer.start_span(
-                f"{self._name} {to}" if to else self._name,
-                kind=kinds.CONSUMER if self._type == _PROCESS else kinds.CLIENT,
-                attributes=attributes,
-            )
-            if self._current:
-                self._token = found.context.attach(found.trace.set_span_in_context(self._span))
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """A `with` block in which all that happens belongs to this operation."""
+        self._emit(OperationEntered)
+        try:
+            yield
+        finally:
+            self._emit(OperationLeft)
 
-    def _labels(self) -> Attributes:
-        """What spans and metrics are told alike; few values, and no message's own."""
-        labels: Attributes = {"messaging.system": "nhs_mesh", "messaging.operation.name": self._name}
-        # Where a message is sent to is not told, as everywhere; where one comes from is our own mailbox.
-        if self._type not in (None, _SEND):
-            labels["messaging.destination.name"] = self._instrumentation.mailbox_id
-        return labels | self._instrumentation.server
-
-    def _said(self, error: BaseException | None) -> Attributes:
-        facts = {
-            "messaging.message.id": self.message_id,
-            "messaging.message.body.size": self.bytes,
-            "nhs_mesh.local_id": self.local_id,
-            "nhs_mesh.workflow_id": self.workflow_id,
-            "nhs_mesh.chunks": self.chunks,
-            "nhs_mesh.outcome": error.outcome.value if isinstance(error, MeshError) and self._type == _SEND else None,
-        }
-        return {name: value for name, value in facts.items() if value is not None}
-
-    def _measure(self, found: _OpenTelemetry, seconds: float, error: BaseException | None) -> None:
-        if self._type is None:
-            return
-        labels = self._labels()
-        if error is not None:
-            labels["error.type"] = type(error).__name__
-        if self._type == _PROCESS:
-            found.process_duration.record(seconds, labels)
-        else:
-            found.operation_duration.record(seconds, labels | {"messaging.operation.type": self._type})
-        if self._type == _SEND and not isinstance(error, InvalidArgument):
-            found.sent.add(1, labels)
-        elif self._type in (_RECEIVE, _PROCESS) and (self.done or error is not None):
-            found.consumed.add(1, labels)
+    def _emit(self, kind: type[Event], **fields: Any) -> None:
+        if self._hooks:
+            self._instrumentation.emit(self._hooks, kind, self._name, span_id=self._span_id, **fields)
 
 
 class RequestSpan:
-    """An HTTP request under way, which nobody wants to hear of.
+    """An HTTP request in progress, of which no hook wants to know.
 
     Attributes:
-        status: what it was answered; noted here.
+        status: of the response; set by the sender of the request.
     """
 
     __slots__ = ("status",)
@@ -267,198 +497,82 @@ class RequestSpan:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         pass
 
 
-class TracedRequest(RequestSpan):
-    """One that is told of."""
+class _ReportedRequestSpan(RequestSpan):
+    """An HTTP request in progress, with hooks."""
 
-    __slots__ = (
-        "_began",
-        "_instrumentation",
-        "_length",
-        "_message_id",
-        "_method",
-        "_number",
-        "_operation",
-        "_span",
-        "_template",
-    )
+    __slots__ = ("_began", "_fields", "_hooks", "_instrumentation", "_operation")
 
     def __init__(
         self,
         instrumentation: Instrumentation,
+        hooks: list[Hook],
         operation: str,
-        method: str,
-        template: str,
-        number: int,
-        length: int,
-        message_id: str | None,
+        fields: dict[str, Any],
     ) -> None:
         super().__init__()
         self._instrumentation = instrumentation
+        self._hooks = hooks
         self._operation = operation
-        self._method = method
-        self._template = template
-        self._number = number
-        self._length = length
-        self._message_id = message_id
-        self._span: Span | None = None
+        self._fields = fields
 
     def __enter__(self) -> Self:
-        if found := _opentelemetry():
-            with _harmless():
-                self._begin(found)
+        self._instrumentation.emit(self._hooks, RequestStarted, self._operation, **self._fields)
         self._began = self._instrumentation.monotonic()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        seconds = self._instrumentation.monotonic() - self._began
-        if logger.isEnabledFor(logging.DEBUG):
-            self._log(seconds, error)
-        if (span := self._span) is not None and (found := _opentelemetry()):
-            with _harmless():
-                labels = {**self._labels(), "network.protocol.version": "1.1"}
-                if self.status is not None:
-                    labels["http.response.status_code"] = self.status
-                    span.set_attribute("http.response.status_code", self.status)
-                if error is not None:
-                    labels["error.type"] = type(error).__name__
-                found.request_duration.record(seconds, labels)
-                _end(found, span, error)
-
-    def _log(self, seconds: float, error: BaseException | None) -> None:
-        logger.debug(
-            "%s: attempt %d: %s %s: %s in %.3f s",
+        self._instrumentation.emit(
+            self._hooks,
+            RequestFinished,
             self._operation,
-            self._number,
-            self._method,
-            self._template,
-            self.status or type(error).__name__,
-            seconds,
-            extra=self._instrumentation.log_fields(
-                self._operation,
-                error,
-                message_id=self._message_id,
-                attempt=self._number,
-                bytes=self._length,
-                duration_in_seconds=round(seconds, 6),
-                status=self.status,
-            ),
+            **self._fields,
+            status=self.status,
+            duration_in_seconds=self._instrumentation.monotonic() - self._began,
+            failure=None if error is None else _failure(error),
         )
 
-    def _begin(self, found: _OpenTelemetry) -> None:
-        attributes = {
-            **self._labels(),
-            "url.full": self._instrumentation.base + _redacted(self._template),
-            "network.protocol.version": "1.1",
-        }
-        if self._number > 1:
-            attributes["http.request.resend_count"] = self._number - 1
-        if self._length:
-            attributes["http.request.body.size"] = self._length
-        self._span = found.tracer.start_span(
-            f"{self._method} {self._template}", kind=found.trace.SpanKind.CLIENT, attributes=attributes
-        )
 
-    def _labels(self) -> Attributes:
-        return {"http.request.method": self._method, "url.template": self._template, **self._instrumentation.server}
+def _wants_all(kind: type[Event]) -> bool:
+    return True
 
 
-_NOTHING: contextlib.nullcontext[None] = contextlib.nullcontext()
-
-
-def _what_failed(error: BaseException | None) -> LogFields:
-    """What a record of the log says of an error: its kind, and MESH's words for it. Not its text, which may be data."""
-    if error is None:
-        return {}
+def _failure(error: BaseException) -> Failure:
+    """Leave out the error's text: a handler's may hold a patient's data."""
+    kind = type(error).__name__
     if not isinstance(error, MeshError):
-        return {"error": type(error).__name__}
-    return {"error": type(error).__name__, "status": error.status, "event": error.event, "code": error.code}
+        return Failure(error=kind)
+    return Failure(
+        error=kind,
+        status=error.status,
+        event=_printable(error.event),
+        code=_printable(error.code),
+    )
 
 
-@functools.cache
-def _redacted(template: str) -> str:
-    """A path that says nothing; the conventions want a URL, and this word."""
-    return re.sub(r"\{\w+\}", "REDACTED", template)
+def _printable(text: object) -> str | None:
+    """The text, if it is short, printable ASCII and without an NHS number; otherwise only its length."""
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        return f"(hidden: {type(text).__name__})"  # an argument that the operation refuses
+    if len(text) > _MAX_TEXT_CHARACTERS or _HIDDEN.search(text):
+        return f"(hidden: {len(text)} characters)"
+    return text
 
 
-def _end(found: _OpenTelemetry, span: Span, error: BaseException | None) -> None:
-    # Neither the error's text nor its traceback: a handler's may hold a patient's data.
-    if error is not None:
-        span.set_attribute("error.type", type(error).__name__)
-        span.set_status(found.trace.StatusCode.ERROR)
-    span.end()
-
-
-@contextlib.contextmanager
-def _harmless() -> Iterator[None]:
-    """A message is not lost, nor sent twice, because nobody could be told of it."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - whatever the program has given OpenTelemetry to call
-        logger.debug("OpenTelemetry failed (%s)", type(error).__name__)
-
-
-class _OpenTelemetry:
-    """What of OpenTelemetry is used. Its API is late-binding: it may be configured after this is made."""
-
-    def __init__(self) -> None:
-        from opentelemetry import context, metrics, trace
-
-        self.context = context
-        self.trace = trace
-        self.tracer = trace.get_tracer("nel_mesh", __version__, schema_url=_SCHEMA)
-        meter = metrics.get_meter("nel_mesh", __version__, schema_url=_SCHEMA)
-        in_seconds = functools.partial(
-            meter.create_histogram, unit="s", explicit_bucket_boundaries_advisory=list(_BOUNDARIES)
-        )
-        self.request_duration = in_seconds(
-            "http.client.request.duration", description="Duration of HTTP client requests."
-        )
-        self.operation_duration = in_seconds(
-            "messaging.client.operation.duration",
-            description="Duration of messaging operation initiated by a producer or consumer client.",
-        )
-        self.process_duration = in_seconds(
-            "messaging.process.duration", description="Duration of processing operation."
-        )
-        self.sent = meter.create_counter(
-            "messaging.client.sent.messages",
-            unit="{message}",
-            description="Number of messages producer attempted to send to the broker.",
-        )
-        self.consumed = meter.create_counter(
-            "messaging.client.consumed.messages",
-            unit="{message}",
-            description="Number of messages that were delivered to the application.",
-        )
-
-    @contextlib.contextmanager
-    def within(self, span: Span) -> Iterator[None]:
-        """Makes a span the current one."""
-        token = self.context.attach(self.trace.set_span_in_context(span))
-        try:
-            yield
-        finally:
-            self.context.detach(token)
-
-
-_found: _OpenTelemetry | None = None
-_usable = True
-
-
-def _opentelemetry() -> _OpenTelemetry | None:
-    """OpenTelemetry, once the program has imported it; to configure it it must. It is not imported for its own sake."""
-    global _found, _usable
-    if _found is None and _usable and "opentelemetry.trace" in sys.modules:
-        try:
-            _found = _OpenTelemetry()
-        except (ImportError, AttributeError, TypeError):
-            _usable = False
-            logger.warning("no telemetry: it needs opentelemetry-api 1.30 or later")
-    return _found
+def _where(error: BaseException) -> str:
+    """Where an error was raised: files, lines, functions and source, but neither its text nor locals."""
+    return "".join(traceback.format_tb(error.__traceback__))
