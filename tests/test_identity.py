@@ -27,11 +27,13 @@ from cryptography.hazmat.primitives.serialization import pkcs12 as pkcs12_module
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nel_mesh
 from certificates import DAY, NOW, Pair, root
-from nel_mesh.errors import CertificateError, ConfigurationError
+from nel_mesh.errors import CertificateError, ConfigurationError, SettingFault
 from nel_mesh.settings import MeshSettings, SettingsKeywords
 from nel_mesh.tls import context, keys
 from nel_mesh.tls.context import client_ssl_context
+from nel_mesh.tls.identity import Identity
 from nel_mesh.tls.keys import Unreadable, WrongPassword
 
 SECONDS = 10
@@ -58,6 +60,11 @@ def settings(**keywords: object) -> MeshSettings:
         "url": "https://localhost",
     }
     return MeshSettings(**given, **keywords)
+
+
+def context_for(chosen: MeshSettings, now: datetime | None = None) -> ssl.SSLContext:
+    """The context, as a client makes it."""
+    return client_ssl_context(Identity.from_settings(chosen, now=now), chosen)
 
 
 # --- Handshakes -------------------------------------------------------------------------------------------------
@@ -126,11 +133,11 @@ def refusal(server: Server, context: ssl.SSLContext, host: str = "localhost") ->
 
 def test_a_server_under_the_given_root_is_trusted() -> None:
     with serving(SERVER, INTERMEDIATE) as server:
-        assert talk(server, client_ssl_context(settings(tls_root_certificates=ROOT.pem))) == b"welcome"
+        assert talk(server, context_for(settings(tls_root_certificates=ROOT.pem))) == b"welcome"
 
 
 def test_an_ip_address_is_checked_as_a_host_name_is() -> None:
-    context = client_ssl_context(settings(tls_root_certificates=ROOT.pem))
+    context = context_for(settings(tls_root_certificates=ROOT.pem))
     with serving(ROOT.issue("127.0.0.1")) as server:
         assert talk(server, context, "127.0.0.1") == b"welcome"
     with serving(SERVER, INTERMEDIATE) as server:
@@ -139,25 +146,25 @@ def test_an_ip_address_is_checked_as_a_host_name_is() -> None:
 
 def test_a_right_certificate_for_another_host_is_refused() -> None:
     with serving(INTERMEDIATE.issue("elsewhere.nhs.uk"), INTERMEDIATE) as server:
-        context = client_ssl_context(settings(tls_root_certificates=ROOT.pem))
+        context = context_for(settings(tls_root_certificates=ROOT.pem))
         assert "Hostname mismatch" in refusal(server, context)
 
 
 def test_a_server_under_another_root_is_refused() -> None:
     with serving(OTHER_ROOT.issue("localhost")) as server:
-        context = client_ssl_context(settings(tls_root_certificates=ROOT.pem))
+        context = context_for(settings(tls_root_certificates=ROOT.pem))
         assert "unable to get local issuer" in refusal(server, context)
 
 
 def test_a_server_that_signed_its_own_certificate_is_refused() -> None:
     with serving(root("localhost")) as server:
-        context = client_ssl_context(settings(tls_root_certificates=ROOT.pem))
+        context = context_for(settings(tls_root_certificates=ROOT.pem))
         assert "self" in refusal(server, context)
 
 
 def test_an_expired_server_certificate_is_refused() -> None:
     with serving(ROOT.issue("localhost", start=NOW - 2 * DAY, end=NOW - DAY)) as server:
-        context = client_ssl_context(settings(tls_root_certificates=ROOT.pem))
+        context = context_for(settings(tls_root_certificates=ROOT.pem))
         assert "expired" in refusal(server, context)
 
 
@@ -168,15 +175,15 @@ def test_a_trusted_intermediate_alone_is_refused(monkeypatch: pytest.MonkeyPatch
         chosen = settings(tls_root_certificates=roots, tls_intermediate_certificates=INTERMEDIATE.pem)
         for chain in ((), (INTERMEDIATE,)):
             with serving(SERVER, *chain) as server:
-                assert "unable to get" in refusal(server, client_ssl_context(chosen))
+                assert "unable to get" in refusal(server, context_for(chosen))
 
 
 def test_intermediates_complete_the_chain_of_a_server_that_leaves_them_out() -> None:
     with serving(SERVER) as server:
-        assert "unable to get" in refusal(server, client_ssl_context(settings(tls_root_certificates=ROOT.pem)))
+        assert "unable to get" in refusal(server, context_for(settings(tls_root_certificates=ROOT.pem)))
     chosen = settings(tls_root_certificates=ROOT.pem, tls_intermediate_certificates=INTERMEDIATE.pem)
     with serving(SERVER) as server:
-        assert talk(server, client_ssl_context(chosen)) == b"welcome"
+        assert talk(server, context_for(chosen)) == b"welcome"
 
 
 def test_no_environment_variable_adds_to_the_given_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -186,12 +193,12 @@ def test_no_environment_variable_adds_to_the_given_roots(monkeypatch: pytest.Mon
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "rogue.pem"))
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
     with serving(rogue.issue("localhost")) as server:
-        context = client_ssl_context(settings(tls_root_certificates=ROOT.pem))
+        context = context_for(settings(tls_root_certificates=ROOT.pem))
         assert "unable to get local issuer" in refusal(server, context)
     assert not (tmp_path / "keys.log").exists()
     # The variable does work where no roots are given, so the refusal above was not for want of it.
     with serving(rogue.issue("localhost")) as server:
-        assert talk(server, client_ssl_context(settings())) == b"welcome"
+        assert talk(server, context_for(settings())) == b"welcome"
 
 
 def test_with_no_roots_the_system_is_trusted_and_intermediates_complete_its_chains(
@@ -201,14 +208,14 @@ def test_with_no_roots_the_system_is_trusted_and_intermediates_complete_its_chai
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
     chosen = settings(tls_intermediate_certificates=INTERMEDIATE.pem)
     with serving(SERVER) as server:
-        assert talk(server, client_ssl_context(chosen)) == b"welcome"
+        assert talk(server, context_for(chosen)) == b"welcome"
 
 
 def test_an_expired_root_beside_its_renewal_does_no_harm() -> None:
     old = root("Right root", start=NOW - 3 * DAY, end=NOW - DAY, key=ROOT.key)
     for roots in ((old.pem, ROOT.pem), (ROOT.pem, old.pem)):
         with serving(SERVER, INTERMEDIATE) as server:
-            assert talk(server, client_ssl_context(settings(tls_root_certificates=roots))) == b"welcome"
+            assert talk(server, context_for(settings(tls_root_certificates=roots))) == b"welcome"
 
 
 @pytest.mark.parametrize("where", ["in the file", "as intermediate"])
@@ -231,14 +238,14 @@ def test_the_server_sees_the_client_certificate_with_its_chain(where: str) -> No
     )
     # The server knows the root only, so it can verify the client only if the chain comes with it.
     with serving(SERVER, INTERMEDIATE, client_root=ROOT) as server:
-        assert talk(server, client_ssl_context(chosen)) == b"welcome"
+        assert talk(server, context_for(chosen)) == b"welcome"
     assert server.peer is not None
     assert server.peer["subject"] == ((("commonName", "client.x26abc1"),),)
 
 
 def test_without_a_client_certificate_none_is_shown() -> None:
     with serving(SERVER, INTERMEDIATE, client_root=ROOT) as server, pytest.raises((ssl.SSLError, ConnectionError)):
-        talk(server, client_ssl_context(settings(tls_root_certificates=ROOT.pem)))
+        talk(server, context_for(settings(tls_root_certificates=ROOT.pem)))
     assert server.refusal is not None
     assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in str(server.refusal)
 
@@ -256,12 +263,12 @@ def test_keys_of_every_kind_that_tls_uses(key: rsa.RSAPrivateKey) -> None:
     pair = ROOT.issue("client.x26abc1", key=key)
     chosen = settings(tls_root_certificates=ROOT.pem, client_signing_certificate=pair.pem + pair.key_pem)
     with serving(SERVER, INTERMEDIATE, client_root=ROOT) as server:
-        assert talk(server, client_ssl_context(chosen)) == b"welcome"
+        assert talk(server, context_for(chosen)) == b"welcome"
 
 
 def test_the_context_cannot_be_weaker_than_it_should() -> None:
     for chosen in (settings(), settings(tls_root_certificates=ROOT.pem)):
-        context = client_ssl_context(chosen)
+        context = context_for(chosen)
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
         assert not context.hostname_checks_common_name
@@ -272,10 +279,10 @@ def test_the_context_cannot_be_weaker_than_it_should() -> None:
 # --- What cannot be used ----------------------------------------------------------------------------------------
 
 
-def faults(now: datetime = NOW, **keywords: object) -> tuple[str, ...]:
-    """The faults of settings with these values, after a look for secrets in whatever the error carries."""
+def fault_values(now: datetime = NOW, **keywords: object) -> tuple[SettingFault, ...]:
+    """The faults of settings with these values, after a search for secrets in all that the error carries."""
     with pytest.raises(CertificateError) as caught:
-        client_ssl_context(settings(**keywords), now=now)
+        context_for(settings(**keywords), now=now)
     error = caught.value
     assert isinstance(error, ConfigurationError)
     assert error.__cause__ is None
@@ -285,6 +292,36 @@ def faults(now: datetime = NOW, **keywords: object) -> tuple[str, ...]:
         for secret in re.findall(r"[A-Za-z0-9+/=_ ]{16,}", value if isinstance(value, str) else ""):
             assert secret not in told.replace(INTERMEDIATE.certificate.issuer.rfc4514_string(), "")
     return error.faults
+
+
+def faults(now: datetime = NOW, **keywords: object) -> tuple[str, ...]:
+    """The faults as sentences."""
+    return tuple(map(str, fault_values(now, **keywords)))
+
+
+def test_each_fault_is_a_value_with_its_setting_and_kind() -> None:
+    both = CLIENT.pem + CLIENT.key_pem
+    locked = CLIENT.pem + CLIENT.key_bytes(PASSWORD).decode()
+    for keywords, now, setting, kind in (
+        ({"client_signing_certificate": locked}, NOW, "client_signing_certificate", "wrong_password"),
+        ({"client_signing_certificate": both}, NOW + 2 * DAY, "client_signing_certificate", "expired"),
+        ({"client_signing_certificate": both}, NOW - 2 * DAY, "client_signing_certificate", "not_yet_valid"),
+        ({"client_signing_certificate": "x.pem"}, NOW, "client_signing_certificate", "unreadable"),
+        ({"client_signing_certificate": CLIENT.pem}, NOW, "client_signing_key", "missing"),
+        (
+            {"client_signing_certificate": CLIENT.pem, "client_signing_key": SERVER.key_pem},
+            NOW,
+            "client_signing_key",
+            "key_mismatch",
+        ),
+        ({"tls_root_certificates": ROOT.pem}, NOW + 2 * DAY, "tls_root_certificates", "expired"),
+        ({"tls_root_certificates": ROOT.pem}, NOW - 2 * DAY, "tls_root_certificates", "not_yet_valid"),
+        ({"tls_root_certificates": INTERMEDIATE.pem}, NOW, "tls_root_certificates", "invalid"),
+        ({"tls_intermediate_certificates": ROOT.pem}, NOW, "tls_intermediate_certificates", "invalid"),
+    ):
+        (fault,) = fault_values(now, **keywords)
+        assert (fault.setting, fault.kind) == (setting, kind)
+        assert str(fault) == f"{fault.source}: {fault.message}"
 
 
 def test_a_wrong_or_missing_password_names_both_settings() -> None:
@@ -342,7 +379,7 @@ def test_of_several_certificates_for_one_key_the_valid_one_is_shown() -> None:
         client_signing_certificate=old.pem + future.pem + new.pem + CLIENT.key_pem,
     )
     with serving(SERVER, INTERMEDIATE, client_root=ROOT) as server:
-        assert talk(server, client_ssl_context(chosen)) == b"welcome"
+        assert talk(server, context_for(chosen)) == b"welcome"
     assert server.peer is not None
     assert server.peer["subject"] == ((("commonName", "new.client"),),)
 
@@ -358,9 +395,8 @@ def test_roots_all_out_of_date_are_a_fault_that_names_each() -> None:
 
 def test_an_intermediate_given_as_root_is_told_where_it_belongs() -> None:
     (fault,) = faults(tls_root_certificates=INTERMEDIATE.pem)
-    assert "'Right intermediate' is not a root" in fault
-    assert "'CN=Right root' issued it" in fault
-    assert "put it in tls_intermediate_certificates" in fault
+    assert "no root is in it, only 'Right intermediate', issued by 'CN=Right root'" in fault
+    assert "put the root here, and these in tls_intermediate_certificates" in fault
 
 
 @pytest.mark.parametrize("issuer", ["Sly root", "sly  ROOT"])
@@ -368,13 +404,81 @@ def test_a_root_given_as_intermediate_is_refused(issuer: str) -> None:
     sly = root("Sly root", issuer=issuer)
     for roots in ((), (ROOT.pem,)):
         (fault,) = faults(tls_root_certificates=roots, tls_intermediate_certificates=sly.pem)
-        assert "'Sly root' issued itself, so it is a root" in fault
+        assert "only a root is in it, 'Sly root'; to trust it, put it in tls_root_certificates" in fault
+
+
+@pytest.fixture(scope="module")
+def bundle() -> str:
+    """A bundle as the official client has it: two roots and two intermediates in one PEM file."""
+    return ROOT.pem + INTERMEDIATE.pem + OTHER_ROOT.pem + OTHER_ROOT.issue("Other intermediate", authority=True).pem
+
+
+@pytest.mark.parametrize("also_as_intermediates", [False, True])
+def test_a5_a_bundle_as_roots_is_sorted_by_content(bundle: str, also_as_intermediates: bool) -> None:
+    chosen = settings(
+        tls_root_certificates=bundle, tls_intermediate_certificates=bundle if also_as_intermediates else ()
+    )
+    identity = Identity.from_settings(chosen)
+    assert identity.roots == (ROOT.certificate, OTHER_ROOT.certificate)
+    assert identity.intermediates[0] == INTERMEDIATE.certificate
+    assert (len(identity.intermediates), identity.untrusted_roots) == (2, ())
+    # The server leaves its intermediate out, so the one in the bundle must complete the chain.
+    with serving(SERVER) as server:
+        assert talk(server, context_for(chosen)) == b"welcome"
+    with serving(root("Third root").issue("localhost")) as server:
+        assert "unable to get local issuer" in refusal(server, context_for(chosen))
+
+
+@pytest.mark.parametrize("roots", ["none", "another"])
+def test_a5_a_bundle_as_intermediates_does_not_widen_trust(
+    bundle: str, roots: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    third = root("Third root")
+    (tmp_path / "system.pem").write_text(third.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
+    chosen = settings(tls_root_certificates=() if roots == "none" else third.pem, tls_intermediate_certificates=bundle)
+    identity = Identity.from_settings(chosen)
+    assert identity.untrusted_roots == (ROOT.certificate, OTHER_ROOT.certificate)
+    assert len(identity.intermediates) == 2
+    for chain in ((), (INTERMEDIATE,), (INTERMEDIATE, ROOT)):
+        with serving(SERVER, *chain) as server:
+            refusal(server, context_for(chosen))
+    with serving(third.issue("localhost")) as server:
+        assert talk(server, context_for(chosen)) == b"welcome"
+
+
+def test_a5_roots_and_intermediates_in_several_items_in_any_order() -> None:
+    for items in (
+        [INTERMEDIATE.pem, ROOT.pem],
+        [INTERMEDIATE.pem + ROOT.pem],
+        [ROOT.pem, INTERMEDIATE.pem + SERVER.pem],
+    ):
+        with serving(SERVER) as server:
+            assert talk(server, context_for(settings(tls_root_certificates=items))) == b"welcome"
+
+
+def test_an_identity_tells_what_is_shown_and_when_it_expires() -> None:
+    chosen = settings(
+        tls_root_certificates=ROOT.pem,
+        tls_intermediate_certificates=INTERMEDIATE.pem,
+        client_signing_certificate=CLIENT.pem + CLIENT.key_pem,
+    )
+    identity = nel_mesh.Identity.from_settings(chosen, now=NOW)
+    assert (identity.certificate, identity.chain) == (CLIENT.certificate, (INTERMEDIATE.certificate,))
+    assert identity.not_after == CLIENT.certificate.not_valid_after_utc
+    assert (identity.days_left(NOW - 9 * DAY), identity.days_left(NOW + 9 * DAY)) == (9, -9)
+    assert identity.expiring(NOW + 2 * DAY, NOW) == tuple(pair.certificate for pair in (CLIENT, INTERMEDIATE, ROOT))
+    assert identity.expiring(NOW, NOW) == identity.expiring(NOW + 9 * DAY, NOW + 8 * DAY) == ()
+    assert "PrivateKey" not in repr(identity)
+    again = Identity.from_settings(chosen, now=NOW)
+    assert (again == identity, hash(again) == hash(identity)) == (True, True)
+    nobody = Identity.from_settings(settings())
+    assert (nobody.certificate, nobody.not_after, nobody.days_left(), nobody.key) == (None, None, None, None)
+    assert nobody != identity
 
 
 def test_a_root_that_is_among_the_intermediates_as_well_is_no_fault() -> None:
-    client_ssl_context(
-        settings(tls_root_certificates=ROOT.pem, tls_intermediate_certificates=[INTERMEDIATE.pem + ROOT.pem])
-    )
+    context_for(settings(tls_root_certificates=ROOT.pem, tls_intermediate_certificates=[INTERMEDIATE.pem + ROOT.pem]))
 
 
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
@@ -399,7 +503,7 @@ def test_faults_name_the_setting_as_its_file_does(tmp_path: Path) -> None:
     file.write_text('{"MeshConfiguration": {"ClientSigningCertificate": "nonsense"}}')
     chosen = MeshSettings.from_file(file, mailbox_id="X26ABC1", password="p", shared_key="k", url="production")
     with pytest.raises(CertificateError, match="MeshConfiguration:ClientSigningCertificate in appsettings"):
-        client_ssl_context(chosen)
+        context_for(chosen)
 
 
 def test_what_openssl_itself_refuses_is_a_certificate_error() -> None:
@@ -445,9 +549,9 @@ def test_no_key_is_left_on_disk(temporary_folder: Path) -> None:
     weak = ROOT.issue("weak.client", key=rsa.generate_private_key(public_exponent=65537, key_size=1024))  # noqa: S505
     with watched(temporary_folder) as seen:
         for _ in range(5):
-            client_ssl_context(settings(client_signing_certificate=CLIENT.pem + CLIENT.key_pem))
+            context_for(settings(client_signing_certificate=CLIENT.pem + CLIENT.key_pem))
             with pytest.raises(CertificateError):
-                client_ssl_context(settings(client_signing_certificate=weak.pem + weak.key_pem))
+                context_for(settings(client_signing_certificate=weak.pem + weak.key_pem))
     assert list(temporary_folder.iterdir()) == []
     for content in seen.values():  # where the system has no files in memory
         assert b"BEGIN ENCRYPTED PRIVATE KEY" in content or b"PRIVATE" not in content
@@ -466,7 +570,7 @@ def test_a_file_on_disk_is_its_owners_alone_and_goes_away_whatever_happens(tempo
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="files in memory are Linux's")
 def test_on_linux_no_file_is_made_at_all(temporary_folder: Path) -> None:
     temporary_folder.rmdir()  # a read-only container has no such folder either
-    client_ssl_context(settings(client_signing_certificate=CLIENT.pem + CLIENT.key_pem))
+    context_for(settings(client_signing_certificate=CLIENT.pem + CLIENT.key_pem))
     with context.in_a_file(b"content") as path:
         assert Path(path).read_bytes() == b"content"
     assert not Path(path).exists()

@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import platform
+import subprocess
+import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,8 @@ import nel_mesh
 from nel_mesh.errors import ConfigurationError
 from nel_mesh.protocol.chunks import MEGABYTE
 from nel_mesh.settings import ENVIRONMENTS, MeshSettings, SettingsKeywords
-from nel_mesh.settings.sources import dotnet_name, strict_json
+from nel_mesh.settings.files import strict_json
+from nel_mesh.settings.sources import dotnet_name
 
 SECRET = "s3cret-Käse"  # in no message of ours by chance
 REQUIRED: SettingsKeywords = {
@@ -79,14 +82,15 @@ def faults_of_file(path: Path, **keywords: object) -> tuple[str, ...]:
 
 
 def checked(error: ConfigurationError) -> tuple[str, ...]:
-    """The error's faults, after a look for secrets wherever an error is shown, logged or kept."""
+    """The error's faults as sentences, after a search for secrets wherever an error is shown, logged or kept."""
     assert error.__cause__ is None
     assert error.__context__ is None
     for shown in (str(error), repr(error), str(error.faults), "".join(traceback.format_exception(error))):
         assert SECRET not in shown
     assert pickle.loads(pickle.dumps(error)).faults == error.faults  # noqa: S301
-    assert all(fault in str(error) for fault in error.faults)
-    return error.faults
+    sentences = tuple(map(str, error.faults))
+    assert all(sentence in str(error) for sentence in sentences)
+    return sentences
 
 
 def write(folder: Path, document: object, name: str = "appsettings.json") -> Path:
@@ -448,8 +452,8 @@ def test_every_fault_at_once_each_in_its_source_s_words(tmp_path: Path, monkeypa
         "MeshConfiguration:MailboxId in appsettings.Development.json: a mailbox id has letters, digits, - and _"
         " only, and at most 100; give it as it was issued",
         "environment variable MESH_PASSWORD: it holds a line break or another control character; give it without",
-        "shared_key: it is required, and not given; put shared_key (in MeshConfiguration: SharedKey)"
-        " in appsettings.Development.json, set MESH_SHARED_KEY, or pass the keyword argument `shared_key`",
+        "shared_key: it is required, and not given; set MESH_SHARED_KEY, or put MeshConfiguration:SharedKey"
+        " in appsettings.Development.json",
         "keyword argument `url`: must be an http or https address, or one of integration, deployment, production",
         "MeshConfiguration:MaxChunkSizeInMegabytes in appsettings.Development.json: must be less than or equal to 100",
         "environment variable MESH_MAX_REQUEST_TIMEOUT_IN_SECONDS: must be a number",
@@ -458,9 +462,38 @@ def test_every_fault_at_once_each_in_its_source_s_words(tmp_path: Path, monkeypa
 
 def test_missing_settings_are_told_with_every_way_to_give_them() -> None:
     assert faults() == tuple(
-        f"{name}: it is required, and not given; set MESH_{name.upper()}, or pass the keyword argument `{name}`"
+        f"{name}: it is required, and not given; set MESH_{name.upper()}, or put `{name}` in a settings file"
         for name in ("mailbox_id", "password", "shared_key", "url")
     )
+
+
+def test_each_fault_is_a_value_with_its_setting_source_and_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESH_URL", "ftp://x")
+    monkeypatch.setenv("MESH_TLS_ROOT_CERTIFICATES", "[")
+    with pytest.raises(ConfigurationError) as caught:
+        MeshSettings(mailbox_id="X", pasword="p", shared_key="k")  # type: ignore[call-arg]
+    assert [(fault.setting, fault.source, fault.kind) for fault in caught.value.faults] == [
+        ("tls_root_certificates", "environment variable MESH_TLS_ROOT_CERTIFICATES", "invalid"),
+        (None, "keyword argument `pasword`", "unknown_name"),
+        ("password", "password", "missing"),
+        ("url", "environment variable MESH_URL", "invalid"),
+    ]
+    assert all(str(fault) == f"{fault.source}: {fault.message}" for fault in caught.value.faults)
+    with pytest.raises(ConfigurationError) as caught:
+        MeshSettings.from_file("none.toml")
+    (fault,) = caught.value.faults
+    assert (fault.setting, fault.kind) == (None, "unreadable")
+
+
+def test_importing_the_settings_brings_neither_http_nor_certificates() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, nel_mesh.settings; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    heavy = {"ssl", "http.client", "urllib.request", "cryptography", "anyio", "h11", "asyncio", "logging"}
+    assert heavy & set(done.stdout.split()) == set()
 
 
 def test_one_item_of_a_list_is_told_by_its_number() -> None:
@@ -541,11 +574,11 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     [
         (
             '{"MeshConfiguration": {"Url": "production", "url": "integration"}}',
-            "MeshConfiguration:Url in appsettings.json: it is given more than once; leave one",
+            "MeshConfiguration:Url in appsettings.json: it is given more than once; keep one",
         ),
         (
             '{"MeshConfiguration": {}, "MESHCONFIGURATION": {}}',
-            "MeshConfiguration in appsettings.json: it is there 2 times; leave one",
+            "MeshConfiguration in appsettings.json: it is there 2 times; keep one",
         ),
         (
             '{"MeshConfiguration": "x"}',

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Refused,
         ResponseError,
         ServerError,
+        SettingFault,
         SourceError,
         StorageError,
         UploadFinished,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         Tracking,
     )
     from nel_mesh.settings import MeshSettings
+    from nel_mesh.tls.identity import Identity
 
 __all__ = [
     "AsyncMeshClient",
@@ -62,6 +64,7 @@ __all__ = [
     "ConnectionLost",
     "FailedMessage",
     "Gone",
+    "Identity",
     "InboxPage",
     "IntegrityError",
     "InvalidArgument",
@@ -84,6 +87,7 @@ __all__ = [
     "SendProgress",
     "SendReceipt",
     "ServerError",
+    "SettingFault",
     "SourceError",
     "StorageError",
     "Tracking",
@@ -97,6 +101,7 @@ _HOMES = (
     "errors",
     "models",
     "settings",
+    "tls.identity",
     "_sync.message",
     "_sync.client",
     "_async.message",

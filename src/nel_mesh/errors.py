@@ -26,8 +26,22 @@ Each says in `outcome` what happened to the message. None holds a password, a su
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Literal, Self
+
+FaultKind = Literal[
+    "missing",
+    "unknown_name",
+    "invalid",
+    "unreadable",
+    "wrong_password",
+    "key_mismatch",
+    "expired",
+    "not_yet_valid",
+]
+"""The kinds of fault that a setting can have; `unreadable` is a settings file, a certificate or a key."""
 
 
 class Outcome(enum.Enum):
@@ -155,16 +169,56 @@ def _rebuild(kind: type[MeshError], reason: str, state: dict[str, object]) -> Me
     return error
 
 
-class ConfigurationError(MeshError):
-    """The settings cannot be used; `faults` lists each one with its setting and source. Nothing was sent."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class SettingFault:
+    """One fault in the settings; as text, one sentence that names the source and the cure. No field holds a value.
 
-    def __init__(self, reason: str, *, faults: tuple[str, ...] = ()) -> None:
+    Attributes:
+        setting: the setting's name in `MeshSettings`; None for a fault of a whole file, or of an unknown name.
+        source: where it was given, such as "environment variable MESH_URL".
+        kind: the kind of fault: missing, unknown_name, invalid, unreadable, wrong_password, key_mismatch, expired
+            or not_yet_valid.
+        message: the fault, and how to correct it.
+    """
+
+    setting: str | None
+    source: str
+    kind: FaultKind
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.message}"
+
+
+class ConfigurationError(MeshError):
+    """The settings cannot be used. Nothing was sent.
+
+    Attributes:
+        faults: every fault, each a `SettingFault`.
+    """
+
+    _SUBJECT = "settings"
+
+    def __init__(self, reason: str, *, faults: tuple[SettingFault, ...] = ()) -> None:
         super().__init__(reason)
         self.faults = faults
+
+    @classmethod
+    def of(cls, faults: Iterable[SettingFault]) -> Self:
+        """Make one error of several faults; those that say the same count once."""
+        unique: dict[str, SettingFault] = {}
+        for fault in faults:
+            unique.setdefault(str(fault), fault)
+        head = f"the {cls._SUBJECT} cannot be used"
+        if len(unique) > 1:
+            head = f"{len(unique)} faults in the {cls._SUBJECT}"
+        return cls(f"{head}: " + "; ".join(unique), faults=tuple(unique.values()))
 
 
 class CertificateError(ConfigurationError):
     """A certificate or key cannot be used: unreadable, wrong password, not a pair, or outside its dates."""
+
+    _SUBJECT = "certificates"
 
 
 class InvalidArgument(MeshError, ValueError):

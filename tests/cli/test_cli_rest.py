@@ -64,7 +64,7 @@ def test_no_server(alice: Nel) -> None:
     [
         ("mailbox_id = ", "not valid TOML"),
         ('mailbox_id = "X26ABC1"\npasswort = "hunter2"\n', "passwort"),
-        ('mailbox_id = "X26ABC1"\n', "or set MESH_PASSWORD\n"),
+        ('mailbox_id = "X26ABC1"\n', "set MESH_PASSWORD, or put `password` in mesh.toml\n"),
         (None, "no such file"),
     ],
 )
@@ -88,7 +88,10 @@ def test_an_unknown_profile(nobody: Nel, tmp_path: Path) -> None:
 def test_no_settings_at_all(nobody: Nel) -> None:
     done = nobody("inbox", "--json")
     assert done.code == 3
-    assert "there is no settings file" in done.error["faults"][0]
+    first, *others = done.error["faults"]
+    assert (first["source"], first["kind"]) == ("settings file", "missing")
+    assert "`nel-mesh init` creates one" in first["message"]
+    assert [fault["setting"] for fault in others] == ["mailbox_id", "password", "shared_key", "url"]
     assert "--settings" in nobody("inbox", "--profile", "alice").one_paragraph()
 
 

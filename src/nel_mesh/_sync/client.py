@@ -32,6 +32,7 @@ from nel_mesh.protocol import upload
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from nel_mesh.settings import MeshSettings
 from nel_mesh.tls.context import client_ssl_context
+from nel_mesh.tls.identity import Identity
 
 from .download import Receiver
 from .http import ConnectionPool
@@ -61,10 +62,15 @@ class MeshClient:
         disk = Disk()
         contents = Contents(settings.spool_directory)
         proxy = settings.proxy_for_url()
+        tls = (
+            client_ssl_context(Identity.from_settings(settings), settings)
+            if settings.url.startswith("https:")
+            else None
+        )
         self._http = ConnectionPool(
             TransportOptions(
                 url=settings.url,
-                ssl_context=client_ssl_context(settings) if settings.url.startswith("https:") else None,
+                ssl_context=tls,
                 proxy=proxy.get_secret_value() if proxy else None,
                 connect_timeout_in_seconds=settings.connect_timeout_in_seconds,
                 read_timeout_in_seconds=settings.read_timeout_in_seconds,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from nel_mesh.errors import ConnectionFailed, ConnectionLost, MeshError
+from nel_mesh.errors import ConnectionFailed, ConnectionLost, FaultKind, MeshError, SettingFault
 from nel_mesh.settings import MeshSettings
 
 _UNTRUSTED = (
@@ -22,24 +22,24 @@ _VERIFICATION = {9: _DATES, 10: _DATES, 62: _OTHER_NAME, 64: _OTHER_NAME}
 """By OpenSSL's numbers (X509_V_ERR_...)."""
 
 
-def for_certificates(faults: tuple[str, ...]) -> Iterator[str]:
-    """About certificates and keys that cannot be used."""
-    text = " ".join(faults)
-    if "password" in text:
-        yield (
-            "Set client_signing_certificate_password (MESH_CLIENT_SIGNING_CERTIFICATE_PASSWORD) to what the key or"
-            " PKCS#12 file is encrypted with."
-        )
-    if "does not belong" in text:
-        yield (
-            "Give the key with which the certificate's request was made; if it is lost, begin again with"
-            " `nel-mesh csr`."
-        )
-    if "expired" in text:
-        yield "Request a new certificate: `nel-mesh csr`, then do as it says."
-    if "not valid before" in text:
-        yield "Wait until then, or set this machine's clock right."
-    yield "docs/settings.md says in which forms certificates and keys can be given."
+_CERTIFICATES: dict[FaultKind, str] = {
+    "wrong_password": (
+        "Set client_signing_certificate_password (MESH_CLIENT_SIGNING_CERTIFICATE_PASSWORD) to the password that the"
+        " key or PKCS#12 file is encrypted with."
+    ),
+    "key_mismatch": (
+        "Give the key with which the certificate's request was made; if it is lost, begin again with `nel-mesh csr`."
+    ),
+    "expired": "Request a new certificate: `nel-mesh csr`, then do as it says.",
+    "not_yet_valid": "Wait until then, or correct this machine's clock.",
+}
+
+
+def for_certificates(faults: Iterable[SettingFault]) -> Iterator[str]:
+    """Advice on certificates and keys that cannot be used."""
+    kinds = {fault.kind for fault in faults}
+    yield from (text for kind, text in _CERTIFICATES.items() if kind in kinds)
+    yield "docs/settings.md lists the forms in which certificates and keys can be given."
 
 
 def for_tls(error: MeshError, settings: MeshSettings) -> Iterator[str]:

@@ -15,7 +15,7 @@ from cryptography import x509
 
 from nel_mesh._sync.client import MeshClient
 from nel_mesh._sync.http import ConnectionPool
-from nel_mesh.check import advice, expiry, network
+from nel_mesh.check import advice, network
 from nel_mesh.check.network import Unreachable
 from nel_mesh.cli.private_file import is_open_to_others
 from nel_mesh.errors import (
@@ -34,7 +34,11 @@ from nel_mesh.protocol.token import CLOCK_TOLERANCE
 from nel_mesh.settings import ENVIRONMENTS, MeshSettings
 from nel_mesh.tls import keys
 from nel_mesh.tls.context import client_ssl_context
+from nel_mesh.tls.identity import Identity
 from nel_mesh.tls.keys import Unreadable, WrongPassword, describe, iso, name_of
+
+EXPIRY_WARNING = timedelta(days=60)
+"""How long before its end a certificate is warned about: a new one takes weeks to get."""
 
 CLOCK_WARNING = timedelta(minutes=5)
 """How far this machine's clock may be from the server's before it is spoken of."""
@@ -138,8 +142,7 @@ def _tried(name: str, title: str, method: Callable[[], _Found]) -> Step:
     except Unreachable as failure:
         return Step(name, title, State.FAILED, failure.detail, failure.advice)
     except ConfigurationError as error:
-        faults = error.faults or (error.reason,)
-        return Step(name, title, State.FAILED, "; ".join(faults), ("Mend the settings that are named here.",))
+        return Step(name, title, State.FAILED, "; ".join(map(str, error.faults)), ("Correct the settings named here.",))
     except MeshError as error:
         return Step(name, title, State.FAILED, str(error), advice.for_answer(error))
     state = State.WARNING if found.warnings else State.OK
@@ -165,20 +168,21 @@ class _Check:
         try:
             settings = self._settings = self._load()
         except ConfigurationError as error:
-            faults = error.faults or (error.reason,)
+            faults = error.faults
         else:
             name = next((name for name, url in ENVIRONMENTS.items() if url == settings.url), None)
             where = f"{settings.url} ({name})" if name else settings.url
             source = f" from {self._file}" if self._file else ""
             facts = {"mailbox_id": settings.mailbox_id, "url": settings.url, "environment": name}
             return _Found(f"mailbox {settings.mailbox_id} at {where}{source}", facts=facts)
-        # Told by the next step, where whoever waits for them will look.
-        self._missing = [name for name in _SECRETS if any(fault.startswith(f"{name}: it is req") for fault in faults)]
+        # Reported by the next step, where someone who waits for them will look.
+        missing = [fault for fault in faults if fault.setting in _SECRETS and fault.kind == "missing"]
+        self._missing = [fault.setting for fault in missing if fault.setting]
         if self._missing:
             self.failed_early.add("secrets")
-        others = [fault for fault in faults if fault.partition(":")[0] not in self._missing]
+        others = [str(fault) for fault in faults if fault not in missing]
         if others:
-            raise Unreachable("; ".join(others), "Mend what is named here; docs/settings.md has every setting.")
+            raise Unreachable("; ".join(others), "Correct the settings named here; docs/settings.md has every setting.")
         return _Found("all are valid that are there")
 
     def secrets(self) -> _Found:
@@ -203,31 +207,33 @@ class _Check:
         if settings.url.startswith("http:"):
             return _Found("none is used: the address is http")
         try:
-            self._context = client_ssl_context(settings, now=now)
+            identity = Identity.from_settings(settings, now=now)
+            self._context = client_ssl_context(identity, settings)
         except CertificateError as error:
-            raise Unreachable("; ".join(error.faults), *advice.for_certificates(error.faults)) from None
+            raise Unreachable("; ".join(map(str, error.faults)), *advice.for_certificates(error.faults)) from None
         warnings = [
             f"{describe(authority)} ends soon: get its successor from NHS England, and put both into the settings."
-            for authority in expiry.ending_authorities(settings, now)
+            for authority in identity.expiring(now + EXPIRY_WARNING, now)
+            if authority != identity.certificate
         ]
-        own = expiry.own_certificate(settings, now)
-        if own is None:
+        own, not_after = identity.certificate, identity.not_after
+        if own is None or not_after is None:
             warnings.append(
                 "MESH wants a client certificate: request one (`nel-mesh csr`), and set"
                 " client_signing_certificate and client_signing_key."
             )
             return _Found("no client certificate is set", tuple(warnings))
-        left = own.not_valid_after_utc - now
-        if left < expiry.WARNING:
+        left = not_after - now
+        if left < EXPIRY_WARNING:
             warnings.insert(
                 0,
                 f"The certificate ends in {_days(left)}: request a new one now (`nel-mesh csr`); it takes"
                 " NHS England up to 5 working days.",
             )
         return _Found(
-            f"{name_of(own)} and its key match; valid until {iso(own.not_valid_after_utc)}, {_days(left)} from now",
+            f"{name_of(own)} and its key match; valid until {iso(not_after)}, {_days(left)} from now",
             tuple(warnings),
-            {"subject": own.subject.rfc4514_string(), "not_after": own.not_valid_after_utc, "days_left": left.days},
+            {"subject": own.subject.rfc4514_string(), "not_after": not_after, "days_left": left.days},
         )
 
     def name(self) -> _Found:

@@ -106,15 +106,15 @@ def _of_mesh(error: Any, code: ExitCode) -> Failure:
         "local_id": error.local_id,
     }
     if getattr(error, "faults", ()):
-        told["faults"] = list(error.faults)
+        told["faults"] = [dataclasses.asdict(fault) for fault in error.faults]
     return Failure(code, text, {name: value for name, value in told.items() if value is not None})
 
 
 def _why(error: Any) -> str:
     faults = getattr(error, "faults", ())
     if len(faults) > 1:
-        return "\n".join(f"- {_in_a_command(fault)}" for fault in faults)
-    reason = _sentence(faults[0] if faults else error.reason)
+        return "\n".join(f"- {fault}" for fault in faults)
+    reason = _sentence(str(faults[0]) if faults else error.reason)
     mesh = " ".join(word for word in (error.event, error.code, error.description) if word)
     if mesh:
         reason += f" MESH says: {_sentence(mesh)}"
@@ -123,11 +123,6 @@ def _why(error: Any) -> str:
     if error.local_id and exit_code_of(error) is ExitCode.UNKNOWN:
         reason += f" Local id {error.local_id}."
     return reason
-
-
-def _in_a_command(fault: str) -> str:
-    fault = re.sub(r", set (MESH_\w+), or pass the keyword argument `\w+`", r", or set \1", fault)
-    return re.sub(r", or pass the keyword argument `\w+`", "", fault)
 
 
 def _notes(error: BaseException) -> list[str]:

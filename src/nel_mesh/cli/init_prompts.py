@@ -110,11 +110,10 @@ def _absolute(text: str) -> str:
 def _check(name: str, given: SettingsKeywords) -> None:
     """Raises InvalidArgument with what MeshSettings has against a value."""
     sound: SettingsKeywords = {"mailbox_id": "X", "url": "integration", "password": "-", "shared_key": "-"}
-    label = f"keyword argument `{name}`: "
     try:
         MeshSettings(**(sound | given))
     except ConfigurationError as error:
         # The environment's faults are not this answer's.
         for fault in error.faults:
-            if fault.startswith(label):
-                raise InvalidArgument(fault.removeprefix(label)) from None
+            if fault.setting == name:
+                raise InvalidArgument(fault.message) from None

@@ -59,21 +59,23 @@ class Session:
 
         Raises ConfigurationError for whatever is wrong with them.
         """
-        from nel_mesh.errors import ConfigurationError
+        from nel_mesh.errors import ConfigurationError, SettingFault
         from nel_mesh.settings import MeshSettings
 
         path = self.settings_path()
         if self.profile and path is None:
-            fault = f"there is no settings file with the profile {self.profile}; --settings FILE names one"
-            raise ConfigurationError(fault, faults=(fault,))
+            message = f"there is none with the profile {self.profile}; name it with --settings FILE"
+            raise ConfigurationError.of([SettingFault(None, "settings file", "missing", message)])
         if path is not None:
             return MeshSettings.from_file(path, profile=self.profile)
         try:
             return MeshSettings()
         except ConfigurationError as error:
             places = ", ".join(str(place) for place in default_paths())
-            error.faults = (f"there is no settings file ({places}), and the environment is not enough", *error.faults)
-            raise
+            message = f"there is none ({places}); `nel-mesh init` creates one"
+            raise ConfigurationError.of(
+                [SettingFault(None, "settings file", "missing", message), *error.faults]
+            ) from None
 
     def client(self) -> MeshClient:
         """A client for the mailbox of the settings, to be used in a `with` block."""

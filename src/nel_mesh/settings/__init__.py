@@ -1,7 +1,8 @@
-"""The settings of one mailbox: where they come from, and what each may be."""
+"""The settings of one mailbox: their sources, their meaning and their limits."""
 
 from __future__ import annotations
 
-from nel_mesh.settings.model import DIRECT, ENVIRONMENTS, MeshSettings, SettingsKeywords, profiles
+from nel_mesh.settings.files import profiles
+from nel_mesh.settings.model import DIRECT, ENVIRONMENTS, MeshSettings, SettingsKeywords
 
 __all__ = ["DIRECT", "ENVIRONMENTS", "MeshSettings", "SettingsKeywords", "profiles"]

@@ -1,7 +1,7 @@
-"""The settings of one mailbox: what they are, what they may be, and what they are when nobody says.
+"""The settings of one mailbox: their names, meanings, limits and defaults.
 
-`sources.py` reads them; here they get their meaning. Whatever is wrong is told at once, in one
-ConfigurationError, and neither that nor a repr holds a secret.
+`sources.py` and `files.py` read them; here they are validated. One ConfigurationError has every fault, and neither it
+nor a repr holds a secret.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Self, TypedDict, Unpack
@@ -29,8 +28,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from nel_mesh.errors import ConfigurationError
-from nel_mesh.settings import sources
+from nel_mesh._version import __version__
+from nel_mesh.errors import ConfigurationError, SettingFault
+from nel_mesh.settings import files, sources
 from nel_mesh.settings.sources import Given, Reading
 
 ENVIRONMENTS = {
@@ -41,7 +41,7 @@ ENVIRONMENTS = {
 """NHS England's environments, by the names that `url` takes instead of an address."""
 
 DIRECT = ("none", "direct")
-"""What `proxy` takes to mean: no proxy, whatever the environment says."""
+"""The values of `proxy` that mean no proxy, whatever the environment says."""
 
 _MEGABYTE = 1_000_000  # as in protocol/chunks.py, which is above this module and cannot be imported here
 
@@ -171,14 +171,8 @@ def _folder(value: Path) -> Path:
     return folder
 
 
-def _client_version() -> str:
-    from nel_mesh import __version__  # the package imports this module first
-
-    return f"nel-mesh=={__version__}"
-
-
-def _true(value: str) -> str:
-    """What the platform says of itself, made fit for a header."""
+def _for_header(value: str) -> str:
+    """The platform's name of something, made fit for a header."""
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in value) or "unknown"
 
 
@@ -231,13 +225,13 @@ class MeshSettings(BaseModel):
     """The server's address (http or https, a path is kept), or integration, deployment or production.
     Required."""
 
-    mex_client_version: _Header = Field(default_factory=_client_version)
+    mex_client_version: _Header = Field(default=f"nel-mesh=={__version__}")
     """What the handshake says of this program. Default: nel-mesh==<its version>."""
-    mex_os_name: _Header = Field(default_factory=lambda: _true(platform.system()))
+    mex_os_name: _Header = Field(default_factory=lambda: _for_header(platform.system()))
     """What the handshake says of the operating system. Default: what the system says."""
-    mex_os_version: _Header = Field(default_factory=lambda: _true(platform.release()))
+    mex_os_version: _Header = Field(default_factory=lambda: _for_header(platform.release()))
     """The operating system's version. Default: what the system says."""
-    mex_os_architecture: _Header = Field(default_factory=lambda: _true(platform.machine()))
+    mex_os_architecture: _Header = Field(default_factory=lambda: _for_header(platform.machine()))
     """The machine's architecture. Default: what the system says."""
 
     tls_root_certificates: _Certificates = Field(default=(), repr=False)
@@ -318,7 +312,7 @@ class MeshSettings(BaseModel):
                 such profile.
         """
         settings = cls.__new__(cls)
-        reading = sources.from_file(path, cls.model_fields, profile)
+        reading = files.from_file(path, cls.model_fields, profile)
         name = Path(path).name
         chosen = profile and profile.strip()
         settings._fill(reading, keywords, file=f"profile '{chosen}' of {name}" if chosen else name)
@@ -344,11 +338,11 @@ class MeshSettings(BaseModel):
         except ValidationError as error:
             # Without the input, which may be secret.
             details = error.errors(include_input=False, include_url=False)
-            faults += (_fault(detail, labels, file) for detail in details)
+            faults += (_fault(detail, labels, from_file.spell, file or "a settings file") for detail in details)
         if faults:
             # Raised out here: in the handler the ValidationError, which holds the input, would be its
             # context.
-            raise _unusable(faults)
+            raise ConfigurationError.of(faults)
         self._labels = labels
 
     @field_validator("client_signing_key")
@@ -406,6 +400,9 @@ class MeshSettings(BaseModel):
             text = self.proxy.get_secret_value()
             return None if text in DIRECT else SecretStr(self._with_proxy_user(text))
         parts = urlsplit(self.url)
+        # Here because it brings HTTP with it, which takes longer to import than all of this package's settings.
+        import urllib.request
+
         proxies = urllib.request.getproxies_environment()
         text = proxies.get(parts.scheme) or proxies.get("all") or ""
         bypass: Callable[..., bool] = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]
@@ -415,8 +412,8 @@ class MeshSettings(BaseModel):
             return SecretStr(self._with_proxy_user(_proxy_url(text)))
         except ValueError as error:
             variable = f"{parts.scheme if proxies.get(parts.scheme) else 'all'}_proxy".upper()
-            fault = f"environment variable {variable}: {error}"
-        raise _unusable([fault])
+            fault = SettingFault("proxy", f"environment variable {variable}", "invalid", str(error))
+        raise ConfigurationError.of([fault])
 
     def _with_proxy_user(self, proxy: str) -> str:
         if self.proxy_user is None:
@@ -426,19 +423,6 @@ class MeshSettings(BaseModel):
             user += ":" + quote(self.proxy_password.get_secret_value(), safe="")
         parts = urlsplit(proxy)
         return f"{parts.scheme}://{user}@{parts.netloc.rpartition('@')[2]}"
-
-
-def profiles(path: str | os.PathLike[str]) -> list[str]:
-    """Lists the profiles of a settings file, in its order; see `MeshSettings.from_file`.
-
-    Args:
-        path: the file: TOML with tables `[profiles.NAME]`; or JSON with an object `profiles`, which in an
-            `appsettings.json` is in `MeshConfiguration`.
-
-    Raises:
-        ConfigurationError: the file cannot be read, or what should be its profiles are none.
-    """
-    return sources.profiles(path)
 
 
 def _with_request_timeout(given: dict[str, Given]) -> dict[str, Given]:
@@ -454,33 +438,27 @@ _IN_PLAIN_WORDS = {
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
     "finite_number": "must be finite",
     "string_type": "must be text",
     "path_type": "must be a path",
     "tuple_type": "must be a list of texts",
 }
+"""Pydantic's types of error, in the words of a settings file's author."""
 
 
-def _fault(detail: Any, labels: dict[str, str], file: str | None) -> str:
-    """One of pydantic's complaints, as this setting's owner would put it."""
-    error: ErrorDetails = detail
-    name, *place = error["loc"]
+def _fault(detail: ErrorDetails, labels: dict[str, str], spell: Callable[[str], str], file: str) -> SettingFault:
+    """One of pydantic's errors as a fault."""
+    name, *place = detail["loc"]
     name = str(name)
-    if error["type"] == "missing":
-        ways = f"set {sources.variable_name(name)}, or pass the keyword argument `{name}`"
-        if file is not None:
-            dotnet = sources.dotnet_name(name)
-            ways = f"put {name} (in {sources.SECTION}: {dotnet}) in {file}, {ways}"
-        return f"{name}: it is required, and not given; {ways}"
-    problem = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if detail["type"] == "missing":
+        variable = sources.variable_name(name)
+        message = f"it is required, and not given; set {variable}, or put {spell(name)} in {file}"
+        return SettingFault(name, name, "missing", message)
     label = labels.get(name, name)
     for index in place:
         label += f", item {int(index) + 1}" if isinstance(index, int) else ""
-    return f"{label}: {_IN_PLAIN_WORDS.get(error['type'], problem)}"
-
-
-def _unusable(faults: list[str]) -> ConfigurationError:
-    # One wrong limit can stand for two settings, and would be told twice.
-    unique = tuple(dict.fromkeys(faults))
-    head = "the settings cannot be used" if len(unique) == 1 else f"{len(unique)} faults in the settings"
-    return ConfigurationError(f"{head}: " + "; ".join(unique), faults=unique)
+    raised = detail.get("ctx", {}).get("error")
+    message = str(raised) if raised else detail["msg"].replace("Input should be", "must be")
+    return SettingFault(name, label, "invalid", _IN_PLAIN_WORDS.get(detail["type"], message))
