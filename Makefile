@@ -11,7 +11,7 @@ help:
 	@echo 'make demo      sends real files through a real TLS connection to an embedded MESH server, and back'
 	@echo 'make services  installs, as root and from Debian, the programs that some tests call, where they are missing'
 	@echo 'make test      runs the tests; with NEL_MESH_REQUIRE_SERVICES=1 a missing program is a failure, not a skip'
-	@echo 'make check     format, lint, types, import rules, generated code'
+	@echo 'make check     format, lint, types, import rules, generated code, every branch of protocol/'
 	@echo 'make chaos     every fault at every request, a kill at every point: what is lost, doubled, corrupted'
 	@echo 'make big       a message of 5 GiB, with two kills on the way'
 	@echo 'make memory    the memory tests at 1 GiB'
@@ -58,6 +58,8 @@ check: $(VENV)/.dev
 	$(PY) -m mypy
 	$(PY) tools/unasync.py --check
 	$(PY) -m pytest -q tests/test_architecture.py
+	$(PY) -m coverage run -m pytest -q tests/protocol
+	$(PY) -m coverage report
 
 generate: $(VENV)/.dev
 	$(PY) tools/unasync.py

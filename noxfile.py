@@ -26,7 +26,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 ALL = ",".join(EXTRAS)
 
 TESTS = (
-    "test_protocol*.py",
+    "protocol",
     "test_settings*.py",
     "test_identity*.py",
     "test_client_*ing.py",

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 from nel_mesh import MeshSettings
@@ -28,6 +29,11 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.upper().startswith(("MESH_", "MESHCONFIGURATION__")) or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
+
+
+# A deadline would fail a test where the machine is busy.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

@@ -498,7 +498,7 @@ def test_validation_errors_say_where(scripted: Scripted) -> None:
 @pytest.mark.parametrize("body", [b"<html>login</html>", b"{}", b'{"messages": 1}', b'{"messages": [1]}', b"null"])
 def test_a_proxys_page_is_not_taken_for_an_empty_inbox(scripted: Scripted, body: bytes) -> None:
     mesh, _ = scripted(Step(200, body=body))
-    with pytest.raises(ServerError, match="not what MESH gives"):
+    with pytest.raises(ServerError, match="not that of a MESH server"):
         mesh.list_messages()
 
 

@@ -212,7 +212,7 @@ def test_what_is_no_content_is_refused_before_anything_is_sent(scripted: Scripte
         ({"file_name": "a\r\nMex-To: X"}, r"file_name: the character U\+000D"),
         ({"to": "http://x"}, "to: MESH refuses a URL"),
         ({"workflow_id": "see https://x"}, "workflow_id: MESH refuses a URL"),
-        ({"subject": " x"}, "subject: it begins or ends with a blank"),
+        ({"subject": " x"}, "subject: it begins or ends with a space"),
         ({"subject": 7}, "subject: expected text, not int"),
     ],
 )

@@ -14,8 +14,8 @@ _TRIED = (
     ("async", "AsyncContents.SEND_BLOCK", ["send-plain", "send-csv"]),
     ("", "NETWORK_BLOCK", ["receive-plain", "receive-csv"]),
     ("async", "NETWORK_BLOCK", ["receive-plain", "receive-csv"]),
-    ("", "OUTPUT_BLOCK", ["receive-csv", "receive-xml"]),
-    ("async", "OUTPUT_BLOCK", ["receive-csv", "receive-xml"]),
+    ("", "OUTPUT_BLOCK_BYTES", ["receive-csv", "receive-xml"]),
+    ("async", "OUTPUT_BLOCK_BYTES", ["receive-csv", "receive-xml"]),
 )
 
 if __name__ == "__main__":

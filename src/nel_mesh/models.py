@@ -67,6 +67,7 @@ class MessageMetadata(_Value):
     """What the headers of a message in the inbox say (MESH API, "Get Message").
 
     `compressed` and `encrypted` are the sender's word on the content itself; gzip in transit is undone on reading.
+    `compressed` is None where it cannot be told: a server that gzips a body in transit sets the same header.
     """
 
     message_id: str = Field(validation_alias=AliasChoices("mex-messageid", "message_id"))
@@ -128,8 +129,21 @@ class Tracking(_Value):
     download_timestamp: Timestamp = _named("download_timestamp", "downloadTimestamp")
 
 
+class InvalidMessageId(str):
+    """A placeholder for an entry of an inbox that does not have the form of a message id.
+
+    It is printable and never the entry itself, which may be of any length and hold anything. Every operation on it
+    raises IntegrityError before a request is sent.
+    """
+
+    __slots__ = ()
+
+
 class InboxPage(list[str]):
     """One page of message ids, oldest first: a list, which also knows where the next page begins.
+
+    An entry that is not a message id is replaced by `<invalid message id 1f2e>`, with a part of its digest; every
+    operation on it raises IntegrityError.
 
     Attributes:
         continue_from: pass it to `list_messages` for the next page; None on the last. A filtered page can be empty

@@ -374,7 +374,7 @@ class AsyncDownload:
             except IntegrityError as damage:
                 lost = ConnectionLost(damage.reason)
                 delay = retry.delay_before_retry(
-                    self._policy, lost, attempt=attempt, repeatable=True, chance=self._clock.chance()
+                    self._policy, lost, attempt=attempt, idempotent=True, jitter=self._clock.chance()
                 )
                 if delay is None:
                     raise
@@ -423,7 +423,7 @@ class AsyncDownload:
     async def _place(self, part: AsyncPart, record: ReceiveRecord, wish: str) -> str:
         """Gives the file a name that no other file has. The record says which before the name is there."""
         for attempt in itertools.count():
-            name = wish if attempt == 0 else filenames.another_name(wish, self._message_id, attempt)
+            name = wish if attempt == 0 else filenames.unique_name(wish, self._message_id, attempt)
             record = await self._note(record, name=name)
             if await part.place(self._folder / name):
                 return name

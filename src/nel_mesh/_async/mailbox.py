@@ -19,9 +19,6 @@ from nel_mesh.settings import MeshSettings
 
 from .http import AsyncConnectionPool, AsyncResponse
 
-_ANSWER_LIMIT = 16 * 1024 * 1024
-"""The longest answer, but for content, that is read: 5,000 message ids are far shorter."""
-
 _SEVERAL = 300
 """The status for a local id that several messages have."""
 
@@ -94,8 +91,8 @@ class AsyncMailboxOperations:
                     policy,
                     failure,
                     attempt=attempt,
-                    repeatable=request.repeatable,
-                    chance=self._clock.chance(),
+                    idempotent=request.idempotent,
+                    jitter=self._clock.chance(),
                 )
                 if delay is None:
                     raise
@@ -133,7 +130,7 @@ class AsyncMailboxOperations:
         if streamed and succeeded:
             return answer
         try:
-            await answer.read(_ANSWER_LIMIT)
+            await answer.read(request.max_response_bytes if succeeded else endpoints.MAX_RESPONSE_BYTES)
         except ConnectionLost:
             # The status alone says enough of a refusal, whatever became of its words.
             if succeeded:

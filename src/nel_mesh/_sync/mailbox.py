@@ -20,9 +20,6 @@ from nel_mesh.settings import MeshSettings
 
 from .http import ConnectionPool, Response
 
-_ANSWER_LIMIT = 16 * 1024 * 1024
-"""The longest answer, but for content, that is read: 5,000 message ids are far shorter."""
-
 _SEVERAL = 300
 """The status for a local id that several messages have."""
 
@@ -95,8 +92,8 @@ class MailboxOperations:
                     policy,
                     failure,
                     attempt=attempt,
-                    repeatable=request.repeatable,
-                    chance=self._clock.chance(),
+                    idempotent=request.idempotent,
+                    jitter=self._clock.chance(),
                 )
                 if delay is None:
                     raise
@@ -134,7 +131,7 @@ class MailboxOperations:
         if streamed and succeeded:
             return answer
         try:
-            answer.read(_ANSWER_LIMIT)
+            answer.read(request.max_response_bytes if succeeded else endpoints.MAX_RESPONSE_BYTES)
         except ConnectionLost:
             # The status alone says enough of a refusal, whatever became of its words.
             if succeeded:

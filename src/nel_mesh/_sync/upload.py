@@ -426,7 +426,7 @@ class _Send:
         message_id = responses.message_id(answer.body)
         if message_id is not None:
             return message_id
-        unreadable = responses.unreadable(request.operation, status=answer.status)
+        unreadable = responses.unexpected_response(request.operation, status=answer.status)
         if piece.range.total > 1:
             raise unreadable
         return self._find_or_unknown(record, unreadable)

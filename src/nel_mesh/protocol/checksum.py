@@ -1,4 +1,9 @@
-"""The sender's checksum (`Mex-Content-Checksum`): which algorithm it is, where its form tells."""
+"""The sender's checksum (`Mex-Content-Checksum`): recognise its algorithm.
+
+MESH passes the header on as the sender wrote it, in any algorithm and form.
+MD5, SHA-1 and SHA-256 are recognised by a name in front of the digest, or by its length.
+A checksum that is not recognised cannot be verified; that is no error.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +15,14 @@ _FORM = re.compile(r"(?:(?P<name>md5|sha-?1|sha-?256)[ :/\-]+)?(?P<digest>[0-9a-
 
 
 class Checksum(NamedTuple):
-    """An algorithm, by hashlib's name, and a digest in lower-case hex."""
+    """An algorithm, by its hashlib name, and a digest in lower-case hexadecimal."""
 
     algorithm: str
     digest: str
 
 
 def recognise(text: str | None) -> Checksum | None:
-    """MD5, SHA-1 or SHA-256, by a name in front or by its length in hex; None for anything else.
-
-    MESH passes the header on as the sender wrote it, in any algorithm; what is not recognised cannot be checked.
-    """
+    """Parse an MD5, SHA-1 or SHA-256 checksum; None for anything else."""
     match = _FORM.fullmatch((text or "").strip())
     if match is None:
         return None

@@ -1,30 +1,36 @@
-"""A message in chunks: how it is cut for sending, and how the pieces must follow one another on arrival.
+"""Chunks of a message: cut content for sending, and check the sequence of chunks on receiving.
 
-MESH API, "Messages larger than 100MB": split first, then compress each chunk on its own; `Mex-Chunk-Range: k:n`.
+MESH API, "Messages larger than 100MB": split first, then compress each chunk on its own, and number
+the chunks with `Mex-Chunk-Range: k:n`.
+
+On receiving, MESH announces the number of chunks in the range of the first chunk, and by status: 206
+says that more chunks follow, 200 that this one is the last.
+Both must agree: content that is short must never look complete.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Final
 
 from nel_mesh.errors import IntegrityError, InvalidArgument
 
-MEGABYTE = 1_000_000
-"""MESH states its limits in MB. We count the smaller megabyte, so that we are under the limit whichever was meant."""
+MEGABYTE: Final = 1_000_000
+"""MESH states its limits in MB. The smaller meaning of it stays under either."""
 
-MAX_REQUEST_BYTES = 100 * MEGABYTE
-"""The most that one request may carry, as it is on the wire."""
+MAX_REQUEST_BYTES: Final = 100 * MEGABYTE
+"""The most that one request may carry, after compression."""
 
-MAX_MESSAGE_BYTES = 100_000 * MEGABYTE
-"""The most that one message may hold (20 GB if the recipient runs the Java client)."""
+MAX_MESSAGE_BYTES: Final = 100_000 * MEGABYTE
+"""The most that one message may hold; 20 GB if the recipient runs the Java client."""
 
 _RANGE = re.compile(r"\s*(?P<open>\{)?\s*(?P<number>\d{1,9})\s*:\s*(?P<total>\d{1,9})\s*(?(open)\}\s*)", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChunkRange:
-    """`Mex-Chunk-Range`: this is chunk `number` of `total`, both counted from 1."""
+    """`Mex-Chunk-Range`: chunk `number` of `total`, both counted from 1."""
 
     number: int
     total: int
@@ -34,19 +40,17 @@ class ChunkRange:
 
     @classmethod
     def parse(cls, text: str) -> ChunkRange:
-        """Reads `1:n`, or `{1:n}` as some servers write it. Raises ValueError for anything else."""
+        """Parse `1:n`, or `{1:n}` as some servers write it. Raises ValueError for anything else."""
         match = _RANGE.fullmatch(text)
-        if match is None:
-            raise ValueError(f"not a chunk range: {text[:40]!r}")
-        number, total = int(match["number"]), int(match["total"])
-        if not 1 <= number <= total:
-            raise ValueError(f"not a chunk range: {text[:40]!r}")
-        return cls(number, total)
+        found = cls(int(match["number"]), int(match["total"])) if match else cls(0, 0)
+        if not 1 <= found.number <= found.total:
+            raise ValueError(f"not a chunk range: {text[:40]!a}")
+        return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slice:
-    """Where one chunk lies in the content that is being sent."""
+    """The part of the content that goes into one chunk."""
 
     range: ChunkRange
     start: int
@@ -54,9 +58,10 @@ class Slice:
 
 
 def split(content_bytes: int, chunk_bytes: int) -> list[Slice]:
-    """Cuts content of `content_bytes` into chunks of at most `chunk_bytes`, in order.
+    """Cut content of `content_bytes` into chunks of at most `chunk_bytes`, in order.
 
-    Raises InvalidArgument for empty content, which MESH refuses (417, code 02), and for more than MESH's 100 GB.
+    Raises InvalidArgument for empty content, which MESH refuses (417, code 02), and for more than
+    MESH's 100 GB.
     """
     if content_bytes < 1:
         raise InvalidArgument("content: it is empty, and MESH refuses an empty message (417, code 02)")
@@ -64,17 +69,23 @@ def split(content_bytes: int, chunk_bytes: int) -> list[Slice]:
         raise InvalidArgument(f"content: {content_bytes:,} bytes is more than the 100 GB that MESH carries")
     total = -(-content_bytes // chunk_bytes)
     return [
-        Slice(ChunkRange(k + 1, total), k * chunk_bytes, min(chunk_bytes, content_bytes - k * chunk_bytes))
-        for k in range(total)
+        Slice(
+            ChunkRange(index + 1, total),
+            start=index * chunk_bytes,
+            length=min(chunk_bytes, content_bytes - index * chunk_bytes),
+        )
+        for index in range(total)
     ]
 
 
 class ChunkSequence:
-    """Follows the chunks of a message as they arrive, and says whether another must be fetched.
+    """The chunks of one message as they arrive in order.
 
-    The number of chunks comes from the first chunk's range; where a server gives none, the status decides: 206 says
-    that there are more, 200 that this is the last. An answer that contradicts what was announced is an
-    IntegrityError: short data must never look whole.
+    The total comes from the first chunk's range; without one, the status of each chunk decides.
+
+    Attributes:
+        received: how many chunks have been accepted.
+        total: how many chunks were announced; None if that is not known.
     """
 
     def __init__(self, received: int = 0, total: int | None = None) -> None:
@@ -82,24 +93,25 @@ class ChunkSequence:
         self.total = total
 
     def accept(self, status: int, chunk_range: str | None) -> bool:
-        """Takes note of the next chunk's answer; True if there must be another one after it."""
+        """Accept the response with the next chunk; True if another chunk must be fetched.
+
+        Raises IntegrityError if range and status contradict each other, or what was announced.
+        """
         number = self.received + 1
-        given = self._parse(chunk_range)
-        if given is not None:
-            if given.number != number:
-                raise IntegrityError(f"asked for chunk {number}, and got chunk {given.number}")
-            if self.received and self.total is not None and given.total != self.total:
-                raise IntegrityError(f"chunk {number} belongs to {given.total} chunks, but {self.total} were announced")
-            if number == 1 or self.total is None:
-                self.total = given.total
-        more = status == 206 if self.total is None else number < self.total
-        if number > 1 and more != (status == 206):
-            raise IntegrityError(
-                f"chunk {number} of {self.total} came with status {status}: "
-                + ("a chunk is missing" if more else "there are more chunks than announced")
-            )
-        if not more and status == 206:
-            raise IntegrityError(f"chunk {number} is said to be the last, yet status 206 promises another")
+        found = self._parse(chunk_range)
+        if found is not None:
+            if found.number != number:
+                raise IntegrityError(f"asked for chunk {number}, and got chunk {found.number}")
+            if self.received and self.total is not None and found.total != self.total:
+                raise IntegrityError(f"chunk {number} belongs to {found.total} chunks, but {self.total} were announced")
+            self.total = found.total
+        promised = status == 206
+        more = promised if self.total is None else number < self.total
+        if promised and not more:
+            raise IntegrityError(f"chunk {number} of {self.total} came with status 206, which promises another")
+        if more and not promised and number > 1:
+            # For the first chunk some servers answer 200, whatever follows.
+            raise IntegrityError(f"chunk {number} of {self.total} came with status 200: the rest is missing")
         self.received = number
         return more
 

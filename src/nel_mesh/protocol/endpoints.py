@@ -1,35 +1,57 @@
-"""The operations of MESH, each as the request that asks for it (MESH API, "Endpoints")."""
+"""The operations of the MESH API, each as a value: the request that asks for it.
+
+MESH API, "Endpoints". Paths begin with `/messageexchange`; every argument becomes one percent-encoded
+segment, so that no argument can reach another address.
+
+A request says whether it is idempotent (RFC 9110, 9.2.2), as `retry` decides by that.
+MESH's exception is the send: a message in one request is created again by each repeat.
+The first chunk of several may be repeated, since an upload that is never finished is never delivered;
+a later chunk has an address of its own, so a repeat replaces it, or meets 423 after the last.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
-from urllib.parse import quote, urlencode
+from typing import Final
+from urllib.parse import quote
 
-from nel_mesh.errors import InvalidArgument
+from nel_mesh.errors import IntegrityError, InvalidArgument
+from nel_mesh.models import InvalidMessageId
 from nel_mesh.protocol import wire
 from nel_mesh.protocol.chunks import ChunkRange
 
-ROOT = "/messageexchange"
+ROOT: Final = "/messageexchange"
 MIN_RESULTS, MAX_RESULTS, DEFAULT_RESULTS = 10, 5000, 500
 
-_MESSAGE_ID = re.compile(r"[A-Za-z0-9_\-]{1,100}")
+MAX_RESPONSE_BYTES: Final = 64 * 1024
+"""The longest body of an error or a short response; a client reads no more of it.
+
+The body is parsed in memory, where JSON can need 25 times its length."""
+
+_BYTES_PER_RESULT: Final = 256
+"""More than one message id and its punctuation need in a page of the inbox."""
+
+_MAX_LOOKUP_BYTES: Final = 2 * 1024 * 1024
+"""About 20,000 mailboxes, more than there are."""
+
+_MAX_CONTINUE_FROM_CHARACTERS: Final = 2000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """One request to MESH, but for the token, which each attempt makes anew.
+    """A request to MESH, without its token: each attempt makes a new one.
 
     Attributes:
-        operation: the name of the method that asks for it.
+        operation: the name of the client method that asks for it.
         method: the HTTP method.
         path: path and query, percent-encoded.
-        template: the path with names for what differs; the same for each request of its kind.
-        headers: what to send besides token and length.
-        success: the statuses that mean that it was done.
-        repeatable: whether a second time does no harm when the first time's answer was lost.
+        template: the path with names in place of arguments, for logs and spans.
+        headers: the headers to send besides token and length.
+        success: the statuses that mean success.
+        idempotent: whether a repeat does no harm if the first response was lost.
         needs_token: whether MESH asks for the token.
+        max_response_bytes: the longest body that a success can have, except content.
     """
 
     operation: str
@@ -38,44 +60,52 @@ class Request:
     template: str
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     success: frozenset[int] = frozenset({200})
-    repeatable: bool = True
+    idempotent: bool = True
     needs_token: bool = True
+    max_response_bytes: int = MAX_RESPONSE_BYTES
 
 
 def ping() -> Request:
+    """MESH API, "Ping": the only operation that needs no token."""
     return Request("ping", "GET", *_at("/_ping"), needs_token=False)
 
 
 def handshake(mailbox_id: str, client: Mapping[str, str]) -> Request:
+    """MESH API, "Validate a mailbox (Handshake)": POST, as a GET can answer 200 with an error."""
     return Request("handshake", "POST", *_at("/{mailbox_id}", mailbox_id=mailbox_id), headers=client)
 
 
 def list_messages(
     mailbox_id: str, *, max_results: int, continue_from: str | None, workflow_filter: str | None
 ) -> Request:
+    """MESH API, "Check inbox"."""
     if not MIN_RESULTS <= max_results <= MAX_RESULTS:
         raise InvalidArgument(f"max_results: {max_results} is not between {MIN_RESULTS} and {MAX_RESULTS}")
     if workflow_filter is not None and not 2 <= len(workflow_filter) <= 255:
         raise InvalidArgument("workflow_filter: MESH takes between 2 and 255 characters")
-    query = {
-        "max_results": str(max_results),
-        "continue_from": continue_from,
-        "workflow_filter": workflow_filter,
-    }
-    text = urlencode({name: value for name, value in query.items() if value})
-    return Request("list_messages", "GET", *_at("/{mailbox_id}/inbox", f"?{text}", mailbox_id=mailbox_id))
+    if continue_from is not None and len(continue_from) > _MAX_CONTINUE_FROM_CHARACTERS:
+        raise InvalidArgument(f"continue_from: it has over {_MAX_CONTINUE_FROM_CHARACTERS} characters")
+    query = _query(max_results=str(max_results), continue_from=continue_from, workflow_filter=workflow_filter)
+    return Request(
+        "list_messages",
+        "GET",
+        *_at("/{mailbox_id}/inbox", query, mailbox_id=mailbox_id),
+        max_response_bytes=MAX_RESPONSE_BYTES + max_results * _BYTES_PER_RESULT,
+    )
 
 
 def count_messages(mailbox_id: str) -> Request:
+    """MESH API, "Count messages" (deprecated)."""
     return Request("count_messages", "GET", *_at("/{mailbox_id}/count", mailbox_id=mailbox_id))
 
 
 def message_metadata(mailbox_id: str, message_id: str) -> Request:
+    """MESH API, "Head Message"."""
     return Request("message_metadata", "HEAD", *_inbox(mailbox_id, message_id))
 
 
 def retrieve_message(mailbox_id: str, message_id: str, chunk: int = 1) -> Request:
-    """Chunk 1 comes with the message itself; the others have addresses of their own."""
+    """MESH API, "Get message", which gives chunk 1; "Get message chunk" for the others."""
     at = _inbox(mailbox_id, message_id) if chunk == 1 else _inbox(mailbox_id, message_id, "/{chunk}", chunk=str(chunk))
     return Request(
         "retrieve_message",
@@ -87,34 +117,32 @@ def retrieve_message(mailbox_id: str, message_id: str, chunk: int = 1) -> Reques
 
 
 def acknowledge_message(mailbox_id: str, message_id: str) -> Request:
-    return Request("acknowledge_message", "PUT", *_inbox(mailbox_id, message_id, "/status/acknowledged"))
+    """MESH API, "Acknowledge message"."""
+    at = _inbox(mailbox_id, message_id, "/status/acknowledged")
+    return Request("acknowledge_message", "PUT", *at)
 
 
 def send_message(mailbox_id: str, headers: Mapping[str, str], chunk_range: ChunkRange, *, gzipped: bool) -> Request:
-    """The message, or its first chunk.
-
-    A message whole in one request must not be repeated blindly: each request creates one. The first chunk of several
-    may be: an upload that is never finished is never delivered.
-    """
-    of_several = chunk_range.total > 1
+    """MESH API, "Send message": the whole message, or the first of its chunks."""
+    chunked = chunk_range.total > 1
     return Request(
         "send_message",
         "POST",
         *_at("/{mailbox_id}/outbox", mailbox_id=mailbox_id),
         headers={
             **headers,
-            **({wire.CHUNK_RANGE: str(chunk_range)} if of_several else {}),
+            **({wire.CHUNK_RANGE: str(chunk_range)} if chunked else {}),
             **({wire.CONTENT_ENCODING: "gzip"} if gzipped else {}),
         },
         success=frozenset({202}),
-        repeatable=of_several,
+        idempotent=chunked,
     )
 
 
 def send_chunk(
     mailbox_id: str, message_id: str, chunk_range: ChunkRange, *, content_type: str, gzipped: bool
 ) -> Request:
-    """A chunk after the first. It has an address of its own, so a repeat replaces it, or meets 423 after the last."""
+    """MESH API, "Send chunked message": a chunk after the first."""
     return Request(
         "send_message",
         "POST",
@@ -135,26 +163,35 @@ def send_chunk(
 
 
 def track_message(mailbox_id: str, message_id: str) -> Request:
-    query = urlencode({"messageID": _checked(message_id)})
-    return Request("track_message", "GET", *_at("/{mailbox_id}/outbox/tracking", f"?{query}", mailbox_id=mailbox_id))
+    """MESH API, "Track outbox"."""
+    query = _query(messageID=_checked(message_id))
+    at = _at("/{mailbox_id}/outbox/tracking", query, mailbox_id=mailbox_id)
+    return Request("track_message", "GET", *at)
 
 
 def track_by_local_id(mailbox_id: str, local_id: str) -> Request:
-    """Deprecated by MESH, but the only way to ask for a message whose id was lost with the answer."""
+    """MESH API, "Track outbox" by local id.
+
+    Deprecated, but the only way to look up a message whose id was lost with the response.
+    """
+    _check_not_blank("local_id", local_id)
     at = _at("/{mailbox_id}/outbox/tracking/{local_id}", mailbox_id=mailbox_id, local_id=local_id)
     return Request("track_by_local_id", "GET", *at)
 
 
 def lookup_endpoint(ods_code: str, workflow_id: str) -> Request:
+    """MESH API, "Look up MESH address"."""
     for name, value in (("ods_code", ods_code), ("workflow_id", workflow_id)):
-        _check_argument(name, value)
+        _check_not_blank(name, value)
     at = _at("/endpointlookup/{ods_code}/{workflow_id}", ods_code=ods_code, workflow_id=workflow_id)
-    return Request("lookup_endpoint", "GET", *at)
+    return Request("lookup_endpoint", "GET", *at, max_response_bytes=_MAX_LOOKUP_BYTES)
 
 
 def search_workflow(workflow_id: str) -> Request:
-    _check_argument("workflow_id", workflow_id)
-    return Request("search_workflow", "GET", *_at("/workflowsearch/{workflow_id}", workflow_id=workflow_id))
+    """MESH API, "Lookup by workflow"."""
+    _check_not_blank("workflow_id", workflow_id)
+    at = _at("/workflowsearch/{workflow_id}", workflow_id=workflow_id)
+    return Request("search_workflow", "GET", *at, max_response_bytes=_MAX_LOOKUP_BYTES)
 
 
 def _inbox(mailbox_id: str, message_id: str, rest: str = "", **parts: str) -> tuple[str, str]:
@@ -163,23 +200,35 @@ def _inbox(mailbox_id: str, message_id: str, rest: str = "", **parts: str) -> tu
 
 
 def _at(template: str, query: str = "", **parts: str) -> tuple[str, str]:
-    """Path with query, and template."""
-    path = template.format_map({name: _segment(value) for name, value in parts.items()})
+    """The path with its query, and the template."""
+    path = template.format_map({name: _segment(name, value) for name, value in parts.items()})
     return f"{ROOT}{path}{query}", f"{ROOT}{template}"
 
 
 def _checked(message_id: str) -> str:
-    if not _MESSAGE_ID.fullmatch(message_id):
-        # It may have come from outside: never let it reach another address.
+    if isinstance(message_id, InvalidMessageId):
+        raise IntegrityError(f"the inbox lists {message_id}, which is not the id of a message")
+    if not wire.is_message_id(message_id):
         raise InvalidArgument("message_id: expected letters, digits, _ and - (at most 100)")
     return message_id
 
 
-def _check_argument(name: str, value: str) -> None:
+def _check_not_blank(name: str, value: str) -> None:
     if not value.strip():
         raise InvalidArgument(f"{name}: it is empty")
 
 
-def _segment(value: str) -> str:
-    # A segment of dots alone would be resolved away as a path.
-    return quote(value, safe="") if value.strip(".") else value.replace(".", "%2E")
+def _segment(name: str, value: str) -> str:
+    # HTTP clients and servers resolve a segment of `.` or `..` as a path.
+    return _encoded(name, value) if value.strip(".") else value.replace(".", "%2E")
+
+
+def _query(**arguments: str | None) -> str:
+    return "?" + "&".join(f"{name}={_encoded(name, value)}" for name, value in arguments.items() if value)
+
+
+def _encoded(name: str, value: str) -> str:
+    try:
+        return quote(value, safe="")
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{name}: it holds a character that has no encoding") from None

@@ -1,43 +1,114 @@
-"""gzip, one block at a time and never a byte short.
+"""gzip (RFC 1952) for bodies, one bounded block at a time.
 
-Reading bounds what it makes of each step, so that a body that expands a thousandfold needs no more memory than
-another; it follows several gzip members, as RFC 1952 allows; and a body that ends before its trailer is an error.
+MESH API, "Messages larger than 100MB": each chunk is one gzip body, compressed on its own.
+Three rules make reading safe:
+
+- Each step gives at most `OUTPUT_BLOCK_BYTES`, so a body that expands a thousandfold needs no more
+  memory than another.
+- A body may hold several members, one after another (RFC 1952, 2.2).
+- A body that ends before the trailer of a member is damaged, whatever its length header says: the
+  trailer holds the checksum and length of the content.
+
+Only `Content-Encoding` says that a body is gzip; `Mex-Content-Compressed` is about the content itself.
+
+ISA-L does the work, faster than zlib, where it has a wheel.
 """
 
 from __future__ import annotations
 
-import zlib as _zlib
-from collections.abc import Iterable, Iterator
+import dataclasses
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
 from nel_mesh.errors import IntegrityError
 
-engine: Any
-try:
-    from isal import igzip_lib, isal_zlib
-
-    engine, GZIP_LEVEL = isal_zlib, 1
-except ImportError:  # pragma: no cover - where ISA-L has no wheel
-    engine, GZIP_LEVEL = _zlib, 6
-
-_GZIP_WINDOW: Final = 31
-"""zlib's way to ask for a gzip header and trailer around the largest window."""
-
-_HEADER_LIMIT: Final = 1024 * 1024
-"""The longest gzip header that is waited for; they are of ten bytes and a file name."""
-
-OUTPUT_BLOCK: Final = 112 * 1024
+OUTPUT_BLOCK_BYTES: Final = 112 * 1024
 """The most that one step of decompression gives."""
+
+_GZIP_WBITS: Final = 31
+"""zlib's `wbits` for a gzip header and trailer around the largest window."""
+
+_MAX_HEADER_BYTES: Final = 1024 * 1024
+"""The longest header of a member that is read; real ones are ten bytes and a file name."""
 
 
 class Decoder(Protocol):
-    """Turns the bytes of one body on the wire into content."""
+    """Turns a body into content."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Gives the content that `data` adds, in bounded blocks. Raises IntegrityError for damage."""
+        """Give the content that `data` adds, in bounded blocks. Raises IntegrityError for damage."""
 
     def finish(self) -> None:
-        """Says that the body has ended. Raises IntegrityError if it should not have."""
+        """Check that the body may end here. Raises IntegrityError if not."""
+
+
+class _Member(Protocol):
+    """One gzip member."""
+
+    def blocks(self, data: bytes) -> Iterator[bytes]:
+        """Give the content that `data` adds; a block may be empty."""
+
+    def rest(self) -> bytes | None:
+        """Give the bytes after the member's end; None if it has not ended."""
+
+
+class _ZlibMember:
+    """A member, by the standard library."""
+
+    def __init__(self) -> None:
+        self._inflate: Any = zlib.decompressobj(_GZIP_WBITS)
+
+    def blocks(self, data: bytes) -> Iterator[bytes]:
+        full = True
+        while not self._inflate.eof and (data or full):
+            block = self._inflate.decompress(data, OUTPUT_BLOCK_BYTES)
+            yield block
+            # A full block can be the start of more, which zlib keeps.
+            data, full = self._inflate.unconsumed_tail, len(block) == OUTPUT_BLOCK_BYTES
+
+    def rest(self) -> bytes | None:
+        return self._inflate.unused_data if self._inflate.eof else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Engine:
+    """An implementation of gzip.
+
+    Attributes:
+        new_member: makes the state for reading one member.
+        module: `zlib`, or a module with its names, for writing.
+        level: the default level of compression.
+    """
+
+    new_member: Callable[[], _Member]
+    module: Any
+    level: int
+
+
+ZLIB: Final = Engine(_ZlibMember, zlib, level=6)
+
+DEFAULT_ENGINE: Engine
+try:
+    from isal import igzip_lib, isal_zlib
+
+    class _IsalMember:
+        """A member, by ISA-L. Not `isal_zlib.decompressobj`, which holds the GIL while it works."""
+
+        def __init__(self) -> None:
+            self._inflate: Any = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+        def blocks(self, data: bytes) -> Iterator[bytes]:
+            yield self._inflate.decompress(data, OUTPUT_BLOCK_BYTES)
+            while not self._inflate.eof and not self._inflate.needs_input:
+                yield self._inflate.decompress(b"", OUTPUT_BLOCK_BYTES)
+
+        def rest(self) -> bytes | None:
+            return self._inflate.unused_data if self._inflate.eof else None
+
+    DEFAULT_ENGINE = Engine(_IsalMember, isal_zlib, level=1)
+except ImportError:  # pragma: no cover - only where ISA-L has no wheel
+    DEFAULT_ENGINE = ZLIB
 
 
 class _Identity:
@@ -49,115 +120,82 @@ class _Identity:
         pass
 
 
-class _IgzipMember:
-    """One gzip member, by ISA-L. Not its `decompressobj`: that lets no other thread run while it works."""
-
-    def __init__(self) -> None:
-        self._inflate: Any = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-
-    def blocks(self, data: bytes) -> Iterator[bytes]:
-        yield self._inflate.decompress(data, OUTPUT_BLOCK)
-        while not self._inflate.eof and not self._inflate.needs_input:
-            yield self._inflate.decompress(b"", OUTPUT_BLOCK)
-
-    def rest(self) -> bytes | None:
-        """What follows the member; None if it has not come to its end."""
-        return self._inflate.unused_data if self._inflate.eof else None
-
-
-class _ZlibMember:
-    """One gzip member, by the standard library."""
-
-    def __init__(self) -> None:
-        self._inflate: Any = _zlib.decompressobj(_GZIP_WINDOW)
-
-    def blocks(self, data: bytes) -> Iterator[bytes]:
-        while True:
-            block = self._inflate.decompress(data, OUTPUT_BLOCK)
-            yield block
-            data = self._inflate.unconsumed_tail
-            if self._inflate.eof or not (data or len(block) == OUTPUT_BLOCK):
-                return
-
-    def rest(self) -> bytes | None:
-        """As `_IgzipMember.rest`."""
-        return self._inflate.unused_data if self._inflate.eof else None
-
-
 class _Gzip:
-    def __init__(self) -> None:
-        self._member: _IgzipMember | _ZlibMember | None = None
-        self._head = b""
-        self._members_ended = False
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._member: _Member | None = None
+        self._header = b""
+        self._members = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._member is None:
-                # ISA-L cannot go on with a header that has been cut between two blocks.
-                self._head += data
-                if not _has_whole_header(self._head):
-                    if len(self._head) > _HEADER_LIMIT:
-                        raise IntegrityError("the gzip body is damaged")
+                # ISA-L cannot resume a header that is split between two blocks.
+                self._header += data
+                if not _is_header_complete(self._header):
+                    if len(self._header) > _MAX_HEADER_BYTES:
+                        raise _damaged()
                     return
-                data, self._head = self._head, b""
-                self._member = _ZlibMember() if engine is _zlib else _IgzipMember()
+                data, self._header = self._header, b""
+                self._member = self._engine.new_member()
             try:
                 for block in self._member.blocks(data):
                     if block:
                         yield block
-            except (engine.error, _zlib.error, EOFError):
-                raise IntegrityError("the gzip body is damaged") from None
+            except self._engine.module.error:
+                raise _damaged() from None
             rest = self._member.rest()
             if rest is None:
                 return
             data, self._member = rest, None
-            self._members_ended = True
+            self._members += 1
 
     def finish(self) -> None:
-        if self._member is not None or self._head or not self._members_ended:
+        if self._member is not None or self._header or not self._members:
             raise IntegrityError("the gzip body ends before its trailer")
 
 
-def _may_be_header(head: bytes) -> bool:
-    return b"\x1f\x8b\x08".startswith(head[:3])
+def _damaged() -> IntegrityError:
+    return IntegrityError("the gzip body is damaged")
 
 
-def _has_whole_header(head: bytes) -> bool:
-    """Whether a member's header is there to its end (RFC 1952, 2.3), or is none, which the engine will say."""
-    if not _may_be_header(head):
+def _is_header_complete(data: bytes) -> bool:
+    """Whether a member's whole header is here (RFC 1952, 2.3); also if it is none, to be refused."""
+    if not b"\x1f\x8b\x08".startswith(data[:3]):
         return True
-    if len(head) < 10:
+    if len(data) < 10:
         return False
-    flags, end = head[3], 10
-    if flags & 0x04:
-        if len(head) < 12:
+    flags, end = data[3], 10
+    if flags & 0x04:  # FEXTRA: a length of 2 bytes, and so many bytes
+        if len(data) < 12:
             return False
-        end = 12 + int.from_bytes(head[10:12], "little")
-    for flag in (0x08, 0x10):
+        end = 12 + int.from_bytes(data[10:12], "little")
+    for flag in (0x08, 0x10):  # FNAME and FCOMMENT: text up to a zero byte
         if flags & flag:
-            end = head.find(b"\0", end) + 1
+            end = data.find(b"\0", end) + 1
             if not end:
                 return False
-    return len(head) >= end + (2 if flags & 0x02 else 0)
+    crc_bytes = 2 if flags & 0x02 else 0  # FHCRC
+    return len(data) >= end + crc_bytes
 
 
-def decoder(content_encoding: str | None) -> Decoder:
-    """The decoder for a `Content-Encoding`, in any case; it alone says that the bytes on the wire are gzip.
+def decoder(content_encoding: str | None, *, engine: Engine = DEFAULT_ENGINE) -> Decoder:
+    """Make the decoder for a `Content-Encoding` (RFC 9110, 8.4), in upper or lower case.
 
-    Raises IntegrityError for an encoding that was not asked for and cannot be read.
+    Raises IntegrityError for an encoding other than gzip: it was not asked for and cannot be read.
     """
     codings = [coding.strip().lower() for coding in (content_encoding or "").split(",")]
     codings = [coding for coding in codings if coding not in ("", "identity")]
     if not codings:
         return _Identity()
     if codings in (["gzip"], ["x-gzip"]):
-        return _Gzip()
+        return _Gzip(engine)
     raise IntegrityError("the body came in a Content-Encoding other than gzip, and cannot be read")
 
 
-def compress(blocks: Iterable[bytes], *, level: int = GZIP_LEVEL) -> Iterator[bytes]:
-    """Turns blocks of content into the blocks of one gzip member."""
-    member = engine.compressobj(level, engine.DEFLATED, _GZIP_WINDOW)
+def compress(blocks: Iterable[bytes], *, level: int | None = None, engine: Engine = DEFAULT_ENGINE) -> Iterator[bytes]:
+    """Compress blocks of content into one gzip member."""
+    member = engine.module.compressobj(engine.level if level is None else level, engine.module.DEFLATED, _GZIP_WBITS)
     for block in blocks:
         packed = member.compress(block)
         if packed:

@@ -1,190 +1,217 @@
-"""What MESH's answers say: models from the good ones, an error from each of the others.
+"""Values from the responses of MESH: models from successes, errors from everything else.
 
-No answer's body may break this: a 5xx can be XML, a 403 or 413 HTML, and either can be empty or cut short.
+No response is trusted.
+The body of an error can be anything: a 5xx may be XML, a 403 or 413 HTML, and each may be empty or cut
+off, which must not break the handling of the error.
+Text of a response goes to logs and terminals only through `wire.printable`; an id only if it has the
+form of a message id (`message_id`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
 from nel_mesh import errors
-from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Report, Tracking
+from nel_mesh.models import (
+    InboxPage,
+    InvalidMessageId,
+    Mailbox,
+    MessageMetadata,
+    Report,
+    Tracking,
+)
 from nel_mesh.protocol import wire
 from nel_mesh.protocol.chunks import ChunkRange
 
-_KINDS: Mapping[int, type[errors.ResponseError]] = {
-    400: errors.BadRequest,
-    401: errors.NotAuthorised,
-    403: errors.NotAuthorised,
-    404: errors.NotFound,
-    406: errors.BadRequest,
-    410: errors.Gone,
-    413: errors.BadRequest,
-    417: errors.Refused,
-    422: errors.BadRequest,
-    423: errors.UploadFinished,
-    425: errors.Busy,
-    429: errors.Busy,
-    503: errors.Busy,
+_REFUSALS: Final[Mapping[int, tuple[type[errors.ResponseError], str]]] = {
+    400: (errors.BadRequest, "MESH could not read the request"),
+    401: (errors.NotAuthorised, "access refused"),
+    403: (
+        errors.NotAuthorised,
+        "access refused: check mailbox id, password, shared key and client certificate, "
+        "and that this machine's clock is right",
+    ),
+    404: (errors.NotFound, "not found in this mailbox"),
+    406: (errors.BadRequest, "MESH did not expect this chunk"),
+    410: (errors.Gone, "the message has expired or failed, or has been acknowledged"),
+    413: (errors.BadRequest, "more than the 100 MB that one request may carry"),
+    417: (errors.Refused, "MESH refuses the message"),
+    422: (errors.BadRequest, "MESH could not read the request"),
+    423: (errors.UploadFinished, "all chunks of this message have arrived already"),
+    425: (errors.Busy, "MESH is not ready for this yet"),
+    429: (errors.Busy, "rate limited by MESH"),
+    503: (errors.Busy, "MESH is not available at present"),
 }
+"""MESH API, "Error codes"; 413, 425, 429 and 503 are not in it but occur (a gateway's answers)."""
 
-_REASONS: Mapping[int, str] = {
-    400: "MESH could not read the request",
-    401: "access refused",
-    403: "access refused: check mailbox id, password, shared key and client certificate, and that this machine's "
-    "clock is right",
-    404: "MESH knows of no such thing for this mailbox",
-    406: "MESH did not expect this chunk",
-    410: "the message has expired or failed, or has been acknowledged",
-    413: "more than the 100 MB that one request may carry",
-    417: "MESH refuses the message",
-    423: "all chunks of this message have arrived already",
-    425: "MESH is not ready for this yet",
-    429: "MESH has had too many requests",
-    503: "MESH is not available at present",
-}
+_FOR_LOGS: Final = (
+    wire.FROM,
+    wire.WORKFLOW_ID,
+    wire.MESSAGE_TYPE,
+    wire.STATUS_EVENT,
+    wire.STATUS_CODE,
+    wire.STATUS_DESCRIPTION,
+)
+"""Headers of a message whose values go to logs, spans or terminals."""
 
-_PRINTABLE = re.compile(r"[^\x20-\x7e]+")
+_MAX_CONTINUE_FROM_CHARACTERS: Final = 1000
+"""MESH API, "Check inbox": `continue_from`."""
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def error_from_response(
     operation: str, status: int, headers: Mapping[str, str], body: bytes, *, now: datetime
 ) -> errors.ResponseError:
-    """The error for an answer that is not a success; takes MESH's own words from the body where it has any."""
-    kind = _KINDS.get(status, errors.ServerError)
-    reason = _REASONS.get(status) or (
-        "MESH failed" if status >= 500 else "an answer that MESH does not give; is the address right?"
+    """Make the error for a response that is not a success.
+
+    Event, code and description are taken from the body where it has them (MESH API, "MeshError").
+    """
+    kind, reason = _REFUSALS.get(status) or (
+        errors.ServerError,
+        "MESH failed" if status >= 500 else "MESH does not give this status here; check the address (`url`)",
     )
     error = kind(reason, operation=operation, status=status)
-    error.event, error.code, error.description, error.message_id = _words(body)
+    answer = _object(body)
+    error.event, error.code, error.description = _event_code_description(answer)
+    error.message_id = _message_id(answer)
     error.retry_after_in_seconds = retry_after(headers.get("retry-after"), now=now)
     return error
 
 
+def unexpected_response(operation: str, *, status: int = 200) -> errors.ServerError:
+    """Make the error for a success whose body is not the one that the MESH API describes."""
+    return errors.ServerError(
+        "the response is not that of a MESH server; check the address (`url`), and whether a proxy "
+        "answers in its place",
+        operation=operation,
+        status=status,
+    )
+
+
 def retry_after(value: str | None, *, now: datetime) -> float | None:
-    """`Retry-After` in seconds, be it written as seconds or as a date; None if absent or unreadable."""
+    """Parse `Retry-After` (RFC 9110, 10.2.3: seconds or a date) into seconds; None if unreadable."""
     if value is None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit() and len(text) <= 9:
         return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
+    moment = _date(text)
+    return None if moment is None else max(0.0, (moment - now).total_seconds())
 
 
 def server_time(headers: Mapping[str, str]) -> datetime | None:
-    """The server's own clock, as its answer's `Date` has it; None if it does not say."""
-    try:
-        moment = parsedate_to_datetime(headers.get("date", ""))
-    except (ValueError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    """The server's time, from the `Date` header; None if it gives none."""
+    return _date(headers.get("date", ""))
 
 
 def message_id(body: bytes) -> str | None:
-    """The id in the answer to a send, by its name in either version; None if there is none to be read."""
-    answer = _object(body)
-    found = answer.get("message_id") or answer.get("messageID") or answer.get("messageId")
-    return found if isinstance(found, str) else None
+    """The message id in the response to a send, in either version; None if there is no valid one."""
+    return _message_id(_object(body))
 
 
 def inbox(operation: str, body: bytes) -> InboxPage:
-    """A page of the inbox; the way to the next one is taken from `links.next`, but never its host or path."""
+    """Parse a page of the inbox (MESH API, "Check inbox").
+
+    Of `links.next` only `continue_from` is used, never its host or path.
+    An entry that is not a message id becomes an InvalidMessageId, so that it is one failed message
+    and not the end of the list.
+    """
     answer = _object(body)
-    ids = answer.get("messages")
-    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
-        raise unreadable(operation)
+    entries = answer.get("messages")
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise unexpected_response(operation)
     links = answer.get("links")
     following = links.get("next") if isinstance(links, dict) else None
-    try:
-        query = parse_qs(urlsplit(following).query) if isinstance(following, str) else {}
-    except ValueError:
-        # To take it for the last page would lose the rest.
-        raise unreadable(operation) from None
     count = answer.get("approx_inbox_count")
     return InboxPage(
-        ids,
-        continue_from=query.get("continue_from", [None])[0],
-        approx_inbox_count=count if isinstance(count, int) else None,
+        map(_valid_or_placeholder, entries),
+        continue_from=_continue_from(operation, following) if isinstance(following, str) else None,
+        approx_inbox_count=count if type(count) is int else None,
     )
 
 
 def count(operation: str, body: bytes) -> int:
-    """The number of messages in the inbox, from the deprecated operation."""
+    """The number of messages in the inbox (MESH API, "Count messages", deprecated)."""
     found = _object(body).get("count")
-    if not isinstance(found, int):
-        raise unreadable(operation)
+    if type(found) is not int:
+        raise unexpected_response(operation)
     return found
 
 
 def tracking(operation: str, body: bytes) -> Tracking:
-    """What has become of a sent message, in either version's names."""
-    return _model(operation, Tracking, _object(body))
+    """Parse the state of a sent message (MESH API, "Track outbox"), in either version."""
+    found = _model(operation, Tracking, _object(body))
+    if not wire.is_message_id(found.message_id):
+        raise unexpected_response(operation)
+    shown = ("workflow_id", "status", "status_event", "status_code", "status_description")
+    return found.model_copy(update={name: wire.printable(getattr(found, name)) for name in shown})
 
 
 def mailboxes(operation: str, body: bytes) -> list[Mailbox]:
-    """The mailboxes that a look-up found."""
+    """Parse the result of a look-up (MESH API, "Look up MESH address", "Lookup by workflow")."""
     results = _object(body).get("results")
     if not isinstance(results, list):
-        raise unreadable(operation)
+        raise unexpected_response(operation)
     return [_model(operation, Mailbox, one) for one in results]
 
 
 def metadata(operation: str, message_id: str, headers: Mapping[str, str]) -> MessageMetadata:
-    """What a message's headers say; a Report if it is one."""
+    """Parse the headers of a message (MESH API, "Get message"); a Report if it is one.
+
+    Raises IntegrityError if they are another message's, or name no number of chunks.
+    """
     named = headers.get(wire.MESSAGE_ID, "").strip()
     if named and named.upper() != message_id.upper():
         raise errors.IntegrityError(
-            "the server gave another message than the one asked for", operation=operation, message_id=message_id
+            "the server gave another message than the one asked for",
+            operation=operation,
+            message_id=message_id,
         )
     fields: dict[str, Any] = {**headers, wire.MESSAGE_ID: message_id, "chunks": 1}
+    fields |= {name: wire.printable(headers[name]) for name in _FOR_LOGS if name in headers}
+    linked = headers.get(wire.LINKED_MESSAGE_ID, "").strip()
+    fields[wire.LINKED_MESSAGE_ID] = _valid_or_placeholder(linked) if linked else None
     is_report = headers.get(wire.MESSAGE_TYPE, "").strip().upper() == "REPORT"
-    text = headers.get(wire.CHUNK_RANGE, "").strip()
-    # A report has no content, and MESH numbers its chunks accordingly: 1:0.
-    if text and not is_report:
+    fields[wire.MESSAGE_TYPE] = "REPORT" if is_report else fields.get(wire.MESSAGE_TYPE) or "DATA"
+    if is_report:
+        # The content type is that of an empty body. Nor is there a number of chunks to parse: MESH
+        # gives the chunk range 1:0.
+        fields.pop(wire.CONTENT_TYPE, None)
+        return _model(operation, Report, fields)
+    if headers.get(wire.CHUNK_RANGE, "").strip():
         try:
-            fields["chunks"] = ChunkRange.parse(text).total
+            fields["chunks"] = ChunkRange.parse(headers[wire.CHUNK_RANGE]).total
         except ValueError as error:
             raise errors.IntegrityError(str(error), operation=operation, message_id=message_id) from None
-    fields[wire.MESSAGE_TYPE] = "REPORT" if is_report else headers.get(wire.MESSAGE_TYPE) or "DATA"
-    if is_report:
-        # What the transport says of an empty body is no property of the report.
-        fields.pop(wire.CONTENT_TYPE, None)
-    return _model(operation, Report if is_report else MessageMetadata, fields)
+    if _is_coded(headers) and headers.get(wire.COMPRESSED, "").strip().upper() != "N":
+        # A server that gzips the body in transit sets Mex-Content-Compressed to Y itself.
+        fields.pop(wire.COMPRESSED, None)
+    return _model(operation, MessageMetadata, fields)
+
+
+def _is_coded(headers: Mapping[str, str]) -> bool:
+    return headers.get(wire.CONTENT_ENCODING, "").strip().lower() not in ("", "identity")
 
 
 def _model(operation: str, kind: type[_Model], fields: object) -> _Model:
     try:
         return kind.model_validate(fields)
     except ValidationError:
-        # Not chained: the details would hold the answer's values.
-        raise unreadable(operation) from None
-
-
-def unreadable(operation: str, *, status: int = 200) -> errors.ServerError:
-    """The error for a success whose body is not the one that MESH gives."""
-    return errors.ServerError(
-        "the answer is not what MESH gives here; is the address that of a MESH server, and no proxy's page?",
-        operation=operation,
-        status=status,
-    )
+        # Not chained: the details hold the values of the response.
+        raise unexpected_response(operation) from None
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body; empty if there is none."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -192,29 +219,56 @@ def _object(body: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _words(body: bytes) -> tuple[str | None, str | None, str | None, str | None]:
-    """MESH's event, code, description and message id, out of an error body of any of its three forms."""
-    answer = _object(body)
+def _date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _message_id(answer: Mapping[str, Any]) -> str | None:
+    found = answer.get("message_id") or answer.get("messageID") or answer.get("messageId")
+    return found if isinstance(found, str) and wire.is_message_id(found) else None
+
+
+def _valid_or_placeholder(text: str) -> str:
+    if wire.is_message_id(text):
+        return text
+    # Enough of a digest to tell one from another in a log, too little to find the text by trials.
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:4]
+    return InvalidMessageId(f"<invalid message id {digest}>")
+
+
+def _continue_from(operation: str, link: str) -> str | None:
+    try:
+        found = parse_qs(urlsplit(link).query).get("continue_from", [None])[0]
+    except ValueError:
+        # Not None, which would say that this is the last page.
+        raise unexpected_response(operation) from None
+    if found is None:
+        return None
+    if len(found) > _MAX_CONTINUE_FROM_CHARACTERS or not (found.isascii() and found.isprintable()):
+        raise unexpected_response(operation)
+    return found
+
+
+def _event_code_description(answer: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
+    """MESH's event, code and description from an error body, in any of its three forms.
+
+    Version 2 and validation errors have a list in `detail`, version 1 has `errorEvent` and the like,
+    and some errors have text in `detail`.
+    """
     detail = answer.get("detail")
     first: dict[str, Any] = {}
-    description: object = None
-    if isinstance(detail, str):
-        description = detail
-    elif isinstance(detail, list):
+    description: object = detail
+    if isinstance(detail, list):
         first = next((one for one in detail if isinstance(one, dict)), {})
         description = first.get("msg")
         if isinstance(first.get("loc"), list):
             description = f"{'.'.join(str(part) for part in first['loc'])}: {description}"
     return (
-        _word(first.get("event") or answer.get("errorEvent")),
-        _word(first.get("code") or answer.get("errorCode")),
-        _word(description or answer.get("errorDescription")),
-        _word(answer.get("message_id") or answer.get("messageID")),
+        wire.printable(first.get("event") or answer.get("errorEvent")),
+        wire.printable(first.get("code") or answer.get("errorCode")),
+        wire.printable(description or answer.get("errorDescription")),
     )
-
-
-def _word(value: object) -> str | None:
-    """Text for a person, out of an answer: one line, printable, of bounded length."""
-    if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
-        return None
-    return _PRINTABLE.sub(" ", str(value)).strip()[:200] or None

@@ -1,6 +1,12 @@
-"""The headers that MESH knows: their names, their limits, and what may go into them.
+"""Names and limits of MESH headers, and the form of their values and of message ids.
 
-MESH API, "Send message" (parameters). Names are in lower case, since HTTP compares them without case.
+MESH API, "Send message" (parameters) and "Get message" (response headers).
+Header names are lower case here, as HTTP compares them without case (RFC 9110, 5.1).
+
+Every value is checked before it is sent: a control character could start another header, and
+nothing says how the live service reads characters beyond ASCII.
+Values from a response are not trusted either: see `is_message_id`, and `printable` for text that
+goes to logs and terminals.
 """
 
 from __future__ import annotations
@@ -51,31 +57,53 @@ LIMITS: Final[Mapping[str, int]] = {
     CONTENT_TYPE: 100,
     CHUNK_RANGE: 20,
 }
-"""The longest value, in characters, of each header that has a limit."""
+"""The maximum length of a header's value, in characters."""
 
 CHECKSUM_FORM: Final = re.compile(r"[A-Za-z0-9 :/\-]*")
 URL_FORM: Final = re.compile(r"[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
 
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
+_NOT_PRINTABLE_RUN = re.compile(r"[^\x20-\x7e]+")
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9_\-]{1,100}")
+_NHS_NUMBER = re.compile(r"(?<![A-Za-z0-9])(\d{10}|\d{3}([_-])\d{3}\2\d{4})(?![A-Za-z0-9])")
+_MAX_PRINTED_CHARACTERS = 300
 
 
-def fault_in(header: str, value: str) -> str | None:
-    """What is wrong with a header's value by MESH's rules, never repeating it; None if nothing is."""
+def header_fault(header: str, value: str) -> str | None:
+    """What MESH's rules forbid in a header's value, without repeating the value; None if nothing."""
     limit = LIMITS.get(header)
     if limit is not None and len(value) > limit:
         return f"it has {len(value)} characters, and MESH takes at most {limit}"
     bad = _NOT_PRINTABLE.search(value)
     if bad is not None:
-        # How MESH reads anything beyond ASCII is unknown, and a control character could start another header.
         where = f"U+{ord(bad[0]):04X} at position {bad.start() + 1}"
         return f"the character {where} cannot go into a header; use printable ASCII"
     if value != value.strip():
-        return "it begins or ends with a blank, which HTTP would drop"
+        return "it begins or ends with a space, which HTTP removes"
     if header == CHECKSUM and not CHECKSUM_FORM.fullmatch(value):
-        return "a checksum may hold letters, digits, blanks, and : - / only"
+        return "a checksum may hold letters, digits, spaces, and : - / only"
     if header in (TO, WORKFLOW_ID) and URL_FORM.search(value):
         return "MESH refuses a URL here"
     return None
+
+
+def is_message_id(text: str) -> bool:
+    """Whether a text has the form of a message id: 1 to 100 letters, digits, `_` and `-`.
+
+    MESH's ids are 20 digits, `_` and 6 hexadecimal digits; other servers use UUIDs.
+    An id goes into paths, logs, file names and the journal, so nothing else passes, and no id that
+    has an NHS number in it: ten digits between its separators, or the same as 3-3-4.
+    """
+    return _MESSAGE_ID.fullmatch(text) is not None and _NHS_NUMBER.search(text) is None
+
+
+def printable(value: object) -> str | None:
+    """One line of printable ASCII, at most 300 characters, of a value from a response; None if empty."""
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        return None
+    # Cut first: the value can be as long as a response.
+    start = str(value)[: 2 * _MAX_PRINTED_CHARACTERS]
+    return _NOT_PRINTABLE_RUN.sub(" ", start).strip()[:_MAX_PRINTED_CHARACTERS].strip() or None
 
 
 def message_headers(
@@ -92,9 +120,9 @@ def message_headers(
     compressed: bool,
     partner_id: str | None,
 ) -> dict[str, str]:
-    """The headers that describe a new message, each one checked. What is absent is left out, never sent as "None".
+    """Make the headers of a new message. An argument that is None or empty makes no header.
 
-    Raises InvalidArgument, naming the argument, before anything is sent.
+    Raises InvalidArgument, naming the argument, for a value that `header_fault` finds fault with.
     """
     arguments = {
         "to": (TO, to),
@@ -114,12 +142,13 @@ def message_headers(
             continue
         if not isinstance(value, str):
             raise InvalidArgument(f"{argument}: expected text, not {type(value).__name__}")
-        fault = fault_in(header, value)
+        fault = header_fault(header, value)
         if fault:
             raise InvalidArgument(f"{argument}: {fault}")
         headers[header] = value
     if content_type:
-        # A message in several chunks, or gzipped in transit, only keeps its type in this one.
+        # Content-Type describes the request: the recipient of a chunked or gzipped message does
+        # not get it.
         headers[MEX_CONTENT_TYPE] = content_type
     if encrypted:
         headers[ENCRYPTED] = "Y"

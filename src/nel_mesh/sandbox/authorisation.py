@@ -24,8 +24,8 @@ class Guard:
     def forget(self) -> None:
         """Forgets every token used so far."""
         with self._lock:
-            self._used: set[tuple[str, str, int]] = set()
-            self._used_by_minute: dict[str, list[tuple[str, str, int]]] = {}
+            self._used: set[tuple[str, str, str]] = set()
+            self._used_by_minute: dict[str, list[tuple[str, str, str]]] = {}
 
     def admit(self, mailbox_id: str, header: str | None) -> None:
         """Checks the `Authorization` header of a request for this mailbox, and takes the token's one use.

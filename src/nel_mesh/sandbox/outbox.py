@@ -94,7 +94,7 @@ def _known(context: Context) -> Callable[[str], Mailbox]:
 def _check_headers(context: Context) -> None:
     for header in _CHECKED:
         rule = wire.CONTENT_TYPE if header == wire.MEX_CONTENT_TYPE else header
-        fault = wire.fault_in(rule, context.header(header))
+        fault = wire.header_fault(rule, context.header(header))
         if fault:
             raise Invalid("header", header, fault)
     sender = context.header(wire.FROM)

@@ -1,0 +1,261 @@
+"""The requests (protocol/endpoints.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nel_mesh.errors import IntegrityError, InvalidArgument
+from nel_mesh.models import InvalidMessageId
+from nel_mesh.protocol import endpoints
+from nel_mesh.protocol.chunks import ChunkRange
+from nel_mesh.protocol.endpoints import Request
+
+ROOT = "/messageexchange"
+GZIP = {"accept-encoding": "gzip"}
+
+
+def list_messages(
+    max_results: int = 500, continue_from: str | None = None, workflow_filter: str | None = None
+) -> Request:
+    return endpoints.list_messages(
+        "X1", max_results=max_results, continue_from=continue_from, workflow_filter=workflow_filter
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (endpoints.ping(), ("ping", "GET", "/_ping", "/_ping", {}, {200}, True, False)),
+        (
+            endpoints.handshake("X1", {"mex-clientversion": "c"}),
+            ("handshake", "POST", "/X1", "/{mailbox_id}", {"mex-clientversion": "c"}, {200}, True, True),
+        ),
+        (
+            list_messages(),
+            ("list_messages", "GET", "/X1/inbox?max_results=500", "/{mailbox_id}/inbox", {}, {200}, True, True),
+        ),
+        (
+            endpoints.count_messages("X1"),
+            ("count_messages", "GET", "/X1/count", "/{mailbox_id}/count", {}, {200}, True, True),
+        ),
+        (
+            endpoints.message_metadata("X1", "M1"),
+            ("message_metadata", "HEAD", "/X1/inbox/M1", "/{mailbox_id}/inbox/{message_id}", {}, {200}, True, True),
+        ),
+        (
+            endpoints.retrieve_message("X1", "M1"),
+            (
+                "retrieve_message",
+                "GET",
+                "/X1/inbox/M1",
+                "/{mailbox_id}/inbox/{message_id}",
+                GZIP,
+                {200, 206},
+                True,
+                True,
+            ),
+        ),
+        (
+            endpoints.retrieve_message("X1", "M1", 2),
+            (
+                "retrieve_message",
+                "GET",
+                "/X1/inbox/M1/2",
+                "/{mailbox_id}/inbox/{message_id}/{chunk}",
+                GZIP,
+                {200, 206},
+                True,
+                True,
+            ),
+        ),
+        (
+            endpoints.acknowledge_message("X1", "M1"),
+            (
+                "acknowledge_message",
+                "PUT",
+                "/X1/inbox/M1/status/acknowledged",
+                "/{mailbox_id}/inbox/{message_id}/status/acknowledged",
+                {},
+                {200},
+                True,
+                True,
+            ),
+        ),
+        (
+            endpoints.send_message("X1", {"mex-to": "X2"}, ChunkRange(1, 1), gzipped=False),
+            ("send_message", "POST", "/X1/outbox", "/{mailbox_id}/outbox", {"mex-to": "X2"}, {202}, False, True),
+        ),
+        (
+            endpoints.send_message("X1", {"mex-to": "X2"}, ChunkRange(1, 2), gzipped=True),
+            (
+                "send_message",
+                "POST",
+                "/X1/outbox",
+                "/{mailbox_id}/outbox",
+                {"mex-to": "X2", "mex-chunk-range": "1:2", "content-encoding": "gzip"},
+                {202},
+                True,
+                True,
+            ),
+        ),
+        (
+            endpoints.send_chunk("X1", "M1", ChunkRange(2, 2), content_type="text/csv", gzipped=False),
+            (
+                "send_message",
+                "POST",
+                "/X1/outbox/M1/2",
+                "/{mailbox_id}/outbox/{message_id}/{chunk}",
+                {"mex-from": "X1", "content-type": "text/csv", "mex-chunk-range": "2:2"},
+                {202},
+                True,
+                True,
+            ),
+        ),
+        (
+            endpoints.track_message("X1", "M1"),
+            (
+                "track_message",
+                "GET",
+                "/X1/outbox/tracking?messageID=M1",
+                "/{mailbox_id}/outbox/tracking",
+                {},
+                {200},
+                True,
+                True,
+            ),
+        ),
+        (
+            endpoints.track_by_local_id("X1", "L/1"),
+            (
+                "track_by_local_id",
+                "GET",
+                "/X1/outbox/tracking/L%2F1",
+                "/{mailbox_id}/outbox/tracking/{local_id}",
+                {},
+                {200},
+                True,
+                True,
+            ),
+        ),
+        (
+            endpoints.lookup_endpoint("X26", "WF"),
+            (
+                "lookup_endpoint",
+                "GET",
+                "/endpointlookup/X26/WF",
+                "/endpointlookup/{ods_code}/{workflow_id}",
+                {},
+                {200},
+                True,
+                True,
+            ),
+        ),
+        (
+            endpoints.search_workflow("WF"),
+            ("search_workflow", "GET", "/workflowsearch/WF", "/workflowsearch/{workflow_id}", {}, {200}, True, True),
+        ),
+    ],
+    ids=lambda value: value.operation if isinstance(value, Request) else "",
+)
+def test_each_operation_is_the_request_of_the_api(
+    request_: Request, expected: tuple[str, str, str, str, dict[str, str], set[int], bool, bool]
+) -> None:
+    operation, method, path, template, headers, success, idempotent, needs_token = expected
+    assert (request_.operation, request_.method) == (operation, method)
+    assert (request_.path, request_.template) == (ROOT + path, ROOT + template)
+    assert (dict(request_.headers), set(request_.success)) == (headers, success)
+    assert (request_.idempotent, request_.needs_token) == (idempotent, needs_token)
+
+
+def test_a_chunk_can_be_gzipped() -> None:
+    sent = endpoints.send_chunk("X1", "M1", ChunkRange(2, 3), content_type="text/csv", gzipped=True)
+    assert sent.headers["content-encoding"] == "gzip"
+
+
+def test_the_inbox_is_asked_for_with_what_was_given() -> None:
+    path = urlsplit(list_messages(10, "a b/c=", "WF*").path)
+    assert path.path == f"{ROOT}/X1/inbox"
+    assert parse_qs(path.query) == {
+        "max_results": ["10"],
+        "continue_from": ["a b/c="],
+        "workflow_filter": ["WF*"],
+    }
+    assert list_messages(10, "").path == f"{ROOT}/X1/inbox?max_results=10"
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda: list_messages(9), "max_results"),
+        (lambda: list_messages(5001), "max_results"),
+        (lambda: list_messages(workflow_filter="x"), "workflow_filter"),
+        (lambda: list_messages(workflow_filter="x" * 256), "workflow_filter"),
+        (lambda: list_messages(workflow_filter="x\ud800"), "workflow_filter"),
+        (lambda: list_messages(continue_from="x" * 2001), "continue_from"),
+        (lambda: list_messages(continue_from="\ud800"), "continue_from"),
+        (lambda: endpoints.track_by_local_id("X1", " "), "local_id"),
+        (lambda: endpoints.track_by_local_id("X1", "\ud800"), "local_id"),
+        (lambda: endpoints.lookup_endpoint("", "WF"), "ods_code"),
+        (lambda: endpoints.lookup_endpoint("X26", " "), "workflow_id"),
+        (lambda: endpoints.search_workflow("\t"), "workflow_id"),
+    ],
+)
+def test_an_argument_that_cannot_be_sent_is_named(make: Callable[[], Request], argument: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{argument}: "):
+        make()
+
+
+@pytest.mark.parametrize("count", [10, 5000])
+def test_the_bounds_of_an_argument_are_allowed(count: int) -> None:
+    assert str(count) in list_messages(count, "x" * 2000, "xy").path
+    assert "x" * 255 in list_messages(count, workflow_filter="x" * 255).path
+
+
+TAKES_ID: list[Callable[[str], Request]] = [
+    lambda message_id: endpoints.message_metadata("X1", message_id),
+    lambda message_id: endpoints.retrieve_message("X1", message_id),
+    lambda message_id: endpoints.retrieve_message("X1", message_id, 2),
+    lambda message_id: endpoints.acknowledge_message("X1", message_id),
+    lambda message_id: endpoints.send_chunk("X1", message_id, ChunkRange(2, 2), content_type="t", gzipped=False),
+    lambda message_id: endpoints.track_message("X1", message_id),
+]
+
+
+@pytest.mark.parametrize("make", TAKES_ID)
+def test_r10_no_request_is_made_for_what_is_not_a_message_id(make: Callable[[str], Request]) -> None:
+    with pytest.raises(InvalidArgument, match="^message_id: expected letters") as refused:
+        make("\x1b[31m\n" * 1000)
+    assert str(refused.value).isprintable()
+    with pytest.raises(IntegrityError, match="^the inbox lists <invalid message id 1f2e>, which is not"):
+        make(InvalidMessageId("<invalid message id 1f2e>"))
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_no_argument_reaches_another_address(text: str) -> None:
+    if text.strip():
+        path = endpoints.lookup_endpoint(text, "WF").path
+        assert path.startswith("/messageexchange/endpointlookup/")
+        assert path.count("/") == 4
+        assert "/../" not in path
+        assert "?" not in path
+        assert unquote(path.split("/")[3]) == text
+
+
+@pytest.mark.parametrize(("text", "segment"), [(".", "%2E"), ("..", "%2E%2E"), ("a.b", "a.b"), ("...a", "...a")])
+def test_a_segment_of_dots_is_encoded(text: str, segment: str) -> None:
+    assert endpoints.search_workflow(text).path == f"{ROOT}/workflowsearch/{segment}"
+
+
+def test_r25_a_response_is_read_as_far_as_one_can_be_long() -> None:
+    requests = [endpoints.ping(), endpoints.count_messages("X1"), endpoints.track_message("X1", "M1")]
+    assert {request.max_response_bytes for request in requests} == {endpoints.MAX_RESPONSE_BYTES} == {65_536}
+    longest = ["x" * 100] * 5000
+    assert len(f'{{"messages": {longest}}}') + 5000 < list_messages(5000).max_response_bytes < 2_000_000
+    assert list_messages(10).max_response_bytes < 70_000
+    lookups = (endpoints.lookup_endpoint("X26", "WF"), endpoints.search_workflow("WF"))
+    assert {request.max_response_bytes for request in lookups} == {2 * 1024 * 1024}
