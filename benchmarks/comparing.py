@@ -12,62 +12,51 @@ from typing import Any
 
 from benchmarks import servers
 from benchmarks.material import CHUNK, checksum
-from benchmarks.measuring import Run, Worker, empty, our_python
+from benchmarks.measuring import Run, Worker
 from benchmarks.rows import Row
 from benchmarks.shaping import shaped
 
 OURS = ("ours", "ours-async")
-CLIENTS = ("official", *OURS, "curl")
 
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """What came of a row: each client's runs, in the order of the rounds."""
+    """The figures of a row: each client's runs, in the order of the rounds."""
 
     row: Row
     runs: dict[str, list[Run]]
 
 
 class Bench:
-    """Where rows are run.
+    """Run rows.
 
     Args:
         folder: on a disk, empty, for this run alone.
         official: the Python that has the official client.
-        before: the `src` of another version of ours, which the clients `before` and `before-async` are.
-        source: the `src` that ours is, instead of what is installed.
+        before: the `src` of another version of ours: the clients `before` and `before-async`.
     """
 
-    def __init__(self, folder: Path, official: Path, before: Path | None = None, source: Path | None = None) -> None:
+    def __init__(self, folder: Path, official: Path, before: Path | None = None) -> None:
         self._folder = folder
         self._official = official
         self._before = before
-        self._source = source
         self._checked: set[str] = set()
 
     def compare(self, row: Row, rounds: int, clients: Sequence[str] | None = None) -> Compared:
-        """Every client in every round, by turns."""
-        wanted = clients or (*row.clients, *(("before", "before-async") if self._before else ()))
-        known = (*row.clients, "before", "before-async", "bare")
-        runs: dict[str, list[Run]] = {client: [] for client in known if client in wanted}
-        with self._server(row) as (server, port), self._target(row) as target:
+        """Run every client in every round, by turns."""
+        known = (*row.clients, *(("before", "before-async") if self._before else ()))
+        runs: dict[str, list[Run]] = {client: [] for client in known if client in (clients or known)}
+        # Received files go into memory, to see the client's own cost, or onto the disk.
+        target_home = "/dev/shm" if row.folder == "memory" else self._folder
+        with self._server(row) as (server, port), tempfile.TemporaryDirectory(dir=target_home) as target:
             rounds = min(rounds, row.most_rounds)
             for number in range(rounds):
-                for client in runs:
-                    found = self._run(row, client, server, port, target)
-                    runs[client].append(found)
-                    print(f"  {row.name} {number + 1}/{rounds} {client}: {found}", file=sys.stderr)
+                for client, done in runs.items():
+                    # A folder of its own for each run, so that nothing is left of the run before.
+                    with tempfile.TemporaryDirectory(dir=target) as own:
+                        done.append(self._run(row, client, server, port, Path(own)))
+                    print(f"  {row.name} {number + 1}/{rounds} {client}: {done[-1]}", file=sys.stderr)
         return Compared(row, runs)
-
-    def profile(self, row: Row, client: str) -> str:
-        """Where one client's time goes."""
-        worker = self._worker(client)
-        with self._server(row) as (server, port), self._target(row) as target:
-            job = self._job(row, client, server, port, target)
-            found = worker.run({**job, "profile": True})
-            empty(target)
-            shares = worker.shares(job)
-        return f"{row.name}, {client}: {found['seconds']:.3f} s under the profiler\n{found['profile']}\n{shares}"
 
     @contextlib.contextmanager
     def _server(self, row: Row) -> Iterator[tuple[servers.Server, int]]:
@@ -81,20 +70,18 @@ class Bench:
                 port = stack.enter_context(shaped(port, round_trip=row.round_trip, rate=row.rate))
             yield server, port
 
-    @contextlib.contextmanager
-    def _target(self, row: Row) -> Iterator[Path]:
-        """Where files go: in memory, to see the client's own cost, or on the disk."""
-        with tempfile.TemporaryDirectory(
-            prefix="nel-mesh-bench-", dir="/dev/shm" if row.folder == "memory" else self._folder
-        ) as folder:
-            yield Path(folder)
-
     def _run(self, row: Row, client: str, server: servers.Server, port: int, target: Path) -> Run:
+        kind = client.partition("-")[0]
+        worker = {
+            "official": Worker(self._official, "official.py"),
+            "curl": Worker(Path(sys.executable), "curl.py"),
+            "before": Worker(Path(sys.executable), "ours.py", self._before),
+            "ours": Worker(Path(sys.executable), "ours.py"),
+        }[kind]
         busy = server.cpu_seconds()
-        found = self._worker(client).run(self._job(row, client, server, port, target))
+        found = worker.run(self._job(row, client, server, port, target))
         busy = server.cpu_seconds() - busy
         self._check(row, client, server, target)
-        empty(target)
         return Run(
             seconds=found["seconds"],
             cpu_seconds=found["cpu_seconds"],
@@ -103,14 +90,6 @@ class Bench:
             page_faults=found["page_faults"],
         )
 
-    def _worker(self, client: str) -> Worker:
-        kind = client.partition("-")[0]
-        if kind == "official":
-            return Worker(self._official, "official.py")
-        if kind in ("curl", "bare"):
-            return Worker(our_python(), f"{kind}.py")
-        return Worker(our_python(), "ours.py", self._before if kind == "before" else self._source)
-
     def _job(self, row: Row, client: str, server: servers.Server, port: int, target: Path) -> dict[str, Any]:
         return {
             **row.job,
@@ -118,31 +97,30 @@ class Bench:
             "mailbox": servers.MAILBOX,
             "password": servers.PASSWORD,
             "shared_key": servers.SHARED_KEY,
-            "authority": str(server.keys.authority),
-            "client": str(server.keys.client),
+            "authority": str(server.authority),
+            "client": str(server.client),
             "chunk": CHUNK,
             "folder": str(target),
             "into": str(target / "curl.dat") if row.folder else "/dev/null",
-            "colour": "asyncio" if client.endswith("-async") else "sync",
+            "is_async": client.endswith("-async"),
             **row.only.get(client, {}),
         }
 
     def _check(self, row: Row, client: str, server: servers.Server, target: Path) -> None:
-        """A run counts only if the work was done."""
+        """Refuse a run that did not do its work."""
         requests, arrived = server.received()
         if requests < row.count or arrived < row.uploads:
             raise RuntimeError(
-                f"{client} at {row.name}: {requests:,} of {row.count:,} requests and {arrived:,} of {row.uploads:,} "
-                "bytes came to the server"
+                f"{client} at {row.name}: only {requests:,} requests, {arrived:,} bytes, came to the server"
             )
         files = [path for path in target.iterdir() if path.is_file() and not path.name.startswith(".")]
-        if row.small is not None and sum(path.stat().st_size for path in files) != row.count * row.small.stat().st_size:
+        size = sum(path.stat().st_size for path in files)
+        if row.small is not None and size != row.count * row.small.stat().st_size:
             raise RuntimeError(f"{client} at {row.name}: not all messages are there")
-        if row.expected_bytes and [path.stat().st_size for path in files] != [row.expected_bytes]:
-            raise RuntimeError(f"{client} at {row.name}: the file is not as long as what was sent")
-        if row.expected is not None:
-            if len(files) != 1 or files[0].stat().st_size != row.expected.stat().st_size:
-                raise RuntimeError(f"{client} at {row.name}: the file is not as long as what was sent")
-            if client not in self._checked and checksum(files[0]) != checksum(row.expected):
+        expected = row.expected.stat().st_size if row.expected else row.expected_bytes
+        if expected and (len(files), size) != (1, expected):
+            raise RuntimeError(f"{client} at {row.name}: the file has not the size of what was sent")
+        if row.expected and client not in self._checked:
+            if checksum(files[0]) != checksum(row.expected):
                 raise RuntimeError(f"{client} at {row.name}: the file is not what was sent")
             self._checked.add(client)

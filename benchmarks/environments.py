@@ -1,67 +1,93 @@
-"""What must be installed first: nginx, from the system's packages, and the official client, in its own environment."""
+"""The programs that a benchmark needs, installed where possible, and the machine that it runs on."""
 
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
+import ssl
 import subprocess
 import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".bench"
 """Everything that a benchmark leaves behind; not in version control."""
 
-OFFICIAL = HOME / "official"
+OFFICIAL = HOME / "official" / "bin" / "python"
 ECHO_MODULE = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
+"""nginx's module that can wait for a whole upload."""
+
 _SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class NotThereError(Exception):
-    """Something that a benchmark needs is not there and could not be had; the text says how to get it."""
+class MissingError(Exception):
+    """A program is missing and could not be installed; the text says how to get it."""
 
 
-def need_nginx() -> str:
-    """nginx's program, installed if need be."""
-    if not _nginx():
-        print("nginx is not installed; asking apt-get for nginx-light ...", file=sys.stderr)
-        if os.geteuid() != 0 or not shutil.which("apt-get"):
-            raise NotThereError("nginx is needed: as root, run `apt-get update && apt-get install -y nginx-light`")
-        # The run level is how not to have it started as a service, which would listen to everybody.
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        for arguments in (["update"], ["install", "-y", "nginx-light", "libnginx-mod-http-echo"]):
-            done = subprocess.run(["apt-get", "-qq", *arguments], env=environment, check=False)
-            if done.returncode:
-                raise NotThereError(f"nginx is needed, and `apt-get {' '.join(arguments)}` failed (above)")
-    found = _nginx()
-    if not found:
-        raise NotThereError("nginx is needed, and is not there though apt-get has installed nginx-light")
-    return found
-
-
-def need_curl() -> str:
-    """curl's program."""
-    found = shutil.which("curl")
-    if not found:
-        raise NotThereError("curl is needed: `apt-get install -y curl`")
-    return found
-
-
-def need_official() -> Path:
-    """The Python that has the official client: the newest, with what it asks for itself, and nothing else."""
-    python = OFFICIAL / "bin" / "python"
-    ready = OFFICIAL / ".ready"
+def prepare() -> Path:
+    """Return the Python that has the official client, once nginx and curl are there too."""
+    HOME.mkdir(exist_ok=True)
+    nginx()
+    if not shutil.which("curl"):
+        raise MissingError("curl is needed: `apt-get install -y curl`")
+    ready = HOME / "official" / ".ready"
     if not ready.exists():
+        # The newest release, with its own requirements and nothing else.
         print("setting up the official client in .bench/official ...", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(OFFICIAL)], check=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "mesh-client"]
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(HOME / "official")], check=True)
+        command = [str(OFFICIAL), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "mesh-client"]
         if subprocess.run(command, check=False).returncode:
-            raise NotThereError("the official client could not be installed (above)")
+            raise MissingError("the official client could not be installed (above)")
         ready.touch()
-    return python
+    return OFFICIAL
 
 
-def _nginx() -> str | None:
-    """nginx's program, if that and its echo module, which can wait for a whole upload, are there."""
+def nginx() -> str:
+    """Return nginx's program, installed if necessary."""
     found = shutil.which("nginx", path=_SYSTEM)
-    return found if ECHO_MODULE.exists() else None
+    if found and ECHO_MODULE.exists():
+        return found
+    packages = ["nginx-light", "libnginx-mod-http-echo"]
+    print(f"nginx is not installed; asking apt-get for {' '.join(packages)} ...", file=sys.stderr)
+    # With this run level it is not started as a service, which would listen on every address.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for arguments in (["update"], ["install", "-y", *packages]):
+        try:
+            subprocess.run(["apt-get", "-qq", *arguments], env=environment, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise MissingError(
+                f"nginx is needed: as root, `apt-get install -y {' '.join(packages)}` ({error})"
+            ) from None
+    return shutil.which("nginx", path=_SYSTEM) or "nginx"
+
+
+def describe() -> list[str]:
+    """Describe the machine in general terms, never by its name, and the versions of all that takes part."""
+    program = "import sys, importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in sys.argv[1:]), sep=', ')"
+    theirs = _output(str(OFFICIAL), "-c", program, "mesh-client", "requests", "urllib3").strip()
+    cpu = _found("model name\\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    gigabytes = round(int(_found("MemTotal: *([0-9]+)", Path("/proc/meminfo").read_text())) / 1024 / 1024)
+    servers = f"nginx {_found('nginx/([0-9.]+)', _output(nginx(), '-v'))}"
+    commit = _output("git", "-C", str(ROOT), "describe", "--always", "--dirty").strip()
+    return [
+        f"{datetime.now(UTC):%d %B %Y}",
+        f"{cpu}, {os.cpu_count()} cores, {gigabytes} GB of memory, {platform.machine()}; "
+        f"{platform.system()} {platform.release()}",
+        f"{platform.python_implementation()} {platform.python_version()}, {' '.join(ssl.OPENSSL_VERSION.split()[:2])}",
+        f"{servers}, curl {_found('curl ([0-9.]+)', _output('curl', '--version'))}",
+        f"nel-mesh {version('nel-mesh')} ({commit}), isal {version('isal')}; official: {theirs}",
+    ]
+
+
+def _output(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    return match.group(1) if match else "?"

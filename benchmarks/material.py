@@ -1,26 +1,25 @@
-"""What is sent and received: made from a seed, the same each time, kept in `.bench/material`; none of it is real."""
+"""The content that is sent and received: made from a seed, the same each time, kept in `.bench/material`."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gzip
 import hashlib
 import itertools
 import os
 import random
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.servers import Prepared
-
 MIB = 1024 * 1024
 CHUNK = 20_000_000
-"""Where content is cut: our own default, and given to the others, so that all send and receive the same chunks."""
+"""The size of a chunk: our default, and given to the others, so that all send and receive the same chunks."""
 
 OFFICIAL_CHUNK = 75 * MIB
-"""Where the official client cuts by default, before compression."""
+"""The size of a chunk that the official client sends by default, before compression."""
 
 _TESTS = (
     ("1003671000000109", "Haemoglobin A1c level (IFCC)", "mmol/mol", 20, 120),
@@ -48,7 +47,7 @@ _HEADER = "nhs_number,sample_id,collected,reported,code,test,value,unit,low,high
 
 
 def csv_lines(seed: int = 5) -> Iterator[str]:
-    """Pathology results that look real and are not: the numbers are from the range that the NHS keeps for tests."""
+    """Made-up pathology results; the NHS numbers are from the range that is kept for tests."""
     chance = random.Random(seed)
     yield _HEADER
     for sample in itertools.count(100_000):
@@ -81,65 +80,45 @@ class Material:
 
     def csv(self, mebibytes: int) -> Path:
         """A CSV file of exactly this size; every smaller one is how it begins."""
-
-        def write(path: Path) -> None:
-            left = mebibytes * MIB
-            lines = csv_lines()
-            with path.open("wb") as file:
-                while left > 0:
-                    block = "".join(itertools.islice(lines, 20_000)).encode()[:left]
-                    file.write(block)
-                    left -= len(block)
-
-        return self._made(f"csv-{mebibytes}.csv", write)
+        lines = csv_lines()
+        blocks = iter(lambda: "".join(itertools.islice(lines, 20_000)).encode(), b"")
+        return self._made(f"csv-{mebibytes}.csv", lambda path: _write(path, blocks, mebibytes * MIB))
 
     def repeated(self, mebibytes: int) -> Path:
-        """The same CSV over and over, up to this size: for what is not compressed, so that it does not matter."""
+        """The same CSV over and over, up to this size: for content that is not compressed."""
         part = self.csv(min(mebibytes, 256))
         if part.stat().st_size == mebibytes * MIB:
             return part
+        blocks = (block for _ in itertools.count() for block in _blocks(part))
+        return self._made(f"repeated-{mebibytes}.csv", lambda path: _write(path, blocks, mebibytes * MIB))
 
-        def write(path: Path) -> None:
-            left = mebibytes * MIB
-            with path.open("wb") as file:
-                while left > 0:
-                    with part.open("rb") as source:
-                        while left > 0 and (block := source.read(min(left, 4 * MIB))):
-                            file.write(block)
-                            left -= len(block)
-
-        return self._made(f"repeated-{mebibytes}.csv", write)
+    def xml(self, mebibytes: int) -> Path:
+        """XML that gzip makes next to nothing of."""
+        coding = '    <coding system="https://fhir.hl7.org.uk/Id/nhs-number" value="absent" use="official"/>\n'
+        entries = (
+            f'  <entry number="{number:012d}">\n{60 * coding}  </entry>\n'.encode() for number in itertools.count()
+        )
+        return self._made(f"xml-{mebibytes}.xml", lambda path: _write(path, entries, mebibytes * MIB))
 
     def sparse(self, mebibytes: int) -> Path:
         """A file of zeros that takes no room."""
 
         def write(path: Path) -> None:
-            with path.open("wb") as file:
-                file.truncate(mebibytes * MIB)
+            path.touch()
+            os.truncate(path, mebibytes * MIB)
 
         return self._made(f"zeros-{mebibytes}.bin", write)
 
-    def xml(self, mebibytes: int) -> Path:
-        """XML that says next to nothing, at length."""
+    def small(self) -> Path:
+        """The content of a small message: 2 kB."""
+        return self._made("small.csv", lambda path: path.write_bytes(self.csv(1).read_bytes()[:2000]))
 
-        def write(path: Path) -> None:
-            left = mebibytes * MIB
-            with path.open("wb") as file:
-                for number in itertools.count():
-                    entry = f'  <entry number="{number:012d}">\n' + 60 * (
-                        '    <coding system="https://fhir.hl7.org.uk/Id/nhs-number" value="absent" use="official"/>\n'
-                    )
-                    block = (entry + "  </entry>\n").encode()[:left]
-                    file.write(block)
-                    left -= len(block)
-                    if left <= 0:
-                        break
-
-        return self._made(f"xml-{mebibytes}.xml", write)
+    def beginning(self, source: Path, size: int) -> Path:
+        """The first `size` bytes of a file; all of it if it is shorter."""
+        return self._made(f"{source.stem}-first-{size}.csv", lambda path: _write(path, _blocks(source), size))
 
     def chunks(self, source: Path, *, gzipped: bool, cut: int = CHUNK) -> list[Path]:
-        """The file cut into chunks; gzipped as gzip does it by default, which is what the other side may have used."""
-        size = source.stat().st_size
+        """The file cut into chunks; gzipped as gzip does it by default, like other senders."""
         stem = source.stem if cut == CHUNK else f"{source.stem}-{cut}"
 
         def write(path: Path, start: int) -> None:
@@ -150,43 +129,13 @@ class Material:
 
         return [
             self._made(f"{stem}.{number:03d}{'.gz' if gzipped else ''}", partial(write, start=start))
-            for number, start in enumerate(range(0, size, cut), 1)
+            for number, start in enumerate(range(0, source.stat().st_size, cut), 1)
         ]
-
-    def beginning(self, source: Path, size: int) -> Path:
-        """The first `size` bytes of a file; all of it if it is shorter."""
-
-        def write(path: Path) -> None:
-            with source.open("rb") as file:
-                path.write_bytes(file.read(size))
-
-        return self._made(f"{source.stem}-first-{size}.csv", write)
-
-    def message(
-        self,
-        message_id: str,
-        source: Path,
-        *,
-        gzipped: bool,
-        cut: int = CHUNK,
-        headers: Mapping[str, str] | None = None,
-    ) -> Prepared:
-        """The file as a message that waits in the inbox."""
-        chunks = self.chunks(source, gzipped=gzipped, cut=cut)
-        return Prepared(message_id, chunks, gzipped=gzipped, headers=tuple((headers or {}).items()))
-
-    def small(self) -> Path:
-        """The content of a small message: 2 kB."""
-        return self._made("small.csv", lambda path: path.write_bytes(self.csv(1).read_bytes()[:2000]))
 
     def sha256(self, path: Path) -> str:
         """A file's digest."""
-
-        def write(target: Path) -> None:
-            with path.open("rb") as file:
-                target.write_text(hashlib.file_digest(file, "sha256").hexdigest())
-
-        return self._made(f"{path.name}.sha256", write).read_text()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _made(self, name: str, write: Callable[[Path], object]) -> Path:
         path = self.folder / name
@@ -204,8 +153,19 @@ class Material:
 
 def checksum(path: Path) -> int:
     """CRC-32 of a file's content."""
-    value = 0
+    return functools.reduce(lambda value, block: zlib.crc32(block, value), _blocks(path), 0)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while block := file.read(4 * MIB):
-            value = zlib.crc32(block, value)
-    return value
+            yield block
+
+
+def _write(path: Path, blocks: Iterable[bytes], size: int) -> None:
+    """Write a file of this size, if there is enough to write."""
+    with path.open("wb") as file:
+        for block in blocks:
+            file.write(block[: size - file.tell()])
+            if file.tell() == size:
+                break

@@ -1,23 +1,26 @@
-"""Runs workers, and makes medians and ratios of what they say."""
+"""Run processes, and make medians and ratios of what the workers report."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import json
 import os
-import shutil
+import signal
 import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from benchmarks.process import end_with_parent
+from typing import IO, Any
 
 WORKERS = Path(__file__).resolve().parent / "workers"
 LIMIT_IN_SECONDS = 1800
+
+_PR_SET_PDEATHSIG = 1
+# Looked up here: after a fork there must be no more to do than to call it.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Run:
     Attributes:
         seconds: for the work, by the worker's own clock.
         cpu_seconds: of all its threads, for the work.
-        peak_mib: memory at its highest, over what the process needed before; -1 where it is not known.
-        server_cpu_seconds: of nginx meanwhile, to see that it was not what all waited for.
+        peak_mib: the highest memory, over what the process needed before; -1 where it is not known.
+        server_cpu_seconds: of nginx meanwhile, to see that the clients did not wait for it.
         page_faults: how often the kernel had to find memory for it.
     """
 
@@ -58,48 +61,28 @@ class Worker:
     script: str
     source: Path | None = None
 
-    def command(self) -> list[str]:
-        return [str(self.python), str(WORKERS / self.script)]
-
-    def environment(self) -> dict[str, str]:
-        """Nothing of this shell's may decide how a client works: no proxy, no settings, no coverage."""
-        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-        return kept if self.source is None else {**kept, "PYTHONPATH": str(self.source)}
-
     def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """Does one job in a process of its own, and gives what it reports."""
-        found: dict[str, Any] = json.loads(self._output(self.command(), job))
-        return found
-
-    def shares(self, job: Mapping[str, Any], lines: int = 25) -> str:
-        """Which machine code a process is busy with, its imports included, by `perf`; empty where there is none."""
-        program = shutil.which("perf")
-        if program is None:
-            return ""
-        with tempfile.NamedTemporaryFile(prefix="perf-") as data:
-            self._output([program, "record", "-q", "-F", "499", "-o", data.name, *self.command()], job)
-            command = [program, "report", "-q", "--stdio", "-i", data.name, "--no-children"]
-            texts = [
-                subprocess.run([*command, "-F", fields], capture_output=True, text=True, check=False).stdout
-                for fields in ("overhead,dso", "overhead,dso,symbol")
-            ]
-        kept = [[line.rstrip() for line in text.splitlines() if "%" in line][:lines] for text in texts]
-        return "\n".join([*kept[0][:10], "", *kept[1]])
-
-    def _output(self, command: Sequence[str], job: Mapping[str, Any]) -> str:
+        """Do one job in a process of its own; return its report."""
         done = subprocess.run(
-            command,
+            [str(self.python), str(WORKERS / self.script)],
             input=json.dumps(job),
             capture_output=True,
             text=True,
-            env=self.environment(),
+            env=environment(self.source),
             timeout=LIMIT_IN_SECONDS,
             check=False,
-            preexec_fn=end_with_parent,
+            preexec_fn=_end_with_parent,
         )
         if done.returncode:
             raise RuntimeError(f"{self.script} failed at {job['operation']}:\n{done.stderr.strip()}")
-        return done.stdout
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+def environment(source: Path | None = None) -> dict[str, str]:
+    """An environment without proxies, settings and coverage, which could decide how a client works."""
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    return kept if source is None else {**kept, "PYTHONPATH": str(source)}
 
 
 def median_of(runs: Sequence[Run], what: str = "seconds") -> float:
@@ -110,7 +93,7 @@ def median_of(runs: Sequence[Run], what: str = "seconds") -> float:
 def ratio_of(theirs: Sequence[Run], ours: Sequence[Run], what: str = "seconds") -> float:
     """How many times as fast ours is: the median of the rounds' own ratios.
 
-    What disturbs the machine for a while disturbs both of a round, and so leaves its ratio.
+    A disturbance of the machine affects both clients of a round, and so leaves its ratio.
     """
     return statistics.median(
         float(getattr(their, what)) / max(float(getattr(our, what)), 1e-9)
@@ -118,15 +101,34 @@ def ratio_of(theirs: Sequence[Run], ours: Sequence[Run], what: str = "seconds") 
     )
 
 
-def empty(folder: Path) -> None:
-    """Removes what a client has received into the folder."""
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], *, log: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process for the time of the block; its output goes to `log`, or its standard output to a pipe."""
+    with contextlib.ExitStack() as stack:
+        output: IO[bytes] | None = stack.enter_context(log.open("wb")) if log else None
+        process = stack.enter_context(
+            subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output or subprocess.PIPE,
+                stderr=output,
+                preexec_fn=_end_with_parent,
+            )
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
-def our_python() -> Path:
-    """The Python that this runs under, which has our client."""
-    return Path(sys.executable)
+def _end_with_parent() -> None:
+    """For `preexec_fn`: the kernel terminates this process when the one that started it is gone."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -9,17 +9,16 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import trustme
 
 from benchmarks import environments
-from benchmarks.process import running
+from benchmarks.measuring import running
 
 MAILBOX, PASSWORD, SHARED_KEY = "BENCH01", "password", "BenchKey"
 WORKERS = 2
-_LIFE_IN_SECONDS = 4 * 3600
 
 _HEAD = """\
 daemon off;
@@ -102,29 +101,22 @@ class Prepared:
     message_id: str
     chunks: Sequence[Path]
     gzipped: bool = False
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Keys:
-    """Certificates, made for this run alone: PEM files in its folder."""
-
-    authority: Path
-    client: Path
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Server:
     """A running nginx.
 
     Attributes:
-        url: where it is.
-        keys: what a client needs to be let in.
+        port: where it listens.
+        authority: a PEM file: whom a client must trust.
+        client: a PEM file: the client's certificate and key, made for this run alone.
     """
 
-    def __init__(self, port: int, keys: Keys, folder: Path) -> None:
+    def __init__(self, port: int, folder: Path) -> None:
         self.port = port
-        self.url = f"https://127.0.0.1:{port}"
-        self.keys = keys
+        self.authority = folder / "ca.pem"
+        self.client = folder / "client.pem"
         self._folder = folder
         self._log = folder / "sent.log"
 
@@ -142,20 +134,11 @@ class Server:
     def cpu_seconds(self) -> float:
         """How much of a processor nginx has used so far."""
         ticks = 0
-        for pid in _workers(int((self._folder / "nginx.pid").read_text())):
+        master = int((self._folder / "nginx.pid").read_text())
+        for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split():
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def make_keys(folder: Path) -> tuple[trustme.CA, Keys]:
-    """An authority and a client certificate; in files, as both other clients want them so."""
-    authority = trustme.CA()
-    keys = Keys(authority=folder / "ca.pem", client=folder / "client.pem")
-    authority.cert_pem.write_to_path(str(keys.authority))
-    client = authority.issue_cert("bench.mesh-client.test", common_name="bench.mesh-client.test")
-    _write_private(keys.client, client.private_key_and_cert_chain_pem.bytes())
-    return authority, keys
 
 
 @contextlib.contextmanager
@@ -166,26 +149,22 @@ def nginx(
 
     The inbox cannot remember: it lists the same messages again after they were acknowledged.
     """
-    program = environments.need_nginx()
-    authority, keys = make_keys(folder)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     server = authority.issue_cert("127.0.0.1", "localhost")
-    _write_private(folder / "server.pem", server.private_key_and_cert_chain_pem.bytes())
+    client = authority.issue_cert("bench.mesh-client.test", common_name="bench.mesh-client.test")
+    # The folder is its owner's alone.
+    server.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
+    client.private_key_and_cert_chain_pem.write_to_path(str(folder / "client.pem"))
     _write_inbox(folder / "inbox", inbox)
     (folder / "sent.log").touch()
-    port = free_port()
-    (folder / "nginx.conf").write_text(_configuration(folder, port, messages, small))
-    command = [program, "-p", str(folder), "-c", str(folder / "nginx.conf")]
-    with running(command, _LIFE_IN_SECONDS, log=folder / "output.log", environment=_ENVIRONMENT) as process:
-        _wait_for(port, process, folder / "output.log")
-        yield Server(port, keys, folder)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
-        return port
+    (folder / "nginx.conf").write_text(_configuration(folder, port, messages, small))
+    command = [environments.nginx(), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    with running(command, log=folder / "output.log", environment=_ENVIRONMENT) as process:
+        _wait_for(port, process, folder / "output.log")
+        yield Server(port, folder)
 
 
 def _configuration(folder: Path, port: int, messages: Sequence[Prepared], small: Path | None) -> str:
@@ -219,7 +198,7 @@ def _locations(message: Prepared) -> Iterator[str]:
             "Mex-MessageType": "DATA",
             "Mex-Chunk-Range": f"{number}:{total}",
             **({"Content-Encoding": "gzip"} if message.gzipped else {}),
-            **(dict(message.headers) if number == 1 else {}),
+            **(message.headers if number == 1 else {}),
         }
         serve = f"root {file.parent}; try_files /{file.name} =404;" + "".join(
             f' add_header {name} "{value}";' for name, value in headers.items()
@@ -269,13 +248,3 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], output: Path) -> None
             return
         time.sleep(0.05)
     raise RuntimeError("nginx does not listen")
-
-
-def _workers(master: int) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)

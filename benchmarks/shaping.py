@@ -11,15 +11,13 @@ import argparse
 import asyncio
 import contextlib
 import selectors
-import socket
 import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import IO, cast
 
-from benchmarks.process import running
+from benchmarks.measuring import running
 
-_LIFE_IN_SECONDS = 4 * 3600
 _MOST_WAITING = 64 * 1024 * 1024
 _MOST_WAITING_IN_SECONDS = 0.25
 """How far ahead of the rate is read. As a router's queue: enough never to run dry, and no more."""
@@ -155,13 +153,8 @@ async def serve(to_port: int, round_trip: float, rate: float) -> asyncio.Server:
 def shaped(to_port: int, *, round_trip: float = 0.0, rate: float = 0.0) -> Iterator[int]:
     """The proxy in a process of its own; gives its port. `round_trip` in seconds, `rate` in bytes a second each way."""
     arguments = ["--to", str(to_port), "--round-trip", str(round_trip), "--rate", str(rate)]
-    with running([sys.executable, "-m", "benchmarks.shaping", *arguments], _LIFE_IN_SECONDS) as process:
+    with running([sys.executable, "-m", "benchmarks.shaping", *arguments]) as process:
         yield int(cast(IO[bytes], process.stdout).readline())
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    """A loop whose timers are exact: `epoll`, which is usual, is told whole milliseconds."""
-    return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 def main() -> None:
@@ -177,22 +170,9 @@ def main() -> None:
         print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    # Its timers are exact; those of `epoll`, which is usual, are whole milliseconds.
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         runner.run(run())
-
-
-def echo_round_trips(port: int, count: int) -> list[float]:
-    """How long a byte takes to an echo server and back, each time on a connection that is open already."""
-    loop = asyncio.new_event_loop()
-    with contextlib.closing(loop), socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        times = []
-        for _ in range(count + 1):
-            began = loop.time()
-            connection.sendall(b"x")
-            connection.recv(1)
-            times.append(loop.time() - began)
-        return times[1:]
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""The tables, in Markdown."""
+"""The tables, in Markdown; and the figures that they are made of, kept as a JSON file for each row."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.comparing import OURS, Compared
 from benchmarks.measuring import Run, median_of, ratio_of
-from benchmarks.store import Store
 
 HEAD = ("work", "official", "ours", "ours, async", "curl", "times official", "of curl", "peak MiB", "target", "met")
 
@@ -15,7 +16,7 @@ MARKS = ("<!-- figures: make bench writes from here -->", "<!-- to here -->")
 
 
 def line(compared: Compared) -> str:
-    """One row for whoever watches."""
+    """One row, for the terminal."""
     row, runs = compared.row, compared.runs
     parts = [
         f"{client} {_cell(row.megabytes, row.count, done)} (cpu {median_of(done, 'cpu_seconds'):.2f} s)"
@@ -31,7 +32,7 @@ def line(compared: Compared) -> str:
 
 
 def as_stored(compared: Compared) -> dict[str, Any]:
-    """What the table needs of a row."""
+    """The figures that the table needs of a row."""
     row = compared.row
     kept = ("work", "base", "target", "of_curl", "megabytes", "count")
     return {
@@ -46,29 +47,35 @@ def comparison(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; what is not the first column is aligned to the right."""
+    """A Markdown table; all columns but the first are aligned to the right."""
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
-def document(store: Store, rows: Iterable[str], sections: Iterable[str]) -> str:
+def save(results: Path, name: str, figures: Mapping[str, Any]) -> None:
+    """Keep the figures of a row or section, in place of what was measured before."""
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def document(results: Path, rows: Iterable[str], sections: Iterable[str]) -> str:
     """All that was measured, as `docs/performance.md` has it."""
-    machine = store.load("machine") or {"lines": []}
-    measured = [found for name in rows if (found := store.load(name))]
+    found = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
+    measured = [found[name] for name in rows if name in found]
     rounds = sorted({len(runs) for row in measured for runs in row["runs"].values()})
     parts = [
-        "; ".join(machine["lines"]) + ".\n",
+        "; ".join(found["machine"]["lines"] if "machine" in found else []) + ".\n",
         f"Medians of {' or '.join(map(str, rounds))} rounds, in which the clients take turns; a ratio is the median of "
         "the rounds' own ratios. 1 MB of content is 1,048,576 bytes in the names of rows, and a million in rates. "
         "Peak memory is over the process before the work.\n",
         comparison(measured),
     ]
-    parts += [found["text"] for name in sections if (found := store.load(name))]
+    parts += [found[name]["text"] for name in sections if name in found]
     return "\n".join(parts)
 
 
 def put_into(document: str, text: str) -> str | None:
-    """The document with the text between its marks, in place of what was there; None if it has none."""
+    """The document with the text between its marks, in place of the old; None if it has no marks."""
     begin, end = MARKS
     before, has_begin, rest = document.partition(begin)
     _, has_end, after = rest.partition(end)
@@ -102,13 +109,13 @@ def _row(row: Mapping[str, Any]) -> list[str]:
 
 
 def base_of(ours: str, base: str, runs: Mapping[str, object]) -> str:
-    """What a colour of ours is compared to: the same colour, where the other has two."""
+    """The client that ours is compared to: the async one to the other's async one, if it has one."""
     same = f"{base}-async"
     return same if ours.endswith("-async") and same in runs else base
 
 
 def met(by: Mapping[str, bool]) -> str:
-    """Whether a target is met, by which colour of the client."""
+    """Say whether a target is met: by both clients, or by which one."""
     if all(by.values()):
         return "yes" if by else ""
     return "no" if not any(by.values()) else "sync" if by.get("ours") else "async"
@@ -121,5 +128,5 @@ def _cell(megabytes: float, count: int, runs: Sequence[Run]) -> str:
 
 
 def _rounded(value: float) -> str:
-    """Three figures: more is not meant."""
+    """Three figures: the measurement is no more exact."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

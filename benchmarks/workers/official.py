@@ -30,7 +30,7 @@ def main() -> None:
             max_chunk_size=asked["chunk"],
             transparent_compress=bool(asked.get("compress")),
         ) as mesh,
-        measured(asked) as result,
+        measured() as result,
     ):
         JOBS[asked["operation"]](mesh, asked)
     report(result)
@@ -46,7 +46,7 @@ def receive(mesh: MeshClient, asked: dict[str, Any]) -> None:
     """Receives one message into a file."""
     message = mesh.retrieve_message(asked["message_id"])
     with (Path(asked["folder"]) / "official.dat").open("wb") as file:
-        shutil.copyfileobj(message, file, asked.get("copy", COPY))
+        shutil.copyfileobj(message, file, COPY)
     message.close()  # type: ignore[no-untyped-call]
 
 
@@ -65,7 +65,7 @@ def empty_inbox(mesh: MeshClient, asked: dict[str, Any]) -> None:
             shutil.copyfileobj(message, file)
 
 
-JOBS = {"send": send, "receive": receive, "send_many": send_many, "send_in_turn": send_many, "empty_inbox": empty_inbox}
+JOBS = {"send": send, "receive": receive, "send_many": send_many, "empty_inbox": empty_inbox}
 
 if __name__ == "__main__":
     main()
