@@ -1,4 +1,4 @@
-# Every target sets itself up in .venv; the second time that takes no time.
+# Every target sets up what it needs in .venv, once.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,24 +8,24 @@ PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --constr
 .PHONY: help demo services test chaos big memory bench check generate reference recording docs format clean dist pythons sbom audit
 
 help:
-	@echo 'make demo      sends real files through a real TLS connection to an embedded MESH server, and back'
-	@echo 'make services  installs, as root and from Debian, the programs that some tests call, where they are missing'
-	@echo 'make test      runs the tests; with NEL_MESH_REQUIRE_SERVICES=1 a missing program is a failure, not a skip'
+	@echo 'make demo      send files over TLS to an embedded MESH server, and receive them'
 	@echo 'make check     format, lint, types, import rules, generated code, every branch of protocol/'
-	@echo 'make chaos     every fault at every request, a kill at every point: what is lost, doubled, corrupted'
+	@echo 'make test      run the tests; with NEL_MESH_REQUIRE_SERVICES=1 a missing program fails its test'
+	@echo 'make services  install the programs that tests call, where they are missing; as root, from Debian'
+	@echo 'make chaos     every fault at every request, a kill at every point'
 	@echo 'make big       a message of 5 GiB, with two kills on the way'
 	@echo 'make memory    the memory tests at 1 GiB'
-	@echo 'make bench     beside the official client and curl; ROUNDS=5, ONLY="send-csv starts", QUICK=1'
-	@echo 'make generate  makes the sync client from the async one'
-	@echo 'make docs      builds the documentation as a site in site/, to be read without a network'
-	@echo 'make reference writes the pages of commands, settings and Python from the code'
-	@echo 'make recording writes docs/session.svg: a session with the real commands'
-	@echo 'make format    puts the code in order'
-	@echo 'make dist      builds wheel and source distribution, and tries them in fresh environments'
-	@echo 'make pythons   tries the wheel, and the client'"'"'s tests, on every Python that is here'
-	@echo 'make sbom      writes dist/sbom: what the package brings with it, as CycloneDX'
-	@echo 'make audit     asks whether a weakness of any of that is known; needs the vulnerability service of PyPI'
-	@echo 'make clean     removes what the others made'
+	@echo 'make bench     compare with the official client and curl; ROUNDS=5, ONLY="send-csv starts", QUICK=1'
+	@echo 'make format    format the code'
+	@echo 'make generate  generate the sync client from the async one'
+	@echo 'make reference generate the pages of commands, settings and Python'
+	@echo 'make recording record docs/session.svg: a session with the real commands'
+	@echo 'make docs      build the documentation as a site in site/, readable without a network'
+	@echo 'make dist      build wheel and source distribution, and try them in fresh environments'
+	@echo 'make pythons   run the tests of the client with the wheel on every Python that is here'
+	@echo 'make sbom      write dist/sbom: the dependencies, as CycloneDX'
+	@echo 'make audit     list known vulnerabilities of the dependencies; needs PyPI'
+	@echo 'make clean     remove everything that the others made'
 
 demo: $(VENV)/.demo
 	@$(PY) examples/demo.py
@@ -125,7 +125,7 @@ format: $(VENV)/.dev
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf $(VENV) .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist build site
+	rm -rf $(VENV) .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache .coverage dist build site
 
 $(PY):
 	@echo 'Setting up in $(VENV) ...'
@@ -140,7 +140,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	@$(PIP) --editable '.[cli,sandbox]' --group dev
 	@touch $@ $(VENV)/.demo
 
-# What builds, audits and makes the site have environments of their own: none belongs to what is developed with.
+# The tools that build, audit and make the site have environments of their own.
 $(VENV)/.packaging $(VENV)/.audit $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints.txt $(VENV)/.dev
 	@$(PYTHON) -m venv --without-pip $(VENV)/$*
 	@$(PY) -m pip --python $(VENV)/$*/bin/python install --quiet --quiet --disable-pip-version-check \

@@ -99,5 +99,7 @@ def _client_tests(session: nox.Session, pins: Iterable[str]) -> None:
     group = nox.project.dependency_groups(PROJECT, "dev")
     tools = [one for one in group if Requirement(one).name not in {*ours, *NOT_FOR_TESTS}]
     session.install(wheel(ALL), *pins, *tools)
-    paths = [str(path) for name in TESTS for path in sorted(Path("tests").glob(name))]
+    found = {name: sorted(Path("tests").glob(name)) for name in TESTS}
+    assert all(found.values()), found
+    paths = [str(path) for name in TESTS for path in found[name]]
     session.run(*PYTEST, "-n", "2", "-W", "ignore", "-k", "not official", *paths)

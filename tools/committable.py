@@ -1,4 +1,4 @@
-"""Says what must not be committed of the files that are named: what is large, private keys, Windows' line ends.
+"""Refuse files that must not be committed: large ones, private keys, line ends of Windows.
 
 python tools/committable.py FILE...
 """
@@ -14,7 +14,7 @@ KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}")
 
 
 def fault(content: bytes) -> str | None:
-    """Why this content must not be committed; None if it may."""
+    """Say why this content must not be committed; None if it may."""
     if len(content) > LARGEST:
         return f"it is large: {len(content)} bytes"
     if KEY.search(content):
@@ -25,7 +25,7 @@ def fault(content: bytes) -> str | None:
 
 
 def main() -> int:
-    """Runs the tool."""
+    """Run the tool."""
     faults = [(name, fault(Path(name).read_bytes())) for name in sys.argv[1:] if Path(name).is_file()]
     for name, why in faults:
         if why:

@@ -1,7 +1,6 @@
-"""Builds the documentation into site/, as files that can be read from a disk without a network.
+"""Build the documentation into site/, as files that can be read from a disk without a network.
 
-The pages are docs/, and others that belong to them; PAGES says under which name. Links between
-them are turned accordingly. What the built site would ask of somebody else's server is an error.
+The pages are those of docs/ and of PAGES. A built site that would ask another server for anything is an error.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ PAGES = {
     "SECURITY.md": "reporting.md",
     "examples/README.md": "examples.md",
 }
-"""Pages outside of docs/, and what they are called in the site."""
+"""Pages outside of docs/, with their names in the site."""
 
 _SHIM = "https://unpkg.com/iframe-worker/shim"
-"""What Zensical would load from elsewhere so that the search works from a disk; docs/site.js does that."""
+"""A script that Zensical would load from another server, for the search from a disk; docs/site.js replaces it."""
 
 _LINK = re.compile(r"(?<=\]\()(?!https://|#|mailto:)([^)#\s]+)")
 _ASKS = re.compile(
@@ -58,13 +57,13 @@ def navigation(entries: list[Any]) -> Iterator[str]:
 
 
 def configuration() -> dict[str, Any]:
-    """What zensical.toml says of the project."""
+    """The table `project` of zensical.toml."""
     project: dict[str, Any] = tomllib.loads(CONFIGURATION.read_text(encoding="utf-8"))["project"]
     return project
 
 
 def turned(text: str, source: str) -> str:
-    """A page with its links as they must be in the site. What is no part of it becomes the name alone."""
+    """A page with its links as they must be in the site; a link to a file that is not in it becomes plain text."""
     names = staged()
 
     def link(found: re.Match[str]) -> str:
@@ -83,7 +82,7 @@ def _outside(text: str, source: str, names: dict[str, str]) -> str:
 
 
 def asked_of_others(built: Path) -> list[str]:
-    """What a browser would fetch from other servers when it shows the site."""
+    """The addresses that a browser would fetch from other servers when it shows the site."""
     found: list[str] = []
     for path in sorted(built.rglob("*")):
         if path.suffix in (".html", ".css", ".svg"):
@@ -93,7 +92,7 @@ def asked_of_others(built: Path) -> list[str]:
 
 
 def main() -> int:
-    """Builds the site; 0 if there was nothing to complain of."""
+    """Build the site."""
     project = configuration()
     stage, built = ROOT / project["docs_dir"], ROOT / project["site_dir"]
     for made in (stage, built):
@@ -109,7 +108,7 @@ def main() -> int:
     for page in built.glob("*.html"):
         page.write_text(page.read_text(encoding="utf-8").replace(_SHIM, "site.js"), encoding="utf-8")
     for found in (asked := asked_of_others(built)):
-        print(f"asks somebody else's server: {found}", file=sys.stderr)
+        print(f"asks another server: {found}", file=sys.stderr)
     print(f"open {built.relative_to(ROOT)}/index.html")
     return 1 if asked else 0
 
