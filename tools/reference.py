@@ -35,7 +35,8 @@ from nel_mesh.settings import model, sources
 TOOLS = Path(__file__).resolve().parent
 DOCS = TOOLS.parent / "docs"
 PAGES = ("api", "commands", "settings")
-WIDTH = 100
+WIDTH = 86
+"""What fits beside the navigation of the site on a screen of 1,280 pixels."""
 
 ASYNC = {"AsyncMeshClient": "MeshClient", "AsyncMessage": "Message"}
 """Classes with the methods of another class, awaited."""

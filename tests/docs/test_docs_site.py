@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pages import ROOT
+import pytest
+from pages import DOCS, ROOT, Page, page_at
 from tools_of_docs import tool
 
 
@@ -40,3 +41,14 @@ def test_the_drawings_ask_nobody() -> None:
 
 def test_the_readme_fits_on_two_screens() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
+
+
+WIDEST = 86
+"""Columns of code that fit beside the navigation on a screen of 1,280 pixels."""
+
+
+@pytest.mark.parametrize("page", [*DOCS, page_at("README.md")], ids=lambda page: page.name)
+def test_no_block_is_cut_on_a_common_screen(page: Page) -> None:
+    """A33."""
+    lines = [line for block in page.blocks for line in block.text.splitlines()]
+    assert [line for line in lines if len(line) > WIDEST] == []

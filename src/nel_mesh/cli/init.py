@@ -49,7 +49,7 @@ def init(
     \b
     Examples:
       nel-mesh init
-      nel-mesh init --mailbox-id X26ABC1 --environment integration --certificate mesh.pem --key mesh.key
+      nel-mesh init --mailbox-id X26ABC1 --environment integration
     """
     from nel_mesh.cli import init_prompts
     from nel_mesh.cli.private_file import make_folder, there_already, write_private

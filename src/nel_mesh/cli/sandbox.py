@@ -69,7 +69,7 @@ def serve(
     \b
     Examples:
       nel-mesh sandbox serve --settings-folder mesh-settings
-      nel-mesh sandbox serve --mailbox GP001:A81001 --mailbox LAB01 --fault send_message:2:lose-answer
+      nel-mesh sandbox serve --mailbox LAB01 --fault send_message:2:lose-answer
     """
     session = session_of(ctx)
     try:

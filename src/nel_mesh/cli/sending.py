@@ -55,7 +55,7 @@ def send(
     \b
     Examples:
       nel-mesh send results.csv --to X26ABC2 --workflow-id PATH_RESULTS --compress
-      pg_dump clinic | nel-mesh send - --to X26ABC2 --workflow-id BACKUP --file-name clinic.sql
+      pg_dump lab | nel-mesh send - --to X26ABC2 --workflow-id BACKUP
     """
     session = session_of(ctx)
     if len(files) > 1 and (STDIN in files or local_id or file_name or checksum):
