@@ -237,7 +237,7 @@ def test_save_says_what_the_disk_refuses(scripted: Scripted, tmp_path: Path) -> 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")  # noqa: PTH110
 def test_a_full_disk_leaves_nothing_behind(scripted: Scripted, tmp_path: Path) -> None:
-    from nel_mesh.io.partial import NewFile
+    from nel_mesh.io.files import NewFile
 
     path = tmp_path / "M1.dat"
     with pytest.raises(StorageError, match="No space left"), NewFile(path) as file:

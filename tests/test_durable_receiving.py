@@ -23,7 +23,7 @@ from nel_mesh import (
     Report,
     StorageError,
 )
-from nel_mesh.io.partial import FileLock
+from nel_mesh.io.files import FileLock
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Step, raw_answer
 
@@ -57,7 +57,7 @@ def test_a_message_becomes_a_file(scripted: Scripted, tmp_path: Path) -> None:
     assert isinstance(received, ReceivedFile)
     assert received.path == tmp_path / "inbox" / "results.csv"
     assert received.path.read_bytes() == DATA
-    assert (received.bytes, received.verified, received.metadata.sender) == (4000, "sha256", "X26ABC2")
+    assert (received.bytes, received.verified, received.metadata.sender) == (4000, True, "X26ABC2")
     assert [path.name for path in received.path.parent.iterdir()] == ["results.csv"], "nothing is left behind"
     assert {seen.method for seen in server.seen} == {"GET"}, "it is not acknowledged"
 
@@ -109,11 +109,11 @@ def test_what_is_not_whole_gets_no_name(scripted: Scripted, tmp_path: Path, step
     assert visible(tmp_path) == []
 
 
-@pytest.mark.parametrize("form", [SUMS["md5"], SUMS["sha1"], SUMS["sha256"].upper(), f"sha256 {SUMS['sha256']}"])
-def test_a_checksum_by_form_is_compared(scripted: Scripted, tmp_path: Path, form: str) -> None:
-    mesh, _ = scripted(chunk(1, 1, DATA, Mex_Content_Checksum=form))
-    assert mesh.receive_file("M1", tmp_path).verified is not None
-    mesh, _ = scripted(chunk(1, 1, DATA[:-1] + b"?", Mex_Content_Checksum=form))
+@pytest.mark.parametrize("form", ["MD5 {md5}", "sha-1:{sha1}", "sha256 {sha256}"])
+def test_a_checksum_with_its_algorithm_is_enforced(scripted: Scripted, tmp_path: Path, form: str) -> None:
+    mesh, _ = scripted(chunk(1, 1, DATA, Mex_Content_Checksum=form.format(**SUMS)))
+    assert mesh.receive_file("M1", tmp_path).verified is True
+    mesh, _ = scripted(chunk(1, 1, DATA[:-1] + b"?", Mex_Content_Checksum=form.format(**SUMS)))
     with pytest.raises(IntegrityError, match="checksum"):
         mesh.receive_file("M1", tmp_path / "other")
     assert visible(tmp_path / "other") == []
@@ -121,14 +121,34 @@ def test_a_checksum_by_form_is_compared(scripted: Scripted, tmp_path: Path, form
     assert received.verified is None
 
 
+@pytest.mark.parametrize("form", [SUMS["md5"], SUMS["sha1"], SUMS["sha256"].upper()])
+def test_a_bare_digest_is_a_hint_a9(
+    scripted: Scripted, tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str
+) -> None:
+    """A9: it may be an S3 ETag, or the checksum of the content before it was encrypted."""
+    mesh, _ = scripted(chunk(1, 1, DATA, Mex_Content_Checksum=form))
+    assert mesh.receive_file("M1", tmp_path).verified is True
+    mesh, _ = scripted(chunk(1, 1, DATA[:-1] + b"?", Mex_Content_Checksum=form))
+    received = mesh.receive_file("M1", tmp_path / "other")
+    assert (received.verified, received.path.read_bytes()) == (False, DATA[:-1] + b"?")
+    assert "does not have the sender's checksum" in caplog.text
+    with mesh.retrieve_message("M1", verify_checksum=True) as message:
+        assert message.read() == DATA[:-1] + b"?"
+        assert message.verified is False
+    strict, _ = scripted(chunk(1, 1, DATA[:-1] + b"?", Mex_Content_Checksum=form), strict_checksums=True)
+    with pytest.raises(IntegrityError, match="checksum"):
+        strict.receive_file("M1", tmp_path / "strict")
+    assert visible(tmp_path / "strict") == []
+
+
 def test_after_a_wrong_checksum_nothing_of_it_is_built_upon(scripted: Scripted, tmp_path: Path) -> None:
-    wrong = [chunk(1, Mex_Content_Checksum=SUMS["md5"]), chunk(2, body=bytes(1000)), chunk(3), chunk(4)]
-    right = [chunk(1, Mex_Content_Checksum=SUMS["md5"]), chunk(2), chunk(3), chunk(4)]
+    wrong = [chunk(1, Mex_Content_Checksum=f"md5 {SUMS['md5']}"), chunk(2, body=bytes(1000)), chunk(3), chunk(4)]
+    right = [chunk(1, Mex_Content_Checksum=f"md5 {SUMS['md5']}"), chunk(2), chunk(3), chunk(4)]
     mesh, _ = scripted(*wrong, *right)
     with pytest.raises(IntegrityError, match="checksum"):
         mesh.receive_file("M1", tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert mesh.receive_file("M1", tmp_path).verified == "md5"
+    assert mesh.receive_file("M1", tmp_path).verified is True
 
 
 def test_a_checksum_of_unknown_form_is_passed_on(scripted: Scripted, tmp_path: Path) -> None:
@@ -197,7 +217,7 @@ def test_a_part_of_another_length_gets_no_name(scripted: Scripted, tmp_path: Pat
     (tmp_path / ".M1.part").write_bytes(content)
     record = {"version": 1, "message_id": "M1", "length": len(DATA), "name": "results.csv"}
     (tmp_path / ".M1.json").write_text(json.dumps(record))
-    mesh, _ = scripted(Step(200, MEX), chunk(1, 1, DATA))
+    mesh, _ = scripted(chunk(1, 1, DATA))
     assert mesh.receive_file("M1", tmp_path).path.read_bytes() == DATA
 
 
@@ -220,7 +240,7 @@ def test_a_complete_file_that_had_no_name_yet_gets_it(scripted: Scripted, tmp_pa
 
 
 def test_two_at_once_into_one_folder_are_refused(scripted: Scripted, tmp_path: Path) -> None:
-    lock = FileLock(tmp_path / ".M1.lock")
+    lock = FileLock(tmp_path / ".M1.json.lock")
     assert lock.acquire()
     mesh, server = scripted(chunk(1, 1, DATA))
     with pytest.raises(StorageError, match="another process"):

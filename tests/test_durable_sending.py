@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nel_mesh import ConnectionFailed, InvalidArgument, MeshError, Outcome, OutcomeUnknown, SourceError, StorageError
-from nel_mesh.io.partial import FileLock
+from nel_mesh.io.files import FileLock
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Step
 from variants import Connector, settings_for

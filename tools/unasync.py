@@ -37,7 +37,6 @@ SUBSTITUTIONS = [
         (r"\bAbstractAsyncContextManager\b", "AbstractContextManager"),
         (r"\bAsyncGenerator\[(\w+), None\]", r"Generator[\1, None, None]"),
         (r"\baclosing\b", "closing"),
-        (r"\benter_async_context\b", "enter_context"),
         (r"\b(_?)Async(?=[A-Z])", r"\1"),
         (r"\basync_(\w+)", r"\1"),
         (

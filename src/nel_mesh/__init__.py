@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nel_mesh._sync.client import MeshClient
     from nel_mesh._sync.message import Message
     from nel_mesh._version import __version__
+    from nel_mesh.destinations.folder import FolderDestination
     from nel_mesh.errors import (
         BadRequest,
         Busy,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         StorageError,
         UploadFinished,
     )
+    from nel_mesh.io.journal import JournalEntry, SqliteJournal
     from nel_mesh.models import (
         FailedMessage,
         InboxPage,
@@ -63,11 +65,13 @@ __all__ = [
     "ConnectionFailed",
     "ConnectionLost",
     "FailedMessage",
+    "FolderDestination",
     "Gone",
     "Identity",
     "InboxPage",
     "IntegrityError",
     "InvalidArgument",
+    "JournalEntry",
     "Mailbox",
     "MeshClient",
     "MeshError",
@@ -89,30 +93,32 @@ __all__ = [
     "ServerError",
     "SettingFault",
     "SourceError",
+    "SqliteJournal",
     "StorageError",
     "Tracking",
     "UploadFinished",
     "__version__",
 ]
 
-# Cheap ones first, as a name is looked for in this order.
-_HOMES = (
-    "_version",
-    "errors",
-    "models",
-    "settings",
-    "tls.identity",
-    "_sync.message",
-    "_sync.client",
-    "_async.message",
-    "_async.client",
-)
+_HOMES = {
+    "__version__": "_version",
+    "AsyncMeshClient": "_async.client",
+    "AsyncMessage": "_async.message",
+    "FolderDestination": "destinations.folder",
+    "Identity": "tls.identity",
+    "JournalEntry": "io.journal",
+    "MeshClient": "_sync.client",
+    "MeshSettings": "settings",
+    "Message": "_sync.message",
+    "SqliteJournal": "io.journal",
+}
+"""The modules of the names that are in neither `errors` nor `models`."""
 
 
 def __getattr__(name: str) -> Any:
     # On demand: a command that only shows its help needs neither HTTP nor certificates, and they take half a second.
     if name in __all__:
-        for home in _HOMES:
+        for home in (_HOMES[name],) if name in _HOMES else ("errors", "models"):
             module = import_module(f"{__name__}.{home}")
             if name in vars(module):
                 globals()[name] = found = vars(module)[name]

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
+from nel_mesh.errors import MeshError
+
 
 def _timestamp(value: object) -> object:
     """MESH writes ISO 8601, with or without a zone, or 14 digits; what has no zone is UTC. Unreadable is absent."""
@@ -190,19 +192,25 @@ class ReceivedFile:
         path: the file.
         metadata: what the message's headers say.
         bytes: the length of the content.
-        verified: the algorithm of the sender's checksum, which the content has; None if the sender gave none that is
-            recognised (MD5, SHA-1, SHA-256), and so only lengths and gzip trailers were checked.
+        verified: whether the content has the sender's checksum; None if the sender gave none that is recognised (MD5,
+            SHA-1, SHA-256), or it was not compared, and so only lengths and gzip trailers were checked. False: the
+            sender gave a bare digest that is not this content's, and did not say of which algorithm it is.
     """
 
-    path: Path
+    path: Path = dataclasses.field(repr=False)
     metadata: MessageMetadata
     bytes: int
-    verified: str | None
+    verified: bool | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FailedMessage:
-    """A message that could not be received or handled. It was not acknowledged, and is still in the inbox."""
+    """A message for which something failed.
+
+    Attributes:
+        message_id: the message.
+        error: the error, without its traceback: the frames of a handler that failed would keep alive what it had read.
+    """
 
     message_id: str
     error: Exception
@@ -212,23 +220,41 @@ class FailedMessage:
 class ReceiveResult:
     """What `receive_messages` did.
 
+    Each message that was looked at is in exactly one of `delivered`, `reports`, `unacknowledged`, `already_delivered`,
+    `locked`, `gone` and `failed`.
+
     Attributes:
         delivered: ids of messages that were stored or handled, and acknowledged.
-        files: where they are, when they went to a folder.
-        reports: the reports that were received and acknowledged.
-        already_delivered: ids that had been delivered here before, and were only acknowledged again.
-        locked: ids that another process was working on.
-        failed: what could not be received or handled, each with its error; never acknowledged.
-        finished: whether the inbox was gone through to its end; False if limit, deadline or `stop` came first.
+        reports: the reports that were stored or handled, and acknowledged.
+        unacknowledged: messages and reports that were stored or handled, while their acknowledgement failed, each with
+            that error. They are in the journal: the next run acknowledges them, and delivers them no second time.
+        already_delivered: ids of messages that an earlier run had delivered, and that were acknowledged now.
+        locked: ids of messages that another process or thread is receiving.
+        gone: ids of messages that were no longer in the inbox: another worker took them, or they expired.
+        failed: messages that could not be received or handled, each with its error. They were not acknowledged, and
+            are still in the inbox.
+        files: every file with content that was stored by this run, those of unacknowledged messages included.
+        finished: whether all of the inbox was gone through; False if limit, deadline, `stop` or an error came first.
+        error: what ended the run early, such as a page of the inbox that could not be listed; None if nothing did.
     """
 
     delivered: list[str] = dataclasses.field(default_factory=list)
-    files: list[ReceivedFile] = dataclasses.field(default_factory=list)
     reports: list[Report] = dataclasses.field(default_factory=list)
+    unacknowledged: list[FailedMessage] = dataclasses.field(default_factory=list)
     already_delivered: list[str] = dataclasses.field(default_factory=list)
     locked: list[str] = dataclasses.field(default_factory=list)
+    gone: list[str] = dataclasses.field(default_factory=list)
     failed: list[FailedMessage] = dataclasses.field(default_factory=list)
+    files: list[ReceivedFile] = dataclasses.field(default_factory=list)
     finished: bool = True
+    error: MeshError | None = None
+
+    def raise_for_failed(self) -> None:
+        """Raise the error of the first message that failed, or what ended the run early; do nothing otherwise."""
+        for failed in self.failed:
+            raise failed.error
+        if self.error is not None:
+            raise self.error
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from nel_mesh.protocol import checksum
 def test_a_digest_in_hexadecimal_is_recognised(content: bytes, algorithm: str, named: bool, upper: bool) -> None:
     digest = hashlib.new(algorithm, content).hexdigest()
     text = f"{algorithm}:{digest}" if named else digest
-    assert checksum.recognise(text.upper() if upper else text) == (algorithm, digest)
+    assert checksum.recognise(text.upper() if upper else text) == (algorithm, digest, named)
 
 
 @pytest.mark.parametrize(

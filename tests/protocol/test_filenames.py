@@ -54,3 +54,15 @@ def test_a_unique_name_keeps_the_ending() -> None:
     assert filenames.unique_name("results.csv", "M1", 1) == "results.M1.csv"
     assert filenames.unique_name("results.csv", "M1", 2) == "results.M1.2.csv"
     assert filenames.unique_name("results", "M1", 1) == "results.M1"
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "a\\b", ".hidden", "..", "a\0b", "C:x", "a\nb"])
+def test_a_name_out_of_a_planted_record_is_refused_r18(name: str) -> None:
+    """R18: a record lies in a folder that others may write to."""
+    assert not filenames.is_safe(name)
+
+
+@given(st.text(max_size=200), st.integers(0, 3))
+def test_every_name_that_we_give_is_one_that_a_record_may_name(requested: str, attempt: int) -> None:
+    name = filenames.safe_name(requested, "M1")
+    assert filenames.is_safe(filenames.unique_name(name, "M1", attempt) if attempt else name)

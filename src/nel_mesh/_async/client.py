@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from nel_mesh.destinations.base import Destination
+from nel_mesh.destinations.folder import JOURNAL_NAME, FolderDestination
+from nel_mesh.destinations.handler import HandlerDestination
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.http.sockets import TransportOptions
 from nel_mesh.instrumentation.events import Hook
 from nel_mesh.io.clock import AsyncClock
 from nel_mesh.io.content import AsyncContents, AsyncContentSource
-from nel_mesh.io.partial import AsyncDisk
+from nel_mesh.io.journal import Journal, SqliteJournal
 from nel_mesh.models import (
     InboxPage,
     Mailbox,
@@ -33,9 +36,10 @@ from nel_mesh.settings import MeshSettings
 from nel_mesh.tls.context import client_ssl_context
 from nel_mesh.tls.identity import Identity
 
-from .download import AsyncReceiver
+from .delivery import AsyncReportHandler
+from .download import AsyncDownloader
 from .http import AsyncConnectionPool
-from .inbox import AsyncHandler, AsyncInbox, AsyncReportHandler
+from .inbox import AsyncHandler, AsyncInbox
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncMessage
 from .upload import AsyncSender, SendOptions
@@ -58,7 +62,6 @@ class AsyncMeshClient:
 
     def __init__(self, settings: MeshSettings, *, hooks: Iterable[Hook] = (), clock: AsyncClock | None = None) -> None:
         clock = clock or AsyncClock()
-        disk = AsyncDisk()
         contents = AsyncContents(settings.spool_directory)
         proxy = settings.proxy_for_url()
         tls = (
@@ -79,16 +82,16 @@ class AsyncMeshClient:
             )
         )
         self._mailbox = AsyncMailboxOperations(settings, self._http, clock, hooks)
-        self._sender = AsyncSender(self._mailbox, contents, disk, clock, chunk_bytes=settings.chunk_bytes)
-        self._receiver = AsyncReceiver(
+        self._sender = AsyncSender(self._mailbox, contents, clock, chunk_bytes=settings.chunk_bytes)
+        self._downloader = AsyncDownloader(
             self._mailbox,
-            disk,
             clock,
-            self._mailbox.policy,
-            chunks_at_once=settings.chunks_at_once,
+            max_chunks=settings.chunks_at_once,
             max_connections=settings.max_connections,
+            max_message_bytes=settings.max_message_bytes,
+            strict_checksums=settings.strict_checksums,
         )
-        self._inbox = AsyncInbox(self._mailbox, self._receiver, clock)
+        self._inbox = AsyncInbox(self._mailbox, self._downloader, clock, settings.spool_directory)
         self._clock = clock
         self.mailbox_id = settings.mailbox_id
         """The mailbox, in upper case."""
@@ -313,10 +316,12 @@ class AsyncMeshClient:
 
     async def receive_messages(
         self,
-        destination: str | os.PathLike[str] | AsyncHandler,
+        destination: str | os.PathLike[str] | Destination | AsyncHandler,
         *,
+        message_ids: Iterable[str] | None = None,
+        acknowledge: bool = True,
         on_report: AsyncReportHandler | None = None,
-        journal: str | os.PathLike[str] | None = None,
+        journal: str | os.PathLike[str] | Journal | None = None,
         workflow_filter: str | None = None,
         limit: int | None = None,
         deadline_in_seconds: float | None = None,
@@ -324,44 +329,49 @@ class AsyncMeshClient:
         stop: Callable[[], bool] | None = None,
         progress: Callable[[ReceiveProgress], object] | None = None,
     ) -> ReceiveResult:
-        """Empties the inbox into a folder, or through a handler; acknowledges each message only when it is safe there.
+        """Empty the inbox into a folder, or through a handler; acknowledge each message only when it is safe there.
 
-        It lists all pages, until the inbox holds nothing new. One bad message never stops the others, and is never
-        acknowledged. A message that was delivered here before is acknowledged again, and not delivered twice.
+        All pages are listed, until the inbox holds nothing new. One bad message never stops the others, and is never
+        acknowledged. A message that was delivered here before is only acknowledged again: no duplicates.
 
         Args:
-            destination: a folder, which is made if need be; or a callable that is given each message, open, and must
-                read it to its end. If it raises, the message is not acknowledged.
-            on_report: is given each report. Without it a report goes to the folder, as `report-<message id>.json`; with
-                a handler as destination it is only logged, and listed in what comes back. In all cases it is then
-                acknowledged.
-            journal: the file that remembers what has been delivered, on a local disk. By default it is in the folder;
-                with a handler, give one, or a restart forgets.
+            destination: a folder, which is made if need be, or a `FolderDestination`; or a callable that is given each
+                message, open, and must read it to its end. If it raises, the message is not acknowledged. Make it
+                idempotent, for example by using the message id as a key: after a kill it is called again.
+            message_ids: which messages; by default all that are in the inbox.
+            acknowledge: acknowledge each message once it is safe. If not, the journal still remembers it, and a later
+                call with the same journal acknowledges it without delivering it again.
+            on_report: called with each report. Without it a report goes to the folder, as `report-<message id>.json`;
+                with a handler as destination it is only logged, and listed in the result. Then it is acknowledged.
+                Content of a report, which MESH's own have not, is delivered like that of any message.
+            journal: the file, best on a local disk, that remembers what has been delivered; or any `Journal`. By
+                default it is in the folder; with a handler, give one, or a restart forgets.
             workflow_filter: as for `list_messages`.
-            limit: how many messages to deliver at most.
-            deadline_in_seconds: no message is begun after this time.
-            concurrency: how many messages are received at once.
-            stop: asked before each message; True ends the loop there.
+            limit: the maximum number of messages to deliver.
+            deadline_in_seconds: no message is begun, and no page listed, after this time.
+            concurrency: how many messages are received at once; 1 to 1,000.
+            stop: asked before each message and each page; True ends the run there.
             progress: called with a `ReceiveProgress` after each block, if the destination is a folder; with
                 `concurrency`, from several threads.
 
         Returns:
-            What was delivered, reported, repeated, and what failed and why.
+            The result: each message in one of its lists. Where a later page could not be listed, `error` says so.
 
         Raises:
-            MeshError: the inbox could not be listed, or the journal not opened. What goes wrong with one message is
-                not raised, but listed in `failed`.
+            MeshError: the inbox could not be listed at all, or the journal not opened. A failure of one message is not
+                raised, but listed in `failed`; see `ReceiveResult.raise_for_failed`.
         """
         if not 1 <= concurrency <= 1000:
             raise InvalidArgument("concurrency: from 1 to 1,000")
-        is_folder = isinstance(destination, (str, os.PathLike))
-        if not is_folder and not callable(destination):
-            raise InvalidArgument("destination: expected a folder's path, or a callable")
-        return await self._inbox.collect(
-            folder=Path(destination) if isinstance(destination, (str, os.PathLike)) else None,
-            handler=None if isinstance(destination, (str, os.PathLike)) else destination,
+        if isinstance(message_ids, str):
+            raise InvalidArgument("message_ids: expected several ids, such as a list; one id alone is [id]")
+        place = _destination(destination)
+        return await self._inbox.receive(
+            place,
+            message_ids=message_ids,
+            acknowledge=acknowledge,
             on_report=on_report,
-            journal=None if journal is None else Path(journal),
+            journal=_journal(journal, place),
             workflow_filter=workflow_filter,
             limit=limit,
             deadline_in_seconds=deadline_in_seconds,
@@ -373,20 +383,22 @@ class AsyncMeshClient:
     def iter_messages(
         self,
         *,
-        journal: str | os.PathLike[str] | None = None,
+        journal: str | os.PathLike[str] | Journal | None = None,
         workflow_filter: str | None = None,
         limit: int | None = None,
-    ) -> AsyncIterator[AsyncMessage]:
-        """Gives each message in the inbox, open, for the body of a `for` loop.
+    ) -> AsyncGenerator[AsyncMessage, None]:
+        """Iterate over the messages in the inbox, each verified and ready to be read in the body of a `for` loop.
 
-        When the body comes back, the message is acknowledged if it was read to its end and found whole (a report:
-        in any case). If the body raises or leaves the loop, or did not read all of it, it is not. To leave the
-        loop early, wrap the iterator in `contextlib.aclosing`.
+        Each message is fetched whole before the body gets it: in memory while it is small, then in a nameless file in
+        `spool_directory`. One that is damaged, or cannot be fetched, is logged and passed over, and stays in the inbox.
+
+        When the body comes back for the next one, the message is acknowledged if it was read to its end (a report: in
+        any case). If the body raises or leaves the loop, or did not read all of it, it is not. To leave the loop
+        early, wrap the iterator in `contextlib.aclosing`.
 
         Arguments as for `receive_messages`; without a journal, a message whose acknowledgement was lost comes again.
         """
-        path = None if journal is None else Path(journal)
-        return self._inbox.messages(journal=path, workflow_filter=workflow_filter, limit=limit)
+        return self._inbox.messages(journal=_journal(journal), workflow_filter=workflow_filter, limit=limit)
 
     async def receive_file(
         self,
@@ -415,8 +427,12 @@ class AsyncMeshClient:
             IntegrityError: it is not whole, or has another checksum; there is no file.
             StorageError: the disk will not have it, or another process is receiving it into this folder.
         """
-        return await self._receiver.receive_file(
-            message_id, Path(folder), file_name=file_name, verify_checksum=verify_checksum, progress=progress
+        return await self._downloader.receive_file(
+            message_id,
+            FolderDestination(folder),
+            file_name=file_name,
+            verify_checksum=verify_checksum,
+            progress=progress,
         )
 
     async def message_metadata(self, message_id: str) -> MessageMetadata:
@@ -439,7 +455,7 @@ class AsyncMeshClient:
             verify_checksum: compare the content with the sender's checksum as well, if it is an MD5, SHA-1 or SHA-256;
                 the read that would give the end of the content raises IntegrityError if it differs.
         """
-        return self._receiver.retrieve(message_id, verify_checksum=verify_checksum)
+        return self._downloader.retrieve(message_id, verify_checksum=verify_checksum)
 
     async def acknowledge_message(self, message_id: str) -> None:
         """Tells MESH that the message is safe here, and so removes it from the inbox. Twice does no harm.
@@ -467,6 +483,26 @@ class AsyncMeshClient:
             stacklevel=2,
         )
         return await self._mailbox.count_messages()
+
+
+def _destination(given: str | os.PathLike[str] | Destination | AsyncHandler) -> Destination | HandlerDestination:
+    if isinstance(given, (str, os.PathLike)):
+        return FolderDestination(given)
+    if isinstance(given, (FolderDestination, HandlerDestination)):
+        return given
+    if callable(given):
+        return HandlerDestination(given)
+    if hasattr(given, "upload") and hasattr(given, "records"):
+        return given
+    raise InvalidArgument("destination: expected a folder's path, a destination, or a callable")
+
+
+def _journal(
+    given: str | os.PathLike[str] | Journal | None, destination: Destination | HandlerDestination | None = None
+) -> Journal:
+    if given is None:
+        return SqliteJournal(destination.folder / JOURNAL_NAME if isinstance(destination, FolderDestination) else None)
+    return SqliteJournal(Path(given)) if isinstance(given, (str, os.PathLike)) else given
 
 
 def _advice(settings: MeshSettings) -> str:

@@ -1,73 +1,99 @@
-"""Messages into files, so that whatever ends this process, the next one goes on from there."""
+"""Messages from MESH: opened as streams, or downloaded into a destination so that a later process can resume.
+
+The steps of a download follow `protocol/download.py`; this is the shell that carries them out.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable
-from functools import partial
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
-from nel_mesh.errors import ConnectionLost, IntegrityError, MeshError, StorageError
+from nel_mesh.destinations.base import Destination
+from nel_mesh.errors import ConnectionLost, IntegrityError, StorageError, add_context
 from nel_mesh.instrumentation.events import OperationSpan
-from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask
+from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask, in_thread
 from nel_mesh.io.clock import AsyncClock
-from nel_mesh.io.partial import AsyncDisk, AsyncPart
 from nel_mesh.models import MessageMetadata, ReceivedFile, ReceiveProgress, Report
-from nel_mesh.protocol import checksum, endpoints, filenames, responses, retry, wire
+from nel_mesh.protocol import checksum, endpoints, responses, retry, wire
 from nel_mesh.protocol.chunks import ChunkSequence
-from nel_mesh.protocol.download import ReceiveRecord
+from nel_mesh.protocol.download import DownloadRecord, NextStep, Partial, next_step
 
 from .http import AsyncResponse
 from .mailbox import AsyncMailboxOperations
-from .message import AsyncChunk, AsyncMessage, fetch_chunk, is_bare_report
+from .message import (
+    WRITE_BYTES,
+    AsyncChunk,
+    AsyncFetchedContent,
+    AsyncMessage,
+    fetch_chunk,
+    is_bare_report,
+    verify,
+    warn_unverified,
+)
 from .prefetch import AsyncPrefetcher, ConnectionBudget
 
 
-class AsyncReceiver:
-    """Receives whole messages for one mailbox, as streams or as files."""
+class AsyncDownloader:
+    """Downloads the messages of one mailbox.
+
+    Args:
+        mailbox: whose messages.
+        clock: where time comes from.
+        max_chunks: how many chunks of one message may be on their way at once.
+        max_connections: how many connections there are for all messages.
+        max_message_bytes: the longest content that is received.
+        strict_checksums: whether a bare digest that differs is an error.
+    """
 
     def __init__(
         self,
         mailbox: AsyncMailboxOperations,
-        disk: AsyncDisk,
         clock: AsyncClock,
-        policy: retry.RetryPolicy,
         *,
-        chunks_at_once: int,
+        max_chunks: int,
         max_connections: int,
+        max_message_bytes: int,
+        strict_checksums: bool,
     ) -> None:
         self._mailbox = mailbox
-        self._disk = disk
         self._clock = clock
-        self._policy = policy
-        self._chunks_at_once = chunks_at_once
-        self._spare = ConnectionBudget(max_connections)
+        self._max_chunks = max_chunks
+        self._max_message_bytes = max_message_bytes
+        self._strict = strict_checksums
+        self._budget = ConnectionBudget(max_connections)
 
     @contextlib.asynccontextmanager
     async def retrieve(self, message_id: str, *, verify_checksum: bool) -> AsyncIterator[AsyncMessage]:
-        """Opens a message as a stream, and tells of it as an operation of its own."""
-        with self._mailbox.instrumentation.operation("retrieve_message", message_id=message_id, current=False) as span:
-            async with self.open(message_id, verify_checksum=verify_checksum, within=span) as message:
+        """Open a message as a stream, as an operation of its own."""
+        instrumentation = self._mailbox.instrumentation
+        with instrumentation.operation("retrieve_message", message_id=message_id, current=False) as span:
+            async with self.open(message_id, verify_checksum=verify_checksum, span=span) as message:
                 try:
                     yield message
                 finally:
                     span.done = message.complete
 
     @contextlib.asynccontextmanager
-    async def open(
-        self, message_id: str, *, verify_checksum: bool, within: OperationSpan
-    ) -> AsyncIterator[AsyncMessage]:
-        """Opens a message as a stream; leaving the block closes the connection and acknowledges nothing."""
-        with within.current():
-            answer = await self._mailbox.retrieve_chunk(message_id, 1)
+    async def open(self, message_id: str, *, verify_checksum: bool, span: OperationSpan) -> AsyncIterator[AsyncMessage]:
+        """Open a message as a stream; leaving the block closes the connection and acknowledges nothing."""
+        with span.current():
+            response = await self._mailbox.retrieve_chunk(message_id, 1)
         try:
-            message = AsyncMessage(
-                self._mailbox, self._disk, message_id, answer, verify_checksum=verify_checksum, within=within
+            metadata = responses.metadata("retrieve_message", message_id, response.headers)
+            content = AsyncFetchedContent(
+                self._mailbox,
+                response,
+                metadata,
+                verify_checksum=verify_checksum,
+                strict=self._strict,
+                max_bytes=self._max_message_bytes,
+                span=span,
             )
+            message = AsyncMessage(metadata, content, has_content=not is_bare_report(metadata, response))
         except BaseException:
-            await answer.close()
+            await response.close()
             raise
         try:
             yield message
@@ -75,107 +101,103 @@ class AsyncReceiver:
             await message.close()
 
     @contextlib.asynccontextmanager
-    async def arriving(self, message_id: str, folder: Path) -> AsyncIterator[AsyncDownload | None]:
-        """The message's place in a folder, for this process alone; None if another one is at it.
+    async def open_download(self, message_id: str, destination: Destination) -> AsyncIterator[AsyncDownload | None]:
+        """Open the download of a message, for this process alone; None if another one is downloading it.
 
-        What has arrived stays, if the block ends before `AsyncDownload.clear`.
+        What has arrived stays, if the block ends before `AsyncDownload.forget`.
         """
-        endpoints.message_metadata(self._mailbox.mailbox_id, message_id)  # refuses an id that is none
-        lock = await self._disk.lock(folder / f".{message_id}.lock")
-        if lock is None:
-            yield None
-            return
-        arrival = AsyncDownload(
+        endpoints.message_metadata(self._mailbox.mailbox_id, message_id)  # refuses what is no message id
+        lock = destination.records.record(message_id).lock()
+        download = AsyncDownload(
             self._mailbox,
-            self._disk,
             self._clock,
-            self._policy,
-            self._spare,
+            self._budget,
             message_id,
-            folder,
-            chunks_at_once=self._chunks_at_once,
+            destination,
+            max_chunks=self._max_chunks,
+            max_bytes=self._max_message_bytes,
+            strict=self._strict,
         )
         try:
-            with self._spare.message():
-                yield arrival
-        except MeshError as error:
-            error.operation = "receive_file"
-            error.message_id = message_id
-            raise
+            if not await in_thread(lock.acquire):
+                yield None
+                return
+            with add_context(operation="receive_file", message_id=message_id), self._budget.message():
+                yield download
         finally:
             try:
-                await arrival.release()
+                await download.close()
             finally:
                 lock.release()
 
     async def receive_file(
         self,
         message_id: str,
-        folder: Path,
+        destination: Destination,
         *,
         file_name: str | None,
         verify_checksum: bool,
         progress: Callable[[ReceiveProgress], object] | None,
     ) -> ReceivedFile:
-        """Receives a message into a folder."""
+        """Download a message into a destination."""
         with self._mailbox.instrumentation.operation("receive_file", message_id=message_id) as span:
-            async with self.arriving(message_id, folder) as arrival:
-                if arrival is None:
-                    raise StorageError(
-                        "another process or thread is receiving this message into this folder",
-                        operation="receive_file",
-                        message_id=message_id,
+            with add_context(operation="receive_file", message_id=message_id):
+                async with self.open_download(message_id, destination) as download:
+                    if download is None:
+                        raise StorageError("another process or thread is receiving this message into this folder")
+                    received = await download.receive(
+                        file_name=file_name, verify_checksum=verify_checksum, progress=progress
                     )
-                received = await arrival.receive(
-                    file_name=file_name, verify_checksum=verify_checksum, progress=progress
-                )
-                await arrival.clear()
+                    await download.forget()
             span.bytes, span.workflow_id = received.bytes, received.metadata.workflow_id
             return received
 
 
 class AsyncDownload:
-    """One message on its way into a folder: content under a temporary name, and a record of how much has come."""
+    """One message on its way into a destination: content under a temporary name, and a record of what is durable."""
 
     def __init__(
         self,
         mailbox: AsyncMailboxOperations,
-        disk: AsyncDisk,
         clock: AsyncClock,
-        policy: retry.RetryPolicy,
-        spare: ConnectionBudget,
+        budget: ConnectionBudget,
         message_id: str,
-        folder: Path,
+        destination: Destination,
         *,
-        chunks_at_once: int,
+        max_chunks: int,
+        max_bytes: int,
+        strict: bool,
     ) -> None:
         self._mailbox = mailbox
-        self._disk = disk
         self._clock = clock
-        self._policy = policy
-        self._spare = spare
-        self._chunks_at_once = chunks_at_once
+        self._budget = budget
         self._message_id = message_id
-        self._folder = folder
-        self._part_path = folder / f".{message_id}.part"
-        self._record_path = folder / f".{message_id}.json"
-        self._part: AsyncPart | None = None
+        self._destination = destination
+        self._max_chunks = max_chunks
+        self._max_bytes = max_bytes
+        self._strict = strict
+        self._upload = destination.upload(message_id)
+        self._record_file = destination.records.record(message_id)
         self._first: AsyncResponse | None = None
-        self._record: ReceiveRecord | None = None
+        self._record: DownloadRecord | None = None
         self._progress: Callable[[ReceiveProgress], object] | None = None
 
-    async def metadata(self) -> MessageMetadata:
-        """What the message is. It is learnt with its first chunk, which `receive` then has already."""
+    async def metadata(self) -> tuple[MessageMetadata, bool]:
+        """Return what the message is, and whether it has content (reports have none).
+
+        It is learnt with the first chunk, which `receive` then has already.
+        """
         record = self._record = await self._read_record()
         if record.chunks_done or record.name is not None:
-            return await self._mailbox.message_metadata(self._message_id)
-        self._first = await fetch_chunk(self._mailbox, self._message_id, 1, None)
-        metadata = responses.metadata("receive_file", self._message_id, self._first.headers)
-        if isinstance(metadata, Report):
+            return await self._mailbox.message_metadata(self._message_id), True
+        response = self._first = await fetch_chunk(self._mailbox, self._message_id, 1, None)
+        metadata = responses.metadata("receive_file", self._message_id, response.headers)
+        if is_bare_report(metadata, response):
             # Its headers are all of it. A connection that is kept here could be the only one there is.
-            await self._first.close()
+            await response.close()
             self._first = None
-        return metadata
+            return metadata, False
+        return metadata, True
 
     async def receive(
         self,
@@ -184,122 +206,107 @@ class AsyncDownload:
         verify_checksum: bool = True,
         progress: Callable[[ReceiveProgress], object] | None = None,
     ) -> ReceivedFile:
-        """Fetches the chunks that are not here yet, checks the whole, and gives the file its name."""
+        """Fetch the chunks that are not here yet, verify the whole, and give it its name."""
         self._progress = progress
         record = self._record or await self._read_record()
-        if record.name is not None:
+        step = await self._next_step(record)
+        metadata: MessageMetadata | None = None
+        if record.name is not None and step in (NextStep.PUBLISHED, NextStep.PUBLISH):
             metadata = await self._mailbox.message_metadata(self._message_id)
-            named = await self._finish_naming(record, record.name)
-            if named is not None:
-                return self._received(named, metadata, record.length, verified=None)
-            record = ReceiveRecord(message_id=self._message_id)
-        part = await self._open_part(record)
-        if record.chunks_done:
-            if await part.length() < record.length:
-                # The record says that some of it is here, and it is not.
-                record = ReceiveRecord(message_id=self._message_id)
-            await part.cut(record.length)
-        metadata, record = await self._fetch(part, record, verify_checksum=verify_checksum)
-        await part.sync()
+            name = record.name if step is NextStep.PUBLISHED else await self._publish(record, metadata, record.name)
+            return self._received(name, metadata, record.length, verified=None)
+        if step is NextStep.RESUME:
+            await in_thread(self._upload.truncate, record.length)
+        else:
+            record = DownloadRecord(message_id=self._message_id)
+            await in_thread(self._upload.create)
+        metadata, record = await self._fetch(record, verify_checksum=verify_checksum)
+        await in_thread(self._upload.sync)
         try:
-            verified = await self._verify(part, record, metadata, verify_checksum=verify_checksum)
+            verified = await self._verify(record, metadata, verify_checksum=verify_checksum)
         except IntegrityError:
-            # Which chunk it is cannot be told, so the next attempt must not build on any of them.
-            await self.clear()
+            # Which chunk is damaged cannot be told, so the next attempt must not build on any of them.
+            await self.forget()
             raise
-        name = await self._place(part, record, filenames.safe_name(file_name or metadata.file_name, self._message_id))
+        name = await self._publish(record, metadata, file_name)
         return self._received(name, metadata, record.length, verified=verified)
 
     async def receive_report(self, report: Report) -> ReceivedFile:
-        """Stores a report, which has no content, as what its headers say, in JSON."""
+        """Store what the headers of a report say, in JSON."""
         record = await self._read_record()
-        if record.name is not None:
-            named = await self._finish_naming(record, record.name)
-            if named is not None:
-                return self._received(named, report, record.length, verified=None)
-        part = await self._fresh_part()
+        if record.name is not None and record.name.startswith("report-"):
+            step = await self._next_step(record)
+            if step is NextStep.PUBLISHED:
+                return self._received(record.name, report, record.length, verified=None)
         fields = report.model_dump(mode="json", exclude_none=True)
-        await part.write([json.dumps(fields, indent=2).encode(), b"\n"])
-        await part.sync()
-        record = ReceiveRecord(message_id=self._message_id, length=await part.length())
-        name = await self._place(part, record, f"report-{self._message_id}.json")
+        await in_thread(self._upload.create)
+        length = await in_thread(self._upload.write, [json.dumps(fields, indent=2).encode(), b"\n"])
+        await in_thread(self._upload.sync)
+        record = DownloadRecord(message_id=self._message_id, length=length)
+        name = await self._publish(record, report, None)
         return self._received(name, report, record.length, verified=None)
 
-    async def _finish_naming(self, record: ReceiveRecord, name: str) -> str | None:
-        """The file's name, for content that was complete and checked when the last process ended; None if it is not.
+    async def forget(self) -> None:
+        """Remove what is unfinished, and the record: the content has its name, or must be fetched anew."""
+        await in_thread(self._upload.remove)
+        await in_thread(self._record_file.forget)
 
-        Where there is no part any more, it had its name: whoever waits for such files may have moved it on since.
-        """
-        part = self._part = await self._disk.part(self._part_path, fresh=False)
-        if part is None or await part.is_named(self._folder / name):
-            return name
-        return await self._place(part, record, name) if await part.length() == record.length else None
-
-    async def _open_part(self, record: ReceiveRecord) -> AsyncPart:
-        if record.chunks_done:
-            self._part = await self._disk.part(self._part_path, fresh=False)
-            if self._part is not None:
-                return self._part
-        return await self._fresh_part()
-
-    async def _fresh_part(self) -> AsyncPart:
-        self.close()
-        part = self._part = await self._disk.part(self._part_path, fresh=True)
-        if part is None:  # pragma: no cover - a fresh one is always made
-            raise AssertionError
-        return part
-
-    async def clear(self) -> None:
-        """Removes part and record: the file has its name, and whoever had to know of it does."""
-        self.close()
-        await self._disk.remove(self._part_path, self._record_path)
-
-    async def release(self) -> None:
-        """Lets go of the connection by which the message was looked at, and closes."""
+    async def close(self) -> None:
+        """Let go of the connection by which the message was looked at; what has arrived stays."""
         try:
-            self.close()
+            self._upload.close()
         finally:
             if self._first is not None:
                 await self._first.close()
 
-    def close(self) -> None:
-        """Closes the part; what has arrived stays."""
-        if self._part is not None:
-            self._part.close()
+    async def _next_step(self, record: DownloadRecord) -> NextStep:
+        if not record.chunks_done and record.name is None:
+            return NextStep.START
+        length = await in_thread(self._upload.open)
+        named = length is not None and record.name is not None
+        if named and record.name is not None:
+            named = await in_thread(self._upload.is_published, record.name)
+        return next_step(record, Partial.of(record, length, named=named))
 
-    async def _read_record(self) -> ReceiveRecord:
-        written = await self._disk.read_record(self._record_path)
+    async def _read_record(self) -> DownloadRecord:
+        written = await in_thread(self._record_file.read)
         if written is None:
-            return ReceiveRecord(message_id=self._message_id)
-        return ReceiveRecord.from_bytes(written)
-
-    async def _note(self, record: ReceiveRecord, **changes: object) -> ReceiveRecord:
-        record = record.model_copy(update=changes) if changes else record
-        await self._disk.write_record(self._record_path, record.to_bytes())
+            return DownloadRecord(message_id=self._message_id)
+        record = DownloadRecord.from_bytes(written)
+        if record.message_id != self._message_id or (
+            record.name is not None and not self._destination.is_name(record.name)
+        ):
+            raise StorageError(f"{self._record_file.path}: the record is not one that was written here; remove it")
         return record
 
-    async def _fetch(
-        self, part: AsyncPart, record: ReceiveRecord, *, verify_checksum: bool
-    ) -> tuple[MessageMetadata, ReceiveRecord]:
-        """Fetches the chunks that are not here yet, several at once, and hashes them as they come."""
+    async def _write_record(self, record: DownloadRecord) -> None:
+        await in_thread(self._record_file.write, record.to_bytes())
+
+    async def _fetch(self, record: DownloadRecord, *, verify_checksum: bool) -> tuple[MessageMetadata, DownloadRecord]:
+        """Fetch the chunks that are not here yet, several at once, and hash them as they arrive."""
         metadata: MessageMetadata | None = None
         if record.chunks_done:
             metadata = await self._mailbox.message_metadata(self._message_id)
         sequence = ChunkSequence(received=record.chunks_done, total=record.chunks)
         more = record.chunks is None or record.chunks_done < record.chunks
         async with AsyncBackgroundTasks() as background:
-            lanes = AsyncPrefetcher(
-                self._mailbox, part, background, self._spare, self._message_id, at_once=self._chunks_at_once
+            prefetcher = AsyncPrefetcher(
+                self._mailbox,
+                self._destination.buffer_folder,
+                background,
+                self._budget,
+                self._message_id,
+                max_chunks=self._max_chunks,
             )
-            hashing: AsyncTask[str] | None = None
+            hashing: AsyncTask[None] | None = None
             try:
                 while more:
-                    early = await self._take_early(part, sequence, record.length, lanes)
-                    if early is None:
-                        found, more, length = await self._fetch_chunk(part, sequence, record.length, lanes)
-                        metadata = metadata or found
+                    prefetched = await self._take_prefetched(sequence, record.length, prefetcher)
+                    if prefetched is not None:
+                        more, length = prefetched
                     else:
-                        more, length = early
+                        found, more, length = await self._fetch_chunk(sequence, record.length, prefetcher)
+                        metadata = metadata or found
                     record = record.model_copy(
                         update={
                             "chunks": sequence.total,
@@ -308,126 +315,143 @@ class AsyncDownload:
                         }
                     )
                     if more:
-                        lanes.measure(length)
                         # The record may only say what is durable.
-                        await part.sync()
-                        await self._note(record)
-                    expected = checksum.recognise(metadata.checksum) if metadata and verify_checksum else None
-                    if more and expected is not None:
-                        if hashing is not None:
-                            await hashing.result()
-                        hashing = background.start(partial(part.digest, expected.algorithm, record.length))
+                        await in_thread(self._upload.sync)
+                        await self._write_record(record)
+                        expected = checksum.recognise(metadata.checksum) if metadata and verify_checksum else None
+                        if expected is not None:
+                            if hashing is not None:
+                                await hashing.result()
+                            hashing = background.start(self._hash, expected.algorithm, record.length)
                 if hashing is not None:
                     await hashing.result()
             finally:
-                lanes.close()
+                prefetcher.close()
         if metadata is None:
             metadata = await self._mailbox.message_metadata(self._message_id)
         return metadata, record
 
-    async def _take_early(
-        self, part: AsyncPart, sequence: ChunkSequence, start: int, lanes: AsyncPrefetcher
+    async def _hash(self, algorithm: str, length: int) -> None:
+        # An algorithm that this machine refuses is reported once, when the whole is verified.
+        with contextlib.suppress(ValueError):
+            await in_thread(self._upload.digest, algorithm, length)
+
+    async def _take_prefetched(
+        self, sequence: ChunkSequence, start: int, prefetcher: AsyncPrefetcher
     ) -> tuple[bool, int] | None:
-        """Takes the next chunk, if it came before its turn. Gives whether there are more, and its length."""
+        """Add the next chunk to the content, if it was prefetched; return whether there are more, and its length."""
         number, total = sequence.received + 1, sequence.total
         if total is None:
             return None
-        await lanes.open(sequence.received, total, start)
-        while await lanes.is_coming(number):
-            self._tell(start, sequence.received, total, lanes)
-        early = await lanes.take(number, start)
-        if early is not None:
-            length = early.content.length
-            try:
-                if number < total:
-                    lanes.measure(length)
-                await part.append(early.content)
-                more = sequence.accept(early.status, early.chunk_range)
-            except (IntegrityError, StorageError):
-                # In its turn it may be right, and needs no room for a copy; if not, that is where it is said.
-                lanes.give_up()
-            else:
-                self._tell(start + length, number, total, lanes)
-                return more, length
-            finally:
-                early.content.close()
-        # What others have written after it, in places that proved wrong, is not to be taken for content.
-        await part.cut(start)
-        return None
+        await prefetcher.start(sequence.received, total)
+        while await prefetcher.is_arriving(number):
+            self._report_progress(start, sequence.received, total, prefetcher)
+        chunk = await prefetcher.take(number)
+        if chunk is None:
+            return None
+        try:
+            self._check_length(start + chunk.buffer.length)
+            await in_thread(self._upload.append, chunk.buffer)
+            more = sequence.accept(chunk.status, chunk.chunk_range)
+        except (IntegrityError, StorageError):
+            # In its turn it may be right, and needs no room for a copy; if not, that is where it is reported.
+            prefetcher.give_up()
+            await in_thread(self._upload.truncate, start)
+            return None
+        finally:
+            chunk.buffer.close()
+        self._report_progress(start + chunk.buffer.length, number, total, prefetcher)
+        return more, chunk.buffer.length
 
     async def _fetch_chunk(
-        self, part: AsyncPart, sequence: ChunkSequence, start: int, lanes: AsyncPrefetcher
+        self, sequence: ChunkSequence, start: int, prefetcher: AsyncPrefetcher
     ) -> tuple[MessageMetadata, bool, int]:
-        """Fetches one chunk; again, from its beginning, if it breaks or comes damaged. Gives its length."""
+        """Fetch one chunk; again, from its beginning, if it breaks or arrives damaged.
+
+        Return what the message is, whether there are more chunks, and the length of this one.
+        """
         for attempt in itertools.count(1):
-            answer, self._first = self._first, None
-            if answer is None:
-                answer = await fetch_chunk(self._mailbox, self._message_id, sequence.received + 1, sequence.total)
+            response, self._first = self._first, None
+            if response is None:
+                response = await fetch_chunk(self._mailbox, self._message_id, sequence.received + 1, sequence.total)
             try:
-                metadata = responses.metadata("receive_file", self._message_id, answer.headers)
-                if is_bare_report(metadata, answer):
+                metadata = responses.metadata("receive_file", self._message_id, response.headers)
+                if is_bare_report(metadata, response):
                     return metadata, False, 0
                 total = sequence.total or metadata.chunks
-                await lanes.open(sequence.received + 1, total)
-                length = await self._store(part, answer, start, sequence.received, total, lanes)
-                more = sequence.accept(answer.status, answer.headers.get(wire.CHUNK_RANGE))
+                await prefetcher.start(sequence.received + 1, total, is_receiving=True)
+                length = await self._store(response, start, sequence.received, total, prefetcher)
+                more = sequence.accept(response.status, response.headers.get(wire.CHUNK_RANGE))
             except IntegrityError as damage:
                 lost = ConnectionLost(damage.reason)
                 delay = retry.delay_before_retry(
-                    self._policy, lost, attempt=attempt, idempotent=True, jitter=self._clock.chance()
+                    self._mailbox.policy, lost, attempt=attempt, idempotent=True, jitter=self._clock.chance()
                 )
                 if delay is None:
                     raise
-                await part.cut(start)
-                await answer.close()
+                await in_thread(self._upload.truncate, start)
+                await response.close()
                 await self._clock.sleep(delay)
             else:
                 return metadata, more, length
             finally:
-                await answer.close()
+                await response.close()
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def _store(
-        self, part: AsyncPart, answer: AsyncResponse, start: int, before: int, total: int, lanes: AsyncPrefetcher
+        self, response: AsyncResponse, start: int, before: int, total: int, prefetcher: AsyncPrefetcher
     ) -> int:
-        """Writes one chunk's content to the part, after the `start` bytes of the `before` chunks out of `total`."""
-        chunk = AsyncChunk(answer)
+        """Write one chunk's content, after the `start` bytes of the `before` chunks out of `total`."""
+        chunk = AsyncChunk(response)
         length = 0
         began = self._clock.monotonic()
-        while (blocks := await chunk.next_blocks(AsyncPart.WORTH_WRITING)) is not None:
-            length += await part.write(blocks)
-            await lanes.pace(before + 1, total, length, self._clock.monotonic() - began)
-            self._tell(start + length, before + answer.share, total, lanes)
+        while (blocks := await chunk.next_blocks(WRITE_BYTES)) is not None:
+            length += await in_thread(self._upload.write, self._bounded(blocks, start + length))
+            await prefetcher.pace(before + 1, total, length, self._clock.monotonic() - began)
+            self._report_progress(start + length, before + response.share, total, prefetcher)
         return length
 
-    def _tell(self, length: int, chunks: float, total: int, lanes: AsyncPrefetcher) -> None:
-        """Tells how far it is: what is in the file, and what has come before its turn."""
+    def _bounded(self, blocks: Iterable[bytes], length: int) -> Iterator[bytes]:
+        """Pass blocks on, up to the longest content that is received."""
+        for block in blocks:
+            length += len(block)
+            self._check_length(length)
+            yield block
+
+    def _check_length(self, length: int) -> None:
+        if length > self._max_bytes:
+            raise StorageError(
+                f"the content is longer than {self._max_bytes:,} bytes (setting max_message_size_in_megabytes)"
+            )
+
+    def _report_progress(self, length: int, chunks: float, total: int, prefetcher: AsyncPrefetcher) -> None:
+        """Report how far the download is: the content that is stored, and the chunks that wait for their turn."""
         if self._progress is None:
             return
-        more_length, more_chunks = lanes.arrived()
+        more_length, more_chunks = prefetcher.arrived()
         share = (chunks + more_chunks) / total
         self._progress(ReceiveProgress(message_id=self._message_id, bytes_done=length + more_length, share=share))
 
-    async def _verify(
-        self, part: AsyncPart, record: ReceiveRecord, metadata: MessageMetadata, *, verify_checksum: bool
-    ) -> str | None:
-        if await part.length() != record.length:
-            raise IntegrityError(f"{record.length:,} bytes arrived, and the file holds another number")
+    async def _verify(self, record: DownloadRecord, metadata: MessageMetadata, *, verify_checksum: bool) -> bool | None:
+        if await in_thread(self._upload.length) != record.length:
+            raise IntegrityError(f"{record.length:,} bytes arrived, and another number of bytes is stored")
         expected = checksum.recognise(metadata.checksum)
         if expected is None or not verify_checksum:
             return None
-        if await part.digest(expected.algorithm, record.length) != expected.digest:
-            raise IntegrityError(f"the content does not have the sender's checksum ({expected.algorithm})")
-        return expected.algorithm
+        try:
+            digest = await in_thread(self._upload.digest, expected.algorithm, record.length)
+        except ValueError:
+            warn_unverified(expected.algorithm, self._message_id)
+            return None
+        return verify(expected, digest, strict=self._strict, message_id=self._message_id)
 
-    async def _place(self, part: AsyncPart, record: ReceiveRecord, wish: str) -> str:
-        """Gives the file a name that no other file has. The record says which before the name is there."""
-        for attempt in itertools.count():
-            name = wish if attempt == 0 else filenames.unique_name(wish, self._message_id, attempt)
-            record = await self._note(record, name=name)
-            if await part.place(self._folder / name):
+    async def _publish(self, record: DownloadRecord, metadata: MessageMetadata, file_name: str | None) -> str:
+        """Give the content a name that is free. The record says which before the name is given."""
+        for name in self._destination.names(metadata, file_name):
+            await self._write_record(record.model_copy(update={"name": name}))
+            if await in_thread(self._upload.publish, name):
                 return name
-        raise AssertionError("unreachable")  # pragma: no cover
+        raise AssertionError("unreachable")  # pragma: no cover - names have no end
 
-    def _received(self, name: str, metadata: MessageMetadata, length: int, *, verified: str | None) -> ReceivedFile:
-        return ReceivedFile(path=self._folder / name, metadata=metadata, bytes=length, verified=verified)
+    def _received(self, name: str, metadata: MessageMetadata, length: int, *, verified: bool | None) -> ReceivedFile:
+        return ReceivedFile(path=self._destination.location(name), metadata=metadata, bytes=length, verified=verified)

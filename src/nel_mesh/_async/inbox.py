@@ -1,42 +1,60 @@
-"""The receive loop: list, fetch, verify, store or handle, and only then acknowledge."""
+"""The receive loop: list the inbox page by page, and have each message delivered."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
-from nel_mesh.errors import IntegrityError, MeshError
-from nel_mesh.instrumentation.events import OperationSpan
-from nel_mesh.io.async_concurrency import async_call_handler, async_check_handler, async_for_each
+from nel_mesh.destinations.base import Destination
+from nel_mesh.destinations.handler import HandlerDestination
+from nel_mesh.errors import MeshError
+from nel_mesh.io.async_concurrency import async_check_handler, async_for_each, in_thread
 from nel_mesh.io.clock import AsyncClock
-from nel_mesh.io.journal import AsyncJournal
-from nel_mesh.models import FailedMessage, ReceiveProgress, ReceiveResult, Report
+from nel_mesh.io.journal import Journal
+from nel_mesh.models import FailedMessage, ReceiveProgress, ReceiveResult
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 
-from .download import AsyncReceiver
+from .delivery import AsyncDeliverer, AsyncReportHandler, Delivery, DeliveryStatus
+from .download import AsyncDownloader
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncMessage
 
-JOURNAL_NAME = ".nel-mesh-journal"
-"""The journal's file, in the folder that messages go to."""
+MAX_EMPTY_PAGES = 100
+"""How many pages in a row may name nothing new, before a server is taken to repeat itself without end."""
 
 AsyncHandler = Callable[[AsyncMessage], Awaitable[object]]
-AsyncReportHandler = Callable[[Report], Awaitable[object]]
 
 
 class _AsyncMessageIds:
-    """The ids of an inbox. Not a generator: one that is abandoned halfway is cleaned up anywhen."""
+    """The ids of an inbox, each once, page after page.
 
-    def __init__(self, mailbox: AsyncMailboxOperations, max_results: int, workflow_filter: str | None) -> None:
+    Not a generator: an abandoned one is finalised at an arbitrary time.
+
+    Args:
+        mailbox: whose inbox.
+        max_results: how many ids a page may have.
+        workflow_filter: which workflow ids.
+        is_over: asked before each page; True ends the iteration.
+    """
+
+    def __init__(
+        self,
+        mailbox: AsyncMailboxOperations,
+        max_results: int,
+        workflow_filter: str | None,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._mailbox = mailbox
         self._max_results = max_results
         self._workflow_filter = workflow_filter
+        self._is_over = is_over
         self._page: Iterator[str] = iter(())
         self._start: str | None = None
         self._starts: set[str | None] = set()
         self._seen: set[str] = set()
+        self._empty_pages = 0
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self
@@ -46,38 +64,64 @@ class _AsyncMessageIds:
             for message_id in self._page:
                 if message_id not in self._seen:
                     self._seen.add(message_id)
+                    self._empty_pages = 0
                     return message_id
             # A server that names a page twice would have us go round in circles; the last page names none.
-            if self._start in self._starts or (self._starts and self._start is None):
+            is_last = self._start in self._starts or (self._starts and self._start is None)
+            if is_last or self._empty_pages >= MAX_EMPTY_PAGES or self._is_over():
                 raise StopAsyncIteration
             self._starts.add(self._start)
             page = await self._mailbox.list_messages(
                 max_results=self._max_results, continue_from=self._start, workflow_filter=self._workflow_filter
             )
             self._page, self._start = iter(page), page.continue_from
+            self._empty_pages += 1
+
+
+class _AsyncGivenIds:
+    """Ids that the caller named, each once."""
+
+    def __init__(self, message_ids: Iterable[str]) -> None:
+        self._ids = iter(dict.fromkeys(message_ids))
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        for message_id in self._ids:
+            return message_id
+        raise StopAsyncIteration
 
 
 class AsyncInbox:
-    """Goes through one mailbox's inbox."""
+    """Goes through the inbox of one mailbox."""
 
-    def __init__(self, mailbox: AsyncMailboxOperations, receiver: AsyncReceiver, clock: AsyncClock) -> None:
+    def __init__(
+        self,
+        mailbox: AsyncMailboxOperations,
+        downloader: AsyncDownloader,
+        clock: AsyncClock,
+        buffer_folder: Path | None,
+    ) -> None:
         self._mailbox = mailbox
-        self._receiver = receiver
+        self._downloader = downloader
         self._clock = clock
+        self._buffer_folder = buffer_folder
 
     def message_ids(
         self, *, max_results: int = DEFAULT_RESULTS, workflow_filter: str | None = None
     ) -> AsyncIterator[str]:
-        """The id of every message, page after page, each once."""
+        """Iterate over the id of every message, page after page, each once."""
         return _AsyncMessageIds(self._mailbox, max_results, workflow_filter)
 
-    async def collect(
+    async def receive(
         self,
+        destination: Destination | HandlerDestination,
         *,
-        folder: Path | None,
-        handler: AsyncHandler | None,
+        message_ids: Iterable[str] | None,
+        acknowledge: bool,
         on_report: AsyncReportHandler | None,
-        journal: Path | None,
+        journal: Journal,
         workflow_filter: str | None,
         limit: int | None,
         deadline_in_seconds: float | None,
@@ -85,209 +129,147 @@ class AsyncInbox:
         stop: Callable[[], bool] | None,
         progress: Callable[[ReceiveProgress], object] | None,
     ) -> ReceiveResult:
-        """Empties the inbox into a folder or a handler."""
-        async_check_handler(handler)
+        """Deliver every message of the inbox, or those of the given ids."""
+        if isinstance(destination, HandlerDestination):
+            async_check_handler(destination.handler)
         async_check_handler(on_report)
-        if folder is not None and journal is None:
-            journal = folder / JOURNAL_NAME
-        book = await AsyncJournal.open(journal)
-        try:
-            tally = _Tally()
-            round_ = _Round(
-                self._mailbox, self._receiver, self._clock, book, tally, folder, handler, on_report, progress
-            )
-            end = None if deadline_in_seconds is None else self._clock.monotonic() + deadline_in_seconds
-            while True:
-                due = self._due(tally, workflow_filter, limit, end, stop)
-                async with contextlib.aclosing(due) as ids:
-                    await async_for_each(ids, round_.take, max_workers=concurrency)
-                # What was under way when the limit seemed to be reached may not have been delivered after all.
-                if not tally.at_limit or limit is None or tally.used >= limit:
-                    break
-            round_.result.finished = tally.finished
-            return round_.result
-        finally:
-            book.close()
+        end = None if deadline_in_seconds is None else self._clock.monotonic() + deadline_in_seconds
 
-    async def _due(
-        self,
-        tally: _Tally,
-        workflow_filter: str | None,
-        limit: int | None,
-        end: float | None,
-        stop: Callable[[], bool] | None,
-    ) -> AsyncGenerator[str, None]:
-        """Ids to receive, each once, until the inbox holds nothing new or it is time to stop."""
-        tally.finished, tally.at_limit = True, False
-        while True:
-            before = len(tally.seen)
-            async for message_id in self.message_ids(workflow_filter=workflow_filter):
-                if message_id in tally.seen:
-                    continue
-                late = end is not None and self._clock.monotonic() >= end
-                tally.at_limit = limit is not None and tally.used >= limit
-                if tally.at_limit or late or (stop is not None and stop()):
-                    tally.finished = False
-                    return
-                tally.seen.add(message_id)
-                tally.used += 1
-                yield message_id
-            if len(tally.seen) == before:
-                return
+        def is_over() -> bool:
+            return (end is not None and self._clock.monotonic() >= end) or (stop is not None and stop())
+
+        run = _InboxRun(limit, is_over)
+
+        async def deliver(message_id: str) -> None:
+            run.note(await deliverer.deliver(message_id, destination, progress=progress))
+
+        try:
+            await in_thread(journal.open)
+            deliverer = AsyncDeliverer(
+                self._mailbox,
+                self._downloader,
+                self._clock,
+                journal,
+                operation="receive_messages",
+                on_report=on_report,
+                acknowledge=acknowledge,
+            )
+            while True:
+                run.begin()
+                async with contextlib.aclosing(self._pending_ids(run, message_ids, workflow_filter)) as ids:
+                    try:
+                        await async_for_each(ids, deliver, max_workers=concurrency)
+                    except MeshError as error:
+                        # Who calls must be told of what was delivered before the inbox could not be listed further.
+                        if not run.seen:
+                            raise
+                        run.result.error, run.result.finished = error, False
+                        break
+                if not run.may_continue:
+                    break
+            return run.result
+        finally:
+            journal.close()
 
     async def messages(
-        self, *, journal: Path | None, workflow_filter: str | None, limit: int | None
-    ) -> AsyncIterator[AsyncMessage]:
-        """Messages one by one, for a loop's body; acknowledged when the body has read them whole and comes back."""
-        book = await AsyncJournal.open(journal)
-        tally = _Tally()
+        self, *, journal: Journal, workflow_filter: str | None, limit: int | None
+    ) -> AsyncGenerator[AsyncMessage, None]:
+        """Give messages one by one to the body of a loop, and acknowledge each when the body comes back."""
+        run = _InboxRun(limit, lambda: False)
         try:
-            async with contextlib.aclosing(self._due(tally, workflow_filter, limit, None, None)) as due:
-                async for message_id in due:
-                    if await book.has(self._mailbox.mailbox_id, message_id):
-                        tally.used -= 1
-                        await self._acknowledge(message_id)
+            await in_thread(journal.open)
+            deliverer = AsyncDeliverer(self._mailbox, self._downloader, self._clock, journal, operation="iter_messages")
+            async with contextlib.aclosing(self._pending_ids(run, None, workflow_filter)) as ids:
+                async for message_id in ids:
+                    handover = await deliverer.begin(message_id, self._buffer_folder)
+                    if handover is None:
+                        run.used -= 1
                         continue
-                    async with contextlib.AsyncExitStack() as stack:
-                        try:
-                            opening = self._receiver.retrieve(message_id, verify_checksum=True)
-                            message = await stack.enter_async_context(opening)
-                        except MeshError as error:
-                            # Another process may have had it since it was listed; one bad message stops no other.
-                            self._mailbox.instrumentation.message_failed("iter_messages", message_id, error)
-                            tally.used -= 1
-                            continue
-                        yield message
+                    try:
+                        yield handover.message
                         # Not reached if the body raises or leaves the loop.
-                        if not message.complete and isinstance(message.metadata, Report):
-                            await message.read()
-                    if message.complete:
-                        await book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
-                        await self._acknowledge(message_id)
+                        await handover.finish()
+                    finally:
+                        handover.close()
         finally:
-            book.close()
+            journal.close()
 
-    async def _acknowledge(self, message_id: str) -> None:
-        """Acknowledges what the journal has; if that fails, the next time will do."""
-        try:
-            await self._mailbox.acknowledge_message(message_id)
-        except MeshError as error:
-            self._mailbox.instrumentation.acknowledgement_failed("iter_messages", message_id, error)
+    async def _pending_ids(
+        self, run: _InboxRun, message_ids: Iterable[str] | None, workflow_filter: str | None
+    ) -> AsyncGenerator[str, None]:
+        """Give ids to receive, each once, until the inbox holds nothing new or it is time to stop."""
+        while True:
+            before = len(run.seen)
+            ids: AsyncIterator[str]
+            if message_ids is None:
+                ids = _AsyncMessageIds(self._mailbox, DEFAULT_RESULTS, workflow_filter, run.is_over)
+            else:
+                ids = _AsyncGivenIds(message_ids)
+            async for message_id in ids:
+                if message_id in run.seen:
+                    continue
+                if run.must_stop():
+                    return
+                run.seen.add(message_id)
+                run.used += 1
+                yield message_id
+            if run.is_over():
+                run.result.finished = False
+                return
+            if len(run.seen) == before:
+                return
 
 
 @dataclasses.dataclass
-class _Tally:
-    """How many messages count towards a limit: those delivered, and those under way."""
+class _InboxRun:
+    """One run through the inbox: what became of each message, and how many count towards the limit.
 
+    A limit is of messages delivered, and of those under way: bad ones at the front must not starve the rest.
+    """
+
+    limit: int | None
+    is_over: Callable[[], bool]
     used: int = 0
     seen: set[str] = dataclasses.field(default_factory=set)
+    result: ReceiveResult = dataclasses.field(default_factory=ReceiveResult)
     at_limit: bool = False
-    finished: bool = True
 
+    def begin(self) -> None:
+        """Begin to list the inbox."""
+        self.result.finished, self.at_limit = True, False
 
-class _Round:
-    """One going through the inbox: what to do with each message, and what became of it."""
+    def must_stop(self) -> bool:
+        """Whether no further message is to be received, because of the limit, the deadline or the caller."""
+        self.at_limit = self.limit is not None and self.used >= self.limit
+        if self.at_limit or self.is_over():
+            self.result.finished = False
+            return True
+        return False
 
-    def __init__(
-        self,
-        mailbox: AsyncMailboxOperations,
-        receiver: AsyncReceiver,
-        clock: AsyncClock,
-        book: AsyncJournal,
-        tally: _Tally,
-        folder: Path | None,
-        handler: AsyncHandler | None,
-        on_report: AsyncReportHandler | None,
-        progress: Callable[[ReceiveProgress], object] | None,
-    ) -> None:
-        self._progress = progress
-        self.result = ReceiveResult()
-        self._mailbox = mailbox
-        self._receiver = receiver
-        self._clock = clock
-        self._book = book
-        self._tally = tally
-        self._folder = folder
-        self._handler = handler
-        self._on_report = on_report
+    @property
+    def may_continue(self) -> bool:
+        """Whether a message that was under way when the limit seemed to be reached was not delivered after all."""
+        return self.at_limit and self.limit is not None and self.used < self.limit
 
-    async def take(self, message_id: str) -> None:
-        """Receives one message; what goes wrong with it is noted, and never stops the others."""
-        counts = False
-        try:
-            with self._mailbox.instrumentation.operation("receive_messages", message_id=message_id) as span:
-                if self._folder is not None:
-                    counts = span.done = await self._store(message_id, self._folder, span)
-                else:
-                    counts = span.done = await self._hand_over(message_id, span)
-        except Exception as error:  # noqa: BLE001 - a handler's own errors too; the message stays in the inbox
-            self._mailbox.instrumentation.message_failed("receive_messages", message_id, error)
-            self.result.failed.append(FailedMessage(message_id=message_id, error=error))
-        if not counts:
-            # A limit is of messages delivered: bad ones at the front must not starve the rest.
-            self._tally.used -= 1
-
-    async def _store(self, message_id: str, folder: Path, span: OperationSpan) -> bool:
-        """Stores one message; whether it was delivered by this."""
-        async with self._receiver.arriving(message_id, folder) as arrival:
-            if arrival is None:
-                self.result.locked.append(message_id)
-                return False
-            # Not before it is ours: another process may have had it until a moment ago.
-            if await self._book.has(self._mailbox.mailbox_id, message_id):
-                await arrival.clear()
-                await self._repeat(message_id)
-                return False
-            metadata = await arrival.metadata()
-            if isinstance(metadata, Report):
-                if self._on_report is None:
-                    await arrival.receive_report(metadata)
-                await self._report(metadata)
-            else:
-                received = await arrival.receive(progress=self._progress)
-                span.bytes, span.workflow_id = received.bytes, metadata.workflow_id
-                self.result.files.append(received)
-                self.result.delivered.append(message_id)
-            await self._book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
-            await arrival.clear()
-            await self._mailbox.acknowledge_message(message_id)
-        return True
-
-    async def _repeat(self, message_id: str) -> None:
-        """Acknowledges what was delivered before."""
-        await self._mailbox.acknowledge_message(message_id)
-        self.result.already_delivered.append(message_id)
-
-    async def _hand_over(self, message_id: str, span: OperationSpan) -> bool:
-        """Runs the handler on one message; whether it was delivered by this."""
-        if await self._book.has(self._mailbox.mailbox_id, message_id):
-            await self._repeat(message_id)
-            return False
-        async with self._receiver.open(message_id, verify_checksum=True, within=span) as message:
-            if isinstance(message.metadata, Report):
-                await self._report(message.metadata)
-            elif self._handler is not None:
-                await async_call_handler(self._handler, message)
-                if not message.complete:
-                    raise IntegrityError(
-                        "the handler came back without having read the message to its end",
-                        operation="receive_messages",
-                        message_id=message_id,
-                    )
-        await self._book.add(self._mailbox.mailbox_id, message_id, self._clock.now())
-        await self._mailbox.acknowledge_message(message_id)
-        if not isinstance(message.metadata, Report):
-            self.result.delivered.append(message_id)
-        return True
-
-    async def _report(self, report: Report) -> None:
-        self._mailbox.instrumentation.report_received(
-            "receive_messages",
-            message_id=report.message_id,
-            linked_message_id=report.linked_message_id,
-            event=report.status_event,
-            code=report.status_code,
-        )
-        if self._on_report is not None:
-            await async_call_handler(self._on_report, report)
-        self.result.reports.append(report)
+    def note(self, delivery: Delivery) -> None:
+        """Put the result of a delivery into its list."""
+        result, message_id = self.result, delivery.message_id
+        if delivery.file is not None and delivery.status is DeliveryStatus.DELIVERED:
+            result.files.append(delivery.file)
+        if delivery.status is DeliveryStatus.LOCKED:
+            result.locked.append(message_id)
+        elif delivery.status is DeliveryStatus.GONE:
+            result.gone.append(message_id)
+        elif delivery.status is DeliveryStatus.FAILED:
+            error = delivery.error or MeshError("it failed without an error")
+            result.failed.append(FailedMessage(message_id=message_id, error=error))
+        elif delivery.error is not None:
+            result.unacknowledged.append(FailedMessage(message_id=message_id, error=delivery.error))
+        elif delivery.status is DeliveryStatus.ALREADY_DELIVERED:
+            result.already_delivered.append(message_id)
+        elif delivery.report is not None:
+            result.reports.append(delivery.report)
+        else:
+            result.delivered.append(message_id)
+        if delivery.status is not DeliveryStatus.DELIVERED:
+            self.used -= 1

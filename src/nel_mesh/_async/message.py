@@ -1,37 +1,57 @@
-"""A message under way from MESH, as a stream that ends only when it is whole."""
+"""A message from MESH as a stream that ends only when it is whole."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
-from nel_mesh.errors import ConnectionLost, IntegrityError, InvalidArgument, MeshError, NotFound
+from nel_mesh.errors import (
+    ConnectionLost,
+    IntegrityError,
+    InvalidArgument,
+    MeshError,
+    NotFound,
+    StorageError,
+    add_context,
+)
 from nel_mesh.instrumentation.events import OperationSpan
-from nel_mesh.io.partial import AsyncDisk
+from nel_mesh.io.async_concurrency import in_thread
+from nel_mesh.io.files import NewFile
+from nel_mesh.io.partial import MessageBuffer
 from nel_mesh.models import MessageMetadata, Report
-from nel_mesh.protocol import checksum, gzip, responses, wire
+from nel_mesh.protocol import checksum, gzip, wire
+from nel_mesh.protocol.checksum import Checksum
 from nel_mesh.protocol.chunks import ChunkSequence
 
 from .http import AsyncResponse
 from .mailbox import AsyncMailboxOperations
 
+_logger = logging.getLogger("nel_mesh")
+
+WRITE_BYTES = 1024 * 1024
+"""How many bytes on the wire are gathered for one write: to wait for a thread costs as much as to write 100 KiB."""
+
+_READ_BYTES = 1024 * 1024
+
 
 class AsyncChunk:
-    """The content of one chunk, ungzipped where it was gzipped in transit, and checked to its end."""
+    """The content of one chunk, decompressed where it was gzipped in transit, and checked to its end."""
 
-    def __init__(self, answer: AsyncResponse, *, coded: bool = True) -> None:
-        self._answer = answer
-        self._decoder = gzip.decoder(answer.headers.get(wire.CONTENT_ENCODING) if coded else None)
+    def __init__(self, response: AsyncResponse, *, coded: bool = True) -> None:
+        self._response = response
+        self._decoder = gzip.decoder(response.headers.get(wire.CONTENT_ENCODING) if coded else None)
         self._decoded: Iterator[bytes] = iter(())
         # Not even gzip tells that no further member was to follow.
-        if not answer.is_delimited:
+        if not response.is_delimited:
             raise IntegrityError("the server did not say how long the body is, so a cut could not be told")
 
     async def next_block(self) -> bytes | None:
-        """The next block of content; None at the chunk's verified end. Raises IntegrityError if it is damaged."""
+        """Return the next block of content, None at the chunk's verified end. Raises IntegrityError for damage."""
         while True:
             for block in self._decoded:
                 return block
@@ -41,16 +61,16 @@ class AsyncChunk:
             self._decoded = blocks
 
     async def next_blocks(self, at_least: int = 1) -> Iterator[bytes] | None:
-        """Those blocks of content that come of the next bytes on the wire; they are made as they are taken.
+        """Return the blocks of content that the next bytes on the wire become; they are made as they are taken.
 
         `at_least` is how many bytes on the wire to wait for, if there are as many. None at the chunk's verified end.
-        It, or they, raise IntegrityError if the chunk is damaged.
+        It, or the blocks, raise IntegrityError if the chunk is damaged.
         """
         parts: list[bytes] = []
         length = 0
         while length < at_least:
             try:
-                raw = await self._answer.next_block()
+                raw = await self._response.next_block()
             except ConnectionLost as error:
                 raise IntegrityError(f"the body ended early: {error.reason}") from error
             if raw is None:
@@ -59,20 +79,20 @@ class AsyncChunk:
             length += len(raw)
         if not parts:
             self._decoder.finish()
-            await self._answer.close()
+            await self._response.close()
             return None
         return itertools.chain.from_iterable(map(self._decoder.feed, parts))
 
 
-def is_bare_report(metadata: MessageMetadata, answer: AsyncResponse) -> bool:
+def is_bare_report(metadata: MessageMetadata, response: AsyncResponse) -> bool:
     """Whether it is a report as MESH sends them: without content, whatever coding and chunks (1:0) it names."""
-    return isinstance(metadata, Report) and answer.headers.get("content-length", "0") == "0"
+    return isinstance(metadata, Report) and response.headers.get("content-length", "0") == "0"
 
 
 async def fetch_chunk(
     mailbox: AsyncMailboxOperations, message_id: str, number: int, total: int | None
 ) -> AsyncResponse:
-    """The answer with a chunk. Raises IntegrityError if MESH has the message, and does not have it."""
+    """Fetch a chunk. Raises IntegrityError if MESH has the message, and does not have the chunk."""
     try:
         return await mailbox.retrieve_chunk(message_id, number)
     except NotFound as error:
@@ -82,62 +102,188 @@ async def fetch_chunk(
         raise IntegrityError(f"chunk {number}{of} is missing", status=error.status) from error
 
 
-class _AsyncEach:
-    """What a method gives, until it gives nothing. Not a generator: one that is abandoned is cleaned up anywhen."""
+def verify(expected: Checksum, digest: str, *, strict: bool, message_id: str) -> bool:
+    """Compare a digest with the sender's checksum; return whether they are the same.
 
-    def __init__(self, give: Callable[[], Awaitable[bytes]]) -> None:
-        self._give = give
+    A difference is an IntegrityError where the sender named the algorithm, or if `strict`; otherwise a warning.
+    """
+    if digest == expected.digest:
+        return True
+    reason = f"the content does not have the sender's checksum ({expected.algorithm})"
+    if expected.is_named or strict:
+        raise IntegrityError(reason)
+    _logger.warning(
+        "message %s: %s; the sender did not name the algorithm, so the content is kept as not verified",
+        message_id,
+        reason,
+        extra={"mesh_message_id": message_id},
+    )
+    return False
+
+
+def new_digest(expected: Checksum | None, message_id: str) -> hashlib._Hash | None:
+    """Return the hash object for a checksum; None without one, or if this machine refuses the algorithm (FIPS)."""
+    if expected is None:
+        return None
+    try:
+        return hashlib.new(expected.algorithm, usedforsecurity=False)
+    except ValueError:
+        warn_unverified(expected.algorithm, message_id)
+        return None
+
+
+def warn_unverified(algorithm: str, message_id: str) -> None:
+    """Log that a checksum could not be compared."""
+    _logger.warning(
+        "message %s: this machine refuses %s, so the sender's checksum is not compared",
+        message_id,
+        algorithm,
+        extra={"mesh_message_id": message_id},
+    )
+
+
+class AsyncMessageContent(Protocol):
+    """Where a message's content comes from."""
+
+    verified: bool | None
+
+    async def next_block(self) -> bytes:
+        """Return the next block; b"" once all content has come and is whole."""
+
+    async def close(self) -> None:
+        """Let go of it."""
+
+
+class AsyncFetchedContent:
+    """Content as it comes from MESH, chunk after chunk, checked to its end."""
+
+    def __init__(
+        self,
+        mailbox: AsyncMailboxOperations,
+        response: AsyncResponse,
+        metadata: MessageMetadata,
+        *,
+        verify_checksum: bool,
+        strict: bool,
+        max_bytes: int,
+        span: OperationSpan,
+    ) -> None:
+        self.verified: bool | None = None
+        self._mailbox = mailbox
+        self._response = response
+        self._metadata = metadata
+        self._message_id = metadata.message_id
+        self._strict = strict
+        self._max_bytes = max_bytes
+        self._span = span
+        self._sequence = ChunkSequence()
+        self._more = False
+        self._chunk: AsyncChunk | None = None
+        self._expected = checksum.recognise(metadata.checksum) if verify_checksum else None
+        self._digest = new_digest(self._expected, self._message_id)
+        span.bytes, span.workflow_id = 0, metadata.workflow_id
+
+    async def next_block(self) -> bytes:
+        """Return the next block of this chunk or of the next one; b"" after the last chunk's end."""
+        while True:
+            if self._chunk is None:
+                self._more = await self._open(self._sequence.received + 1)
+            elif (block := await self._chunk.next_block()) is not None:
+                length = self._span.bytes = (self._span.bytes or 0) + len(block)
+                if length > self._max_bytes:
+                    raise StorageError(
+                        f"the content is longer than {self._max_bytes:,} bytes (setting max_message_size_in_megabytes)"
+                    )
+                if self._digest is not None:
+                    self._digest.update(block)
+                return block
+            elif self._more:
+                self._chunk = None
+            else:
+                if self._expected is not None and self._digest is not None:
+                    digest = self._digest.hexdigest()
+                    self.verified = verify(self._expected, digest, strict=self._strict, message_id=self._message_id)
+                return b""
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        await self._response.close()
+
+    async def _open(self, number: int) -> bool:
+        if number > 1:
+            with self._span.current():
+                self._response = await fetch_chunk(self._mailbox, self._message_id, number, self._sequence.total)
+        elif is_bare_report(self._metadata, self._response):
+            self._chunk = AsyncChunk(self._response, coded=False)
+            return False
+        more = self._sequence.accept(self._response.status, self._response.headers.get(wire.CHUNK_RANGE))
+        self._chunk = AsyncChunk(self._response)
+        return more
+
+
+class AsyncBufferedContent:
+    """Content that has been fetched and verified, out of a buffer."""
+
+    def __init__(self, buffer: MessageBuffer, *, verified: bool | None) -> None:
+        self.verified = verified
+        self._buffer = buffer
+
+    async def next_block(self) -> bytes:
+        """Return the next block; b"" at the end."""
+        return await in_thread(self._buffer.read, _READ_BYTES)
+
+    async def close(self) -> None:
+        """Drop the content."""
+        self._buffer.close()
+
+
+class _AsyncRepeated:
+    """An iterator over what a method returns, until it returns nothing.
+
+    Not a generator: an abandoned one is finalised at an arbitrary time.
+    """
+
+    def __init__(self, method: Callable[[], Awaitable[bytes]]) -> None:
+        self._method = method
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        item = await self._give()
+        item = await self._method()
         if not item:
             raise StopAsyncIteration
         return item
 
 
 class AsyncMessage:
-    """A message under way from MESH: its metadata, and its content as a stream that ends only when it is whole.
+    """A message from MESH: its metadata, and its content as a stream that ends only when it is whole.
 
-    Made by `retrieve_message`. Every chunk is fetched, ungzipped where it was gzipped in transit, and checked. Whatever
-    is wrong is raised by the read that meets it and by every later one: there is no end of file but the real one.
+    `retrieve_message`, `iter_messages` and handlers give it. Every chunk is fetched, decompressed where it was gzipped
+    in transit, and checked. An error is raised by the read that meets it and by every later one: there is no end of
+    file but the real one.
     """
 
-    def __init__(
-        self,
-        mailbox: AsyncMailboxOperations,
-        disk: AsyncDisk,
-        message_id: str,
-        answer: AsyncResponse,
-        *,
-        verify_checksum: bool,
-        within: OperationSpan,
-    ) -> None:
-        self.metadata: MessageMetadata = responses.metadata("retrieve_message", message_id, answer.headers)
+    def __init__(self, metadata: MessageMetadata, content: AsyncMessageContent, *, has_content: bool = True) -> None:
+        self.metadata = metadata
         """What the headers say; a `Report` if the message is one."""
+        self.has_content = has_content
+        """Whether there is any content to be read; MESH's reports have none."""
         self.complete = False
         """Whether the content has been read to its end and found whole."""
-        self._mailbox = mailbox
-        self._disk = disk
-        self._message_id = message_id
-        self._answer = answer
-        self._within = within
-        within.bytes, within.workflow_id = 0, self.metadata.workflow_id
-        self._sequence = ChunkSequence()
-        self._more = False
-        self._chunk: AsyncChunk | None = None
+        self._content = content
         self._buffer = b""
         self._position = 0
         self._begun = False
-        expected = checksum.recognise(self.metadata.checksum) if verify_checksum else None
-        self._expected = expected
-        self._digest = hashlib.new(expected.algorithm) if expected else None
         self._failure: MeshError | None = None
 
+    @property
+    def verified(self) -> bool | None:
+        """Whether the content has the sender's checksum; None before the end, or if it was not compared."""
+        return self._content.verified
+
     async def read(self, size: int | None = -1) -> bytes:
-        """Reads `size` bytes, fewer only at the end, b"" after it; without a size all the rest, into memory.
+        """Read `size` bytes, fewer only at the end, b"" after it; without a size all the rest, into memory.
 
         Raises IntegrityError if content is missing or damaged, ConnectionFailed, ConnectionLost or a ResponseError if
         a further chunk cannot be fetched. The message is then still in the inbox: retrieve it again.
@@ -151,7 +297,7 @@ class AsyncMessage:
         return b"".join(parts)
 
     async def readline(self) -> bytes:
-        """Reads a line with its line feed, b"" at the end. Raises as `read`."""
+        """Read a line with its line feed, b"" at the end. Raises as `read`."""
         parts = []
         # Not splitlines(): a carriage return alone ends no line of a binary file.
         while await self._fill():
@@ -162,18 +308,58 @@ class AsyncMessage:
         return b"".join(parts)
 
     def iter_bytes(self) -> AsyncIterator[bytes]:
-        """Gives the content in blocks of whatever size comes best, at most 112 KiB each. Raises as `read`."""
-        return _AsyncEach(self._read_block)
+        """Iterate over the content in blocks of any size, at most 1 MiB each. Raises as `read`."""
+        return _AsyncRepeated(self._read_block)
 
     def iter_lines(self) -> AsyncIterator[bytes]:
-        """Gives the content a line at a time, each with its line feed if it has one. Raises as `read`."""
-        return _AsyncEach(self.readline)
+        """Iterate over the lines of the content, each with its line feed if it has one. Raises as `read`."""
+        return _AsyncRepeated(self.readline)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate as `iter_bytes`."""
+        return self.iter_bytes()
+
+    async def save(self, path: str | os.PathLike[str]) -> int:
+        """Store the whole content in a file and return its length in bytes.
+
+        The file is written under a temporary name beside `path`, checked, made durable (fsync) and only then named; a
+        file of that name is replaced, a missing folder made. Only its owner may read it (mode 0600). If anything fails,
+        nothing is left behind; a process that is killed leaves the temporary file, a hidden `.*.part`.
+
+        Raises as `read`, and StorageError if it cannot be stored.
+        """
+        if self._begun:
+            raise InvalidArgument("save: some of the content has been read already; save it first")
+        length = 0
+        file = NewFile(Path(path))
+        with add_context(message_id=self.metadata.message_id):
+            try:
+                await in_thread(file.open)
+                async for block in self.iter_bytes():
+                    await in_thread(file.write, block)
+                    length += len(block)
+                await in_thread(file.commit)
+            finally:
+                # Not in a thread: it must happen even when the task is being cancelled, and takes no time.
+                file.discard()
+        return length
+
+    async def close(self) -> None:
+        """Let the connection go. This does not acknowledge the message."""
+        if not self.complete and self._failure is None:
+            self._fail(IntegrityError("the message was closed before it was read to its end"))
+        await self._content.close()
+
+    async def drain(self) -> None:
+        """Read what is left, and drop it."""
+        while await self._read_block():
+            pass
 
     async def _read_block(self) -> bytes:
         return self._take(-1) if await self._fill() else b""
 
     async def _fill(self) -> bool:
-        """Sees to it that there is content to take; False at the end."""
+        """Have content to take; False at the end."""
         if self._position >= len(self._buffer):
             self._buffer, self._position = await self._next(), 0
         return bool(self._buffer)
@@ -184,51 +370,19 @@ class AsyncMessage:
         self._position += len(part)
         return part
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """The same as `iter_bytes`."""
-        return self.iter_bytes()
-
-    async def save(self, path: str | os.PathLike[str]) -> int:
-        """Stores the whole content in a file and returns its length in bytes.
-
-        The file is written under a temporary name beside `path`, checked, made durable (fsync) and only then named; a
-        file of that name is replaced, a missing folder made. If anything fails, nothing is left behind.
-
-        Raises as `read`, and StorageError if the disk will not have it.
-        """
-        if self._begun:
-            raise InvalidArgument("save: some of the content has been read already; save it first")
-        length = 0
-        try:
-            async with self._disk.new_file(Path(path)) as file:
-                async for block in self.iter_bytes():
-                    await file.write(block)
-                    length += len(block)
-                await file.commit()
-        except MeshError as error:
-            error.message_id = self._message_id
-            raise
-        return length
-
-    async def close(self) -> None:
-        """Lets the connection go. Does not acknowledge: that is for whoever has the content safe."""
-        if not self.complete and self._failure is None:
-            self._fail(IntegrityError("the message was closed before it was read to its end"))
-        await self._answer.close()
-
     async def _next(self) -> bytes:
-        """The next block, b"" once all content has come and is whole."""
+        """Return the next block, b"" once all content has come and is whole."""
         self._begun = True
         if self.complete:
             return b""
         if self._failure is not None:
             raise self._failure
         try:
-            block = await self._advance()
+            block = await self._content.next_block()
         except MeshError as error:
             raise self._fail(error) from error.__cause__
         except BaseException:
-            # The stream cannot go on from here, and must not look as if it had ended.
+            # The stream cannot continue from here, and must not look as if it had ended.
             self._fail(IntegrityError("reading the message was interrupted"))
             raise
         self.complete = not block
@@ -236,37 +390,6 @@ class AsyncMessage:
 
     def _fail(self, error: MeshError) -> MeshError:
         error.operation = error.operation or "retrieve_message"
-        error.message_id = self._message_id
+        error.message_id = error.message_id or self.metadata.message_id
         self._failure = error
         return error
-
-    async def _advance(self) -> bytes:
-        """The next block of this chunk or of the next one; b"" after the last chunk's end."""
-        while True:
-            if self._chunk is None:
-                self._more = await self._open(self._sequence.received + 1)
-            elif (block := await self._chunk.next_block()) is not None:
-                self._within.bytes = (self._within.bytes or 0) + len(block)
-                if self._digest is not None:
-                    self._digest.update(block)
-                return block
-            elif self._more:
-                self._chunk = None
-            else:
-                self._compare()
-                return b""
-
-    def _compare(self) -> None:
-        if self._expected and self._digest and self._digest.hexdigest() != self._expected.digest:
-            raise IntegrityError(f"the content does not have the sender's checksum ({self._expected.algorithm})")
-
-    async def _open(self, number: int) -> bool:
-        if number > 1:
-            with self._within.current():
-                self._answer = await fetch_chunk(self._mailbox, self._message_id, number, self._sequence.total)
-        elif is_bare_report(self.metadata, self._answer):
-            self._chunk = AsyncChunk(self._answer, coded=False)
-            return False
-        more = self._sequence.accept(self._answer.status, self._answer.headers.get(wire.CHUNK_RANGE))
-        self._chunk = AsyncChunk(self._answer)
-        return more

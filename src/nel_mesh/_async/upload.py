@@ -21,10 +21,10 @@ from nel_mesh.errors import (
     StorageError,
     UploadFinished,
 )
-from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask
+from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask, in_thread
 from nel_mesh.io.clock import AsyncClock
 from nel_mesh.io.content import AsyncContents, AsyncContentSource, Content
-from nel_mesh.io.partial import AsyncDisk
+from nel_mesh.io.transfers import TransferRecord
 from nel_mesh.models import SendProgress, SendReceipt, Tracking
 from nel_mesh.protocol import chunks, endpoints, gzip, responses, upload, wire
 from nel_mesh.protocol.chunks import Slice
@@ -86,14 +86,12 @@ class AsyncSender:
         self,
         mailbox: AsyncMailboxOperations,
         contents: AsyncContents,
-        disk: AsyncDisk,
         clock: AsyncClock,
         *,
         chunk_bytes: int,
     ) -> None:
         self._mailbox = mailbox
         self._contents = contents
-        self._disk = disk
         self._clock = clock
         self._chunk_bytes = chunk_bytes
         self._given: deque[str] = deque(maxlen=_REMEMBERED)
@@ -122,7 +120,7 @@ class AsyncSender:
         local_id: str | None,
         resume: str | os.PathLike[str] | None,
     ) -> SendReceipt:
-        send = _Send(self._mailbox, self._contents, self._disk, self._clock, options, self._given)
+        send = _Send(self._mailbox, self._contents, self._clock, options, self._given)
         try:
             # Before the local id is made and the content opened, so that a fault costs nothing.
             options.headers(self._mailbox.mailbox_id, local_id or "x")
@@ -197,19 +195,19 @@ class AsyncSender:
         source: AsyncContentSource,
     ) -> SendReceipt:
         """Sends under a record, so that whatever ends this process, the next one goes on from there."""
-        keyed = await self._disk.is_folder(resume)
-        path = resume / self._record_name(source, options, local_id) if keyed else resume
-        lock = await self._disk.lock(path.with_name(f"{path.name}.lock"))
+        keyed = await in_thread(resume.is_dir)
+        path = TransferRecord(resume / self._record_name(source, options, local_id) if keyed else resume)
+        lock = path.lock()
         # Until the record says otherwise, whoever wrote it may have sent all of it.
         send.outcome = Outcome.UNKNOWN
-        if lock is None:
-            raise StorageError("resume: another process or thread is sending under this record")
         try:
-            written = await self._disk.read_record(path)
+            if not await in_thread(lock.acquire):
+                raise StorageError("resume: another process or thread is sending under this record")
+            written = await in_thread(path.read)
             if written is None:
                 send.outcome = Outcome.NOT_SENT
                 record = self._new_record(content, options, local_id)
-                await self._disk.write_record(path, record.to_bytes())
+                await in_thread(path.write, record.to_bytes())
                 receipt = await send.run(content, record, path)
             else:
                 record = SendRecord.from_bytes(written)
@@ -222,7 +220,7 @@ class AsyncSender:
         else:
             if keyed and not local_id:
                 # Nothing names this send, so nobody can ask for its receipt again: the next call is a new one.
-                await self._disk.remove(path)
+                await in_thread(path.forget)
             return receipt
         finally:
             lock.release()
@@ -282,7 +280,6 @@ class _Send:
         self,
         mailbox: AsyncMailboxOperations,
         contents: AsyncContents,
-        disk: AsyncDisk,
         clock: AsyncClock,
         options: SendOptions,
         given: deque[str],
@@ -296,7 +293,6 @@ class _Send:
         self._record: SendRecord | None = None
         self._mailbox = mailbox
         self._contents = contents
-        self._disk = disk
         self._clock = clock
         self._options = options
 
@@ -311,7 +307,7 @@ class _Send:
             is_open = record.chunks_done == total - 1 and not record.not_sent
             self.outcome = Outcome.UNKNOWN if is_open else Outcome.NOT_SENT
 
-    async def go_on(self, content: Content, record: SendRecord, path: Path) -> SendReceipt:
+    async def go_on(self, content: Content, record: SendRecord, path: TransferRecord) -> SendReceipt:
         """Continues after an interruption, from what the record says."""
         slices = chunks.split(record.content_bytes, record.chunk_bytes)
         if record.sent:
@@ -339,7 +335,7 @@ class _Send:
             record = await self._note(path, record, message_id=None, chunks_done=0, bytes_on_wire=0, digest="")
             return await self.run(content, record, path)
 
-    async def run(self, content: Content, record: SendRecord, path: Path | None = None) -> SendReceipt:
+    async def run(self, content: Content, record: SendRecord, path: TransferRecord | None = None) -> SendReceipt:
         """Sends the chunks that the record does not have yet; while one goes, the next is compressed."""
         self._record = record
         self.local_id = record.local_id
@@ -391,7 +387,7 @@ class _Send:
     async def _pack(self, content: Content, piece: Slice) -> Content:
         return await self._contents.spool(gzip.compress(content.blocks(piece.start, piece.length)))
 
-    async def note_failure(self, error: MeshError, path: Path) -> None:
+    async def note_failure(self, error: MeshError, path: TransferRecord) -> None:
         """Notes that a single request was not sent, where that is certain: the next attempt need not ask for it."""
         record = self._record
         if record is None or self.outcome is not Outcome.NOT_SENT or isinstance(error, OutcomeUnknown):
@@ -401,10 +397,10 @@ class _Send:
             with contextlib.suppress(StorageError):
                 await self._note(path, record, not_sent=True)
 
-    async def _note(self, path: Path | None, record: SendRecord, **changes: object) -> SendRecord:
+    async def _note(self, path: TransferRecord | None, record: SendRecord, **changes: object) -> SendRecord:
         record = self._record = record.model_copy(update=changes)
         if path is not None:
-            await self._disk.write_record(path, record.to_bytes())
+            await in_thread(path.write, record.to_bytes())
         return record
 
     async def _send_chunk(

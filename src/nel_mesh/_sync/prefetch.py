@@ -1,13 +1,9 @@
 # Generated from _async/prefetch.py by tools/unasync.py: edit that file, then run `make generate`.
-"""Chunks of a message that are fetched before their turn, so that several come at once.
+"""Prefetching of chunks: several of one message are fetched at once.
 
-It is a bonus, and never a risk: a chunk is tried once, and waits, up to a limit, until its turn comes; only then is it
-taken for a part of the file. If anything is wrong with it, it is fetched again in its turn, and from then on the
-message comes one chunk after another: a server that is busy, or breaks, is not asked for more at once.
-
-Where a chunk will begin is known once one is there to its end, as senders cut all but the last to one length. The first
-ones wait in nameless files; later ones are written to where they will probably belong, and if that proves wrong, are
-fetched again.
+A prefetched chunk is a bonus, and never a risk. It is tried once, and waits in a buffer until its turn comes; only then
+is it checked and added to the content. If anything is wrong with it, it is fetched again in its turn, and from then on
+the message is fetched one chunk after another: a server that is busy, or breaks, is not asked for more at once.
 """
 
 from __future__ import annotations
@@ -17,44 +13,48 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
-from nel_mesh.errors import MeshError, StorageError
+from nel_mesh.errors import MeshError
 from nel_mesh.io.concurrency import BackgroundTasks, Task
-from nel_mesh.io.partial import Ahead, Part
+from nel_mesh.io.partial import PrefetchBuffer
 from nel_mesh.protocol import responses, wire
 
 from .http import Response
 from .mailbox import MailboxOperations
-from .message import Chunk
+from .message import WRITE_BYTES, Chunk
 
 _logger = logging.getLogger("nel_mesh")
 
 MAX_PREFETCH_BYTES = 256 * 1024 * 1024
-"""How much of one chunk may wait for its turn; it may be far longer than it was on the wire."""
+"""How much content of one chunk may wait for its turn; it may be far longer than it was on the wire."""
 
 FAST_BYTES_PER_SECOND = 100_000_000
-"""Bytes of content a second. A connection that brings as much keeps a core busy: more than two only cost."""
+"""A connection that delivers this much content keeps a core busy: more than two at once only cost."""
 
 PROGRESS_INTERVAL_SECONDS = 0.25
-"""How often a wait for a chunk is interrupted to tell how far things are."""
+"""How often a wait for a chunk is interrupted to report progress."""
+
+_MEASURE_SECONDS = 0.1
+"""How long a chunk must have been coming before its speed is believed."""
 
 
 class ConnectionBudget:
-    """The connections that may fetch chunks before their turn.
+    """The connections that may prefetch, of all messages of one client.
 
-    At most half of them, and each message that is on its way has one for itself: what is early must not keep what is
-    due from being fetched.
+    At most half of all connections, and each message under way has one for itself: prefetching must not keep a chunk
+    whose turn it is from being fetched.
     """
 
     def __init__(self, max_connections: int) -> None:
-        self._all = max_connections
+        self._max = max_connections
         self._guard = threading.Lock()
         self._messages = 0
-        self._taken = 0
+        self._used = 0
 
     @contextlib.contextmanager
     def message(self) -> Iterator[None]:
-        """While a message is on its way."""
+        """Reserve a connection for a message, while the block runs."""
         with self._guard:
             self._messages += 1
         try:
@@ -63,190 +63,169 @@ class ConnectionBudget:
             with self._guard:
                 self._messages -= 1
 
-    def try_take(self) -> bool:
-        """Takes one, if one is to spare; whether there was."""
+    def try_acquire(self) -> bool:
+        """Take a connection, if one is free for prefetching."""
         with self._guard:
-            free = self._taken < self._all // 2 and self._messages + self._taken < self._all
-            self._taken += free
-            return free
+            is_free = self._used < self._max // 2 and self._messages + self._used < self._max
+            self._used += is_free
+            return is_free
 
-    def give_back(self) -> None:
-        """Gives one back."""
+    def release(self) -> None:
+        """Give a connection back."""
         with self._guard:
-            self._taken -= 1
+            self._used -= 1
 
 
 @dataclasses.dataclass
 class PrefetchedChunk:
-    """A chunk that came before its turn. Whoever takes it closes its content."""
+    """A chunk that arrived before its turn. Whoever takes it closes its buffer."""
 
     status: int
     chunk_range: str | None
-    content: Ahead
+    buffer: PrefetchBuffer
 
 
 class _Prefetch:
-    """One chunk on its way before its turn. When it is stopped it touches nothing any more, and can be left."""
+    """The fetching of one chunk. Once it is stopped it touches nothing any more, and can be left to end by itself."""
 
     def __init__(
         self,
         mailbox: MailboxOperations,
-        spare: ConnectionBudget,
+        budget: ConnectionBudget,
         message_id: str,
         number: int,
-        content: Ahead,
+        buffer: PrefetchBuffer,
     ) -> None:
         self._mailbox = mailbox
-        self._spare = spare
+        self._budget = budget
         self._message_id = message_id
         self._number = number
-        self._answer: Response | None = None
+        self._response: Response | None = None
         self._claim = threading.Lock()
-        """Who has it gives the connection back: whoever runs it, at its end, or who stops it before it has begun."""
-        self.content = content
+        """Its holder gives the connection back: `run` at its end, or `stop` if `run` has not begun."""
+        self.buffer = buffer
 
     @property
     def share(self) -> float:
-        """How much of the chunk has come, from 0 to 1."""
-        return self._answer.share if self._answer else 0.0
+        """How much of the chunk has arrived, from 0 to 1."""
+        return self._response.share if self._response else 0.0
 
     def run(self) -> PrefetchedChunk | None:
-        """Fetches the chunk; None if that fails, in whatever way."""
+        """Fetch the chunk; None if that fails, in whatever way."""
         if not self._claim.acquire(blocking=False):
             return None
         try:
-            answer = self._answer = self._mailbox.retrieve_chunk(self._message_id, self._number, attempts=1)
+            response = self._response = self._mailbox.retrieve_chunk(self._message_id, self._number, attempts=1)
             try:
-                responses.metadata("receive_file", self._message_id, answer.headers)  # refuses another message's
-                chunk = Chunk(answer)
-                while (blocks := chunk.next_blocks(Part.WORTH_WRITING)) is not None:
-                    self.content.write(blocks)
+                responses.metadata("receive_file", self._message_id, response.headers)  # refuses another message's
+                chunk = Chunk(response)
+                while (blocks := chunk.next_blocks(WRITE_BYTES)) is not None:
+                    self.buffer.write(blocks)
             finally:
-                answer.close()
+                response.close()
         except MeshError as error:
-            _logger.debug("receive_file: chunk %d was not to be had ahead (%s)", self._number, type(error).__name__)
+            _logger.debug("receive_file: chunk %d could not be prefetched (%s)", self._number, type(error).__name__)
             return None
         finally:
-            self._spare.give_back()
-        return PrefetchedChunk(answer.status, answer.headers.get(wire.CHUNK_RANGE), self.content)
+            self._budget.release()
+        return PrefetchedChunk(response.status, response.headers.get(wire.CHUNK_RANGE), self.buffer)
 
     def stop(self) -> None:
-        """Nobody waits for it any more. It has its connection until the next block comes, or none within the limit."""
-        self.content.close()
+        """Let it end: it keeps its connection until the next block arrives, or none does within the time limit."""
+        self.buffer.close()
         if self._claim.acquire(blocking=False):
-            self._spare.give_back()
+            self._budget.release()
 
 
 class Prefetcher:
-    """The chunks of one message that are on their way before their turn.
+    """The chunks of one message that are fetched before their turn.
 
     Args:
         mailbox: where they come from.
-        part: the file that they are for.
-        beside: where the work is done.
-        spare: the connections for it, of all messages together.
+        folder: where they wait; None for the system's temporary folder.
+        background: where the fetching runs.
+        budget: the connections for it, of all messages together.
         message_id: the message.
-        at_once: how many chunks of it may be on their way, the one whose turn it is included.
+        max_chunks: how many chunks of it may be on their way, the one whose turn it is included.
     """
 
     def __init__(
         self,
         mailbox: MailboxOperations,
-        part: Part,
+        folder: Path | None,
         background: BackgroundTasks,
-        spare: ConnectionBudget,
+        budget: ConnectionBudget,
         message_id: str,
         *,
-        at_once: int,
+        max_chunks: int,
     ) -> None:
         self._mailbox = mailbox
-        self._part = part
+        self._folder = folder
         self._background = background
-        self._spare = spare
+        self._budget = budget
         self._message_id = message_id
-        self._wished = at_once
-        self._at_once = min(2, at_once)
-        self._begun: dict[int, tuple[_Prefetch, Task[PrefetchedChunk | None]]] = {}
-        self._length: int | None = None
-        """What all chunks but the last are thought to be long; None before one is here."""
+        self._allowed = max_chunks
+        self._max_chunks = min(2, max_chunks)
+        self._running: dict[int, tuple[_Prefetch, Task[PrefetchedChunk | None]]] = {}
 
-    def open(self, after: int, total: int, end: int | None = None) -> None:
-        """Sees to it that the chunks after that one are on their way, as far as lanes and connections are free.
+    def start(self, after: int, total: int, *, is_receiving: bool = False) -> None:
+        """Start to fetch the chunks after `after`, as far as places and connections are free.
 
-        `end` is where that one ends in the part; None if it is still being written there.
+        `is_receiving` is whether chunk `after` itself is still arriving.
         """
-        free = self._at_once - (end is None) - len(self._begun) if self._at_once > 1 else 0
+        free = self._max_chunks - is_receiving - len(self._running) if self._max_chunks > 1 else 0
         for number in range(after + 1, total + 1):
-            if number in self._begun:
+            if number in self._running:
                 continue
-            if free <= 0 or not self._spare.try_take():
+            if free <= 0 or not self._budget.try_acquire():
                 return
             free -= 1
-            lane: _Prefetch | None = None
+            buffer = PrefetchBuffer(self._folder, MAX_PREFETCH_BYTES)
+            prefetch = _Prefetch(self._mailbox, self._budget, self._message_id, number, buffer)
             try:
-                content = self._room(end, number - after - 1)
-                lane = _Prefetch(self._mailbox, self._spare, self._message_id, number, content)
-                self._begun[number] = lane, self._background.start(lane.run, stop=lane.stop)
+                self._running[number] = prefetch, self._background.start(prefetch.run, stop=prefetch.stop)
             except BaseException as error:
-                if lane is None:
-                    self._spare.give_back()
-                else:
-                    lane.stop()
-                # No room on the disk, or no thread to be had.
-                if isinstance(error, (StorageError, RuntimeError)):
+                prefetch.stop()
+                # No thread to be had.
+                if isinstance(error, RuntimeError):
                     self.give_up()
                     return
                 raise
 
-    def _room(self, end: int | None, between: int) -> Ahead:
-        if end is None or self._length is None:
-            return self._part.holding(MAX_PREFETCH_BYTES)
-        return self._part.window(end + between * self._length, self._length)
-
     def pace(self, after: int, total: int, length: int, seconds: float) -> None:
-        """Takes note of how fast a chunk comes; if it is slow, the network is what is waited for, and more may come."""
-        if self._at_once < self._wished and seconds > 0.1 and length < FAST_BYTES_PER_SECOND * seconds:
-            self._at_once = self._wished
-            self.open(after, total)
+        """Note how fast a chunk arrives; if it is slow, the network is the bottleneck, and more chunks may come."""
+        is_slow = seconds > _MEASURE_SECONDS and length < FAST_BYTES_PER_SECOND * seconds
+        if self._max_chunks < self._allowed and is_slow:
+            self._max_chunks = self._allowed
+            self.start(after, total, is_receiving=True)
 
-    def measure(self, length: int) -> None:
-        """Takes note of how long a chunk is, before it goes to its place: if others are not, they do not follow it."""
-        if self._length not in (None, length):
-            self.give_up()
-        self._length = length
+    def is_arriving(self, number: int) -> bool:
+        """Whether a chunk is still on its way; wait for it a moment."""
+        return number in self._running and not self._running[number][1].is_done(PROGRESS_INTERVAL_SECONDS)
 
-    def is_coming(self, number: int) -> bool:
-        """Whether a chunk is still on its way; waits for that a moment."""
-        return number in self._begun and not self._begun[number][1].is_done(PROGRESS_INTERVAL_SECONDS)
-
-    def take(self, number: int, start: int) -> PrefetchedChunk | None:
-        """The chunk, if it came before its turn, and can begin there.
-
-        If not, it will be written to the part, and nothing else may be.
-        """
-        if number not in self._begun:
-            self.close()
+    def take(self, number: int) -> PrefetchedChunk | None:
+        """Return a chunk, if it arrived before its turn."""
+        if number not in self._running:
             return None
-        lane, pending = self._begun[number]
-        early = pending.result()
-        if early is None or not lane.content.fits(start):
+        prefetch, task = self._running.pop(number)
+        chunk = task.result()
+        if chunk is None:
+            prefetch.stop()
             self.give_up()
-            return None
-        del self._begun[number]
-        return early
+        return chunk
 
     def give_up(self) -> None:
-        """From here on, one chunk after another."""
+        """Prefetch no more."""
         self.close()
-        self._at_once = self._wished = 1
+        self._max_chunks = self._allowed = 1
 
     def arrived(self) -> tuple[int, float]:
-        """How many bytes, and how many chunks, have come before their turn."""
-        lanes = [lane for lane, _ in self._begun.values()]
-        return sum(lane.content.length for lane in lanes), sum(lane.share for lane in lanes)
+        """Return how many bytes, and how many chunks, have arrived before their turn."""
+        running = [prefetch for prefetch, _ in self._running.values()]
+        return sum(prefetch.buffer.length for prefetch in running), sum(prefetch.share for prefetch in running)
 
     def close(self) -> None:
-        """Lets go of what came, or still comes, and is not wanted."""
-        for lane, _ in self._begun.values():
-            lane.stop()
-        self._begun.clear()
+        """Drop what arrived, or still arrives, and is not wanted."""
+        for prefetch, _ in self._running.values():
+            prefetch.stop()
+        self._running.clear()

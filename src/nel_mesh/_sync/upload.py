@@ -25,7 +25,7 @@ from nel_mesh.errors import (
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.concurrency import BackgroundTasks, Task
 from nel_mesh.io.content import Content, Contents, ContentSource
-from nel_mesh.io.partial import Disk
+from nel_mesh.io.transfers import TransferRecord
 from nel_mesh.models import SendProgress, SendReceipt, Tracking
 from nel_mesh.protocol import chunks, endpoints, gzip, responses, upload, wire
 from nel_mesh.protocol.chunks import Slice
@@ -87,14 +87,12 @@ class Sender:
         self,
         mailbox: MailboxOperations,
         contents: Contents,
-        disk: Disk,
         clock: Clock,
         *,
         chunk_bytes: int,
     ) -> None:
         self._mailbox = mailbox
         self._contents = contents
-        self._disk = disk
         self._clock = clock
         self._chunk_bytes = chunk_bytes
         self._given: deque[str] = deque(maxlen=_REMEMBERED)
@@ -123,7 +121,7 @@ class Sender:
         local_id: str | None,
         resume: str | os.PathLike[str] | None,
     ) -> SendReceipt:
-        send = _Send(self._mailbox, self._contents, self._disk, self._clock, options, self._given)
+        send = _Send(self._mailbox, self._contents, self._clock, options, self._given)
         try:
             # Before the local id is made and the content opened, so that a fault costs nothing.
             options.headers(self._mailbox.mailbox_id, local_id or "x")
@@ -198,19 +196,19 @@ class Sender:
         source: ContentSource,
     ) -> SendReceipt:
         """Sends under a record, so that whatever ends this process, the next one goes on from there."""
-        keyed = self._disk.is_folder(resume)
-        path = resume / self._record_name(source, options, local_id) if keyed else resume
-        lock = self._disk.lock(path.with_name(f"{path.name}.lock"))
+        keyed = resume.is_dir()
+        path = TransferRecord(resume / self._record_name(source, options, local_id) if keyed else resume)
+        lock = path.lock()
         # Until the record says otherwise, whoever wrote it may have sent all of it.
         send.outcome = Outcome.UNKNOWN
-        if lock is None:
-            raise StorageError("resume: another process or thread is sending under this record")
         try:
-            written = self._disk.read_record(path)
+            if not lock.acquire():
+                raise StorageError("resume: another process or thread is sending under this record")
+            written = path.read()
             if written is None:
                 send.outcome = Outcome.NOT_SENT
                 record = self._new_record(content, options, local_id)
-                self._disk.write_record(path, record.to_bytes())
+                path.write(record.to_bytes())
                 receipt = send.run(content, record, path)
             else:
                 record = SendRecord.from_bytes(written)
@@ -223,7 +221,7 @@ class Sender:
         else:
             if keyed and not local_id:
                 # Nothing names this send, so nobody can ask for its receipt again: the next call is a new one.
-                self._disk.remove(path)
+                path.forget()
             return receipt
         finally:
             lock.release()
@@ -283,7 +281,6 @@ class _Send:
         self,
         mailbox: MailboxOperations,
         contents: Contents,
-        disk: Disk,
         clock: Clock,
         options: SendOptions,
         given: deque[str],
@@ -297,7 +294,6 @@ class _Send:
         self._record: SendRecord | None = None
         self._mailbox = mailbox
         self._contents = contents
-        self._disk = disk
         self._clock = clock
         self._options = options
 
@@ -312,7 +308,7 @@ class _Send:
             is_open = record.chunks_done == total - 1 and not record.not_sent
             self.outcome = Outcome.UNKNOWN if is_open else Outcome.NOT_SENT
 
-    def go_on(self, content: Content, record: SendRecord, path: Path) -> SendReceipt:
+    def go_on(self, content: Content, record: SendRecord, path: TransferRecord) -> SendReceipt:
         """Continues after an interruption, from what the record says."""
         slices = chunks.split(record.content_bytes, record.chunk_bytes)
         if record.sent:
@@ -340,7 +336,7 @@ class _Send:
             record = self._note(path, record, message_id=None, chunks_done=0, bytes_on_wire=0, digest="")
             return self.run(content, record, path)
 
-    def run(self, content: Content, record: SendRecord, path: Path | None = None) -> SendReceipt:
+    def run(self, content: Content, record: SendRecord, path: TransferRecord | None = None) -> SendReceipt:
         """Sends the chunks that the record does not have yet; while one goes, the next is compressed."""
         self._record = record
         self.local_id = record.local_id
@@ -392,7 +388,7 @@ class _Send:
     def _pack(self, content: Content, piece: Slice) -> Content:
         return self._contents.spool(gzip.compress(content.blocks(piece.start, piece.length)))
 
-    def note_failure(self, error: MeshError, path: Path) -> None:
+    def note_failure(self, error: MeshError, path: TransferRecord) -> None:
         """Notes that a single request was not sent, where that is certain: the next attempt need not ask for it."""
         record = self._record
         if record is None or self.outcome is not Outcome.NOT_SENT or isinstance(error, OutcomeUnknown):
@@ -402,10 +398,10 @@ class _Send:
             with contextlib.suppress(StorageError):
                 self._note(path, record, not_sent=True)
 
-    def _note(self, path: Path | None, record: SendRecord, **changes: object) -> SendRecord:
+    def _note(self, path: TransferRecord | None, record: SendRecord, **changes: object) -> SendRecord:
         record = self._record = record.model_copy(update=changes)
         if path is not None:
-            self._disk.write_record(path, record.to_bytes())
+            path.write(record.to_bytes())
         return record
 
     def _send_chunk(self, body: Body, length: int, piece: Slice, headers: dict[str, str], record: SendRecord) -> None:

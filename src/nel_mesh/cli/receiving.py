@@ -232,8 +232,6 @@ def _with_stdin(message_ids: Iterable[str]) -> Iterator[str]:
 
 
 def _to_stdout(session: Session, message_id: str, *, ack: bool) -> None:
-    from nel_mesh.protocol import checksum
-
     session.out.content_goes_to_stdout()
     target = sys.stdout.buffer
     done = 0
@@ -254,10 +252,8 @@ def _to_stdout(session: Session, message_id: str, *, ack: bool) -> None:
         if done:
             error.add_note("What was written to stdout is incomplete, and must not be used.")
         raise
-    sum_of_sender = checksum.recognise(message.metadata.checksum)
-    verified = sum_of_sender.algorithm if sum_of_sender else None
     session.out.result(
-        {**_record(message.metadata), "path": STDOUT, "bytes": done, "verified": verified, "acknowledged": ack},
+        {**_record(message.metadata), "path": STDOUT, "bytes": done, "verified": message.verified, "acknowledged": ack},
         f"{message_id}: {size(done)} written to stdout{', and acknowledged' if ack else ''}.",
     )
 
@@ -309,7 +305,7 @@ def _all(session: Session, folder: Path, workflow_id: str | None, limit: int | N
 
 def _show_file(session: Session, received: ReceivedFile, *, acknowledged: bool) -> None:
     metadata = received.metadata
-    checked = f", {received.verified} checked" if received.verified else ""
+    checked = {True: ", checksum verified", False: ", checksum differs", None: ""}[received.verified]
     session.out.result(
         {
             **_record(metadata),

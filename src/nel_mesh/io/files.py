@@ -1,18 +1,31 @@
-"""What brokers share of the operating system: its refusals in our words, durable folders, and threads to wait in."""
+"""Crash-safe files: durable folders, files that get their name last, and locks that die with their process."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import secrets
+import socket
+import tempfile
+import threading
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
 
 from nel_mesh.errors import SourceError, StorageError
+
+_UNSUPPORTED = frozenset(
+    getattr(errno, name) for name in ("EINVAL", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "ENOLCK") if hasattr(errno, name)
+)
+"""Errors by which a share or mount says that it cannot do a thing at all."""
 
 
 @contextlib.contextmanager
 def translate_source_errors() -> Iterator[None]:
-    """Content that cannot be read."""
+    """Translate errors raised while content is read into SourceError."""
     try:
         yield
     except OSError as error:
@@ -20,19 +33,23 @@ def translate_source_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def translate_storage_errors() -> Iterator[None]:
-    """Something that cannot be stored."""
+def translate_storage_errors(place: Path | None = None) -> Iterator[None]:
+    """Translate errors raised while something is stored into StorageError, which names the `place`.
+
+    `place` is a path that says nothing of a patient: a folder, or a name that the user or this package has chosen.
+    """
+    where = f"{place}: " if place is not None else ""
     try:
         yield
     except OSError as error:
-        raise StorageError(f"it cannot be stored here: {error.strerror or type(error).__name__}") from error
+        raise StorageError(f"{where}it cannot be stored here: {error.strerror or type(error).__name__}") from error
     except ValueError as error:
         # A null byte in a path.
-        raise StorageError(f"it cannot be stored here: {error}") from error
+        raise StorageError(f"{where}it cannot be stored here: {error}") from error
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, and makes their names as durable as what will be in them."""
+    """Make a folder and those above it, and make their names as durable as what will be in them."""
     missing = []
     while not folder.exists():
         missing.append(folder)
@@ -43,12 +60,209 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    # Windows cannot open a folder, and keeps names without being asked.
+    """Make the names in a folder durable, where the file system can do that.
+
+    Windows cannot open a folder, and keeps names without being asked; some shares answer EINVAL.
+    """
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
     finally:
         os.close(descriptor)
+
+
+def write_all(file: BinaryIO | FileIO, block: bytes) -> None:
+    """Write the whole block to a file without a buffer."""
+    view = memoryview(block)
+    while view:
+        view = view[file.write(view) :]
+
+
+class NewFile:
+    """A file under a temporary name beside its destination; `commit` makes it durable and names it, in that order.
+
+    Leaving its `with` block without `commit` removes it. A process that is killed leaves the temporary file behind, a
+    hidden `.*.part`. Only its owner may read the file. Raises StorageError when it cannot be stored.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = path.parent / f".{secrets.token_hex(8)}.part"
+        self._file: BinaryIO | None = None
+        self._discarded = False
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Make the temporary file, and the folders above it."""
+        with self._lock, translate_storage_errors(self._path.parent):
+            # An async caller may have gone away while this was under way in its thread.
+            if self._discarded:
+                return
+            if self._path.is_dir():
+                raise StorageError("path: it is a folder; name a file in it")
+            make_folder(self._path.parent)
+            self._file = open(self._temporary, "xb", buffering=0, opener=_owner_only)  # noqa: SIM115  an opener
+
+    def write(self, block: bytes) -> None:
+        """Write the whole block."""
+        with translate_storage_errors(self._path.parent):
+            write_all(self._opened(), block)
+
+    def commit(self) -> None:
+        """Make the content durable, then the name."""
+        with translate_storage_errors(self._path.parent):
+            os.fsync(self._opened().fileno())
+            self._opened().close()
+            self._temporary.replace(self._path)
+            sync_folder(self._path.parent)
+
+    def discard(self) -> None:
+        """Remove what has not been committed."""
+        with self._lock, contextlib.suppress(OSError):
+            self._discarded = True
+            if self._file is not None:
+                self._file.close()
+            # Also if it was interrupted (Ctrl-C) between the file's making and its being known here.
+            self._temporary.unlink(missing_ok=True)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            raise StorageError("the file has not been opened")
+        return self._file
+
+    def __enter__(self) -> Self:
+        try:
+            self.open()
+        except BaseException:
+            self.discard()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o600)
+
+
+class FileLock:
+    """A lock between processes, and between users within one. It dies with its process.
+
+    Where the file system has no such locks (some shares), the lock is the file itself, made only if absent; it holds
+    this machine's name and the process id, so that one left behind by a process that has ended here is taken over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock; False if somebody else has it. Raises StorageError if its file cannot be made."""
+        with translate_storage_errors(self._path.parent):
+            make_folder(self._path.parent)
+            while True:
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+                is_ours = False
+                try:
+                    if not _lock(descriptor):
+                        return False
+                    # Its last owner may have removed the file between our opening and our locking it.
+                    if is_ours := _is_same_file(self._path, descriptor):
+                        self._descriptor = descriptor
+                        return True
+                except OSError as error:
+                    if error.errno not in _UNSUPPORTED:
+                        raise
+                    return self._acquire_by_name()
+                finally:
+                    if not is_ours:
+                        os.close(descriptor)
+
+    def _acquire_by_name(self) -> bool:
+        owner = f"{socket.gethostname()} {os.getpid()}"
+        name = self._path.with_name(f"{self._path.name}ed")
+        for _ in range(2):
+            try:
+                self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:
+                if not _is_left_behind(name):
+                    return False
+                name.unlink(missing_ok=True)
+            else:
+                self._path.unlink(missing_ok=True)
+                self._path = name
+                os.write(self._descriptor, owner.encode())
+                return True
+        return False
+
+    def release(self) -> None:
+        """Give the lock back, and remove its file; a file that cannot be removed is left, without a lock on it."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            # Windows removes no file that is open, and another process may have opened it since, to ask for the lock.
+            if os.name == "nt":
+                os.close(descriptor)
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+            if os.name != "nt":
+                os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        if os.name == "nt":  # pragma: no cover - not run here
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            return False
+        raise
+    return True
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether the file system of a folder has locks between processes (fcntl)."""
+    if os.name == "nt":
+        return True
+    import fcntl
+
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in _UNSUPPORTED
+    return True
+
+
+def _is_left_behind(path: Path) -> bool:
+    """Whether the process that made a lock by name has ended; only one on this machine can be asked."""
+    try:
+        host, _, process = path.read_text().partition(" ")
+        if host != socket.gethostname() or not process.isdigit():
+            return False
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _is_same_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,95 +1,190 @@
 """Which messages have been delivered here: a set that survives anything, shared by threads and processes.
 
-SQLite keeps it, with its own locks between processes. What several threads add at the same time goes in one durable
-transaction. Keep it on a local disk.
+SQLite keeps it, with its own locks between processes. What several threads add at the same time goes into one durable
+transaction.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from nel_mesh.errors import StorageError
-from nel_mesh.io.async_concurrency import in_thread
-from nel_mesh.io.files import make_folder, translate_storage_errors
+from nel_mesh.io.files import FileLock, has_locks, make_folder, translate_storage_errors
 
-_WAIT_SECONDS = 30
+_BUSY_TIMEOUT_SECONDS = 30
+_START_ATTEMPTS = 5
+
+_COLUMNS = {
+    "mailbox_id": "TEXT NOT NULL",
+    "message_id": "TEXT NOT NULL",
+    "delivered_at": "TEXT NOT NULL",
+    "location": "TEXT",
+    "bytes": "INTEGER",
+    "message_type": "TEXT",
+    "sender": "TEXT",
+    "workflow_id": "TEXT",
+}
 
 
-class _Entry:
-    """What one thread adds; another may write it, with its own."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """One message that has been delivered.
 
-    def __init__(self, *values: str) -> None:
-        self.values = values
+    Attributes:
+        mailbox_id: whose inbox it came from.
+        message_id: the message.
+        delivered_at: when it was stored or handled, in UTC.
+        location: where it was stored; None for one that was handed to a handler.
+        bytes: the length of its content; None if that is not known.
+        message_type: DATA or REPORT.
+        sender: the mailbox that sent it.
+        workflow_id: its workflow id.
+    """
+
+    mailbox_id: str
+    message_id: str
+    delivered_at: datetime
+    location: str | None = dataclasses.field(default=None, repr=False)
+    bytes: int | None = None
+    message_type: str | None = None
+    sender: str | None = None
+    workflow_id: str | None = None
+
+
+class Claim(Protocol):
+    """The right to deliver one message; it ends with `release`, or with its process."""
+
+    def release(self) -> None:
+        """Let others deliver the message."""
+
+
+class Journal(Protocol):
+    """Remembers which messages have been delivered. Its methods may be called from several threads."""
+
+    def open(self) -> None:
+        """Make it ready. Raises StorageError if that cannot be done."""
+
+    def claim(self, mailbox_id: str, message_id: str) -> Claim | None:
+        """Take the right to deliver a message; None if another process or thread has it."""
+
+    def find(self, mailbox_id: str, message_id: str) -> JournalEntry | None:
+        """Look a message up; None if it has not been delivered here."""
+
+    def add(self, entry: JournalEntry) -> None:
+        """Note that a message has been delivered; durable when it returns."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class _Pending:
+    """One entry to be written; another thread may write it, with its own."""
+
+    def __init__(self, entry: JournalEntry) -> None:
+        self.values = tuple(
+            value.isoformat() if isinstance(value, datetime) else value
+            for value in (getattr(entry, name) for name in _COLUMNS)
+        )
         self.written = False
         self.error: StorageError | None = None
 
 
-class Journal:
-    """The sync journal; without a path it lives as long as this object."""
+class _Held:
+    """Claims within this process, where there is no file to lock."""
+
+    def __init__(self, held: set[tuple[str, str]], key: tuple[str, str], guard: threading.Lock) -> None:
+        self._held, self._key, self._guard = held, key, guard
+
+    def release(self) -> None:
+        with self._guard:
+            self._held.discard(self._key)
+
+
+class SqliteJournal:
+    """A journal in an SQLite file, best on a local disk; without a path it lives as long as this object."""
 
     def __init__(self, path: Path | None) -> None:
+        self._path = path
         self._lock = threading.Lock()
         self._gathering = threading.Lock()
-        self._waiting: list[_Entry] = []
-        with translate_storage_errors(), _as_storage_error():
-            if path is not None:
-                make_folder(path.parent)
-            self._database = sqlite3.connect(
-                ":memory:" if path is None else path,
-                timeout=_WAIT_SECONDS,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            try:
-                # One fsync for a transaction, where a rollback journal takes three. Where the file system cannot have
-                # it SQLite stays with that, and then EXTRA matters: FULL leaves its removal, the commit, to chance.
-                self._database.execute("PRAGMA journal_mode = WAL")
-                self._database.execute("PRAGMA synchronous = EXTRA")
-                self._database.execute(
-                    "CREATE TABLE IF NOT EXISTS delivered (mailbox_id TEXT, message_id TEXT, delivered_at TEXT,"
-                    " PRIMARY KEY (mailbox_id, message_id)) WITHOUT ROWID"
+        self._waiting: list[_Pending] = []
+        self._held: set[tuple[str, str]] = set()
+        self._database: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Open the file, or make it."""
+        with self._lock, self._translated():
+            if self._path is not None:
+                make_folder(self._path.parent)
+            self._database = self._connect()
+
+    def claim(self, mailbox_id: str, message_id: str) -> Claim | None:
+        """Take the right to deliver a message; between processes by a lock beside the file."""
+        if self._path is None:
+            key = (mailbox_id, message_id)
+            with self._gathering:
+                if key in self._held:
+                    return None
+                self._held.add(key)
+            return _Held(self._held, key, self._gathering)
+        name = hashlib.sha256(f"{mailbox_id} {message_id}".encode()).hexdigest()[:32]
+        lock = FileLock(self._path.with_name(f"{self._path.name}-{name}.lock"))
+        return lock if lock.acquire() else None
+
+    def find(self, mailbox_id: str, message_id: str) -> JournalEntry | None:
+        """Look a message up."""
+        with self._lock, self._translated():
+            row = (
+                self._opened()
+                .execute(
+                    f"SELECT {', '.join(_COLUMNS)} FROM received WHERE mailbox_id = ? AND message_id = ?",  # noqa: S608  our own names
+                    (mailbox_id, message_id),
                 )
-            except BaseException:
-                self._database.close()
-                raise
-
-    @classmethod
-    def open(cls, path: Path | None) -> Journal:
-        """Open the journal."""
-        return cls(path)
-
-    def has(self, mailbox_id: str, message_id: str) -> bool:
-        """Whether the message has been delivered here before."""
-        with self._lock, _as_storage_error():
-            found = self._database.execute(
-                "SELECT 1 FROM delivered WHERE mailbox_id = ? AND message_id = ?", (mailbox_id, message_id)
+                .fetchone()
             )
-            return found.fetchone() is not None
+        return None if row is None else _entry(row)
 
-    def add(self, mailbox_id: str, message_id: str, now: datetime) -> None:
-        """Notes that the message has been delivered; durable when it returns."""
-        entry = _Entry(mailbox_id, message_id, now.isoformat())
+    def entries(self) -> list[JournalEntry]:
+        """List everything that has been delivered, oldest first."""
+        with self._lock, self._translated():
+            rows = self._opened().execute(f"SELECT {', '.join(_COLUMNS)} FROM received ORDER BY delivered_at")  # noqa: S608  our own names
+            return [_entry(row) for row in rows]
+
+    def add(self, entry: JournalEntry) -> None:
+        """Note that a message has been delivered."""
+        pending = _Pending(entry)
         with self._gathering:
-            self._waiting.append(entry)
+            self._waiting.append(pending)
         with self._lock:
-            if not entry.written and entry.error is None:
+            if not pending.written and pending.error is None:
                 self._write_waiting()
-        if entry.error is not None:
-            raise entry.error
+        if pending.error is not None:
+            raise pending.error
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
 
     def _write_waiting(self) -> None:
-        """Writes what has gathered while another thread was writing."""
+        """Write what has gathered while another thread was writing."""
         with self._gathering:
             entries, self._waiting = self._waiting, []
+        places = ", ".join("?" * len(_COLUMNS))
         try:
-            with _as_storage_error(), self._transaction():
-                self._database.executemany(
-                    "INSERT OR IGNORE INTO delivered VALUES (?, ?, ?)", [entry.values for entry in entries]
+            with self._translated(), self._transaction() as database:
+                database.executemany(
+                    f"INSERT OR IGNORE INTO received ({', '.join(_COLUMNS)}) VALUES ({places})",  # noqa: S608  our own names
+                    [entry.values for entry in entries],
                 )
         except BaseException as error:
             for entry in entries:
@@ -98,50 +193,88 @@ class Journal:
         for entry in entries:
             entry.written = True
 
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file in the best way that its file system allows.
+
+        A write-ahead log needs one fsync for a transaction where a rollback journal takes three; it also needs memory
+        that processes share, which some mounts do not have. Some shares have no locks between processes either.
+        """
+        if self._path is None:
+            return _prepared(":memory:", "MEMORY")
+        where = self._path.absolute().as_uri()
+        if not has_locks(self._path.parent):
+            return _prepared(f"{where}?vfs=unix-dotfile", "DELETE")
+        for _ in range(_START_ATTEMPTS):
+            try:
+                return _prepared(where, "WAL")
+            except sqlite3.OperationalError as error:
+                # Processes that make the file at the same time can disturb one another, in spite of the timeout.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    break
+        return _prepared(where, "DELETE")
+
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        database = self._opened()
+        database.execute("BEGIN IMMEDIATE")
         try:
-            yield
-            self._database.execute("COMMIT")
+            yield database
+            database.execute("COMMIT")
         except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
+            if database.in_transaction:
+                database.execute("ROLLBACK")
             raise
 
-    def close(self) -> None:
-        """Closes it."""
-        with self._lock:
-            self._database.close()
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        with translate_storage_errors(self._path):
+            try:
+                yield
+            except sqlite3.Error as error:
+                where = f"{self._path}: " if self._path is not None else ""
+                raise StorageError(
+                    f"{where}the journal cannot be used: {error}; another file, best on a local disk, can be named"
+                    " as the journal"
+                ) from error
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise StorageError("the journal has not been opened")
+        return self._database
 
 
-class AsyncJournal:
-    """The async journal: the sync one in worker threads."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    @classmethod
-    async def open(cls, path: Path | None) -> AsyncJournal:
-        """As `Journal`."""
-        return cls(await in_thread(lambda: Journal(path)))
-
-    async def has(self, mailbox_id: str, message_id: str) -> bool:
-        """As `Journal.has`."""
-        return await in_thread(lambda: self._journal.has(mailbox_id, message_id))
-
-    async def add(self, mailbox_id: str, message_id: str, now: datetime) -> None:
-        """As `Journal.add`."""
-        await in_thread(lambda: self._journal.add(mailbox_id, message_id, now))
-
-    def close(self) -> None:
-        """As `Journal.close`."""
-        self._journal.close()
-
-
-@contextlib.contextmanager
-def _as_storage_error() -> Iterator[None]:
+def _prepared(where: str, journal_mode: str) -> sqlite3.Connection:
+    database = sqlite3.connect(
+        where,
+        timeout=_BUSY_TIMEOUT_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=where.startswith("file:"),
+    )
     try:
-        yield
-    except sqlite3.Error as error:
-        raise StorageError(f"the journal cannot be used: {error}") from error
+        database.execute(f"PRAGMA journal_mode = {journal_mode}")
+        # FULL would leave the removal of a rollback journal, which is its commit, to chance.
+        database.execute("PRAGMA synchronous = EXTRA")
+        columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+        database.execute(
+            f"CREATE TABLE IF NOT EXISTS received ({columns}, PRIMARY KEY (mailbox_id, message_id)) WITHOUT ROWID"
+        )
+        database.execute("SELECT 1 FROM received LIMIT 1").fetchone()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _entry(row: tuple[str, str, str, str | None, int | None, str | None, str | None, str | None]) -> JournalEntry:
+    mailbox_id, message_id, delivered_at, location, length, message_type, sender, workflow_id = row
+    return JournalEntry(
+        mailbox_id=mailbox_id,
+        message_id=message_id,
+        delivered_at=datetime.fromisoformat(delivered_at),
+        location=location,
+        bytes=length,
+        message_type=message_type,
+        sender=sender,
+        workflow_id=workflow_id,
+    )

@@ -15,10 +15,15 @@ _FORM = re.compile(r"(?:(?P<name>md5|sha-?1|sha-?256)[ :/\-]+)?(?P<digest>[0-9a-
 
 
 class Checksum(NamedTuple):
-    """An algorithm, by its hashlib name, and a digest in lower-case hexadecimal."""
+    """An algorithm, by its hashlib name, and a digest in lower-case hexadecimal.
+
+    `is_named` is whether the sender named the algorithm. A bare digest only looks like one of this algorithm: it may be
+    an S3 ETag, or the checksum of the content before it was encrypted, so a difference proves nothing.
+    """
 
     algorithm: str
     digest: str
+    is_named: bool = True
 
 
 def recognise(text: str | None) -> Checksum | None:
@@ -30,4 +35,4 @@ def recognise(text: str | None) -> Checksum | None:
     named = (match["name"] or "").lower().replace("-", "")
     if algorithm is None or named not in ("", algorithm):
         return None
-    return Checksum(algorithm, match["digest"].lower())
+    return Checksum(algorithm, match["digest"].lower(), bool(named))

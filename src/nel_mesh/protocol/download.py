@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 from collections.abc import Mapping
@@ -69,15 +70,16 @@ class SendRecord(_Record):
     not_sent: bool = False
 
 
-class ReceiveRecord(_Record):
-    """A file that is arriving.
+class DownloadRecord(_Record):
+    """A message on its way to a destination.
 
     Attributes:
-        message_id: whose content it is.
-        chunks: how many chunks there are, once that is known.
-        chunks_done: how many are in the file, durably.
-        length: how many bytes they are.
-        name: the name that the file gets; None before its content is complete, checked and durable.
+        message_id: the message.
+        chunks: how many chunks it has, once that is known.
+        chunks_done: how many of them are durable at the destination.
+        length: how many bytes of content those are.
+        name: the final name, from the moment at which the content is complete, verified and durable; the record is
+            written before the name is given, so that after a kill it can be told whether it was.
     """
 
     message_id: str
@@ -85,6 +87,62 @@ class ReceiveRecord(_Record):
     chunks_done: int = 0
     length: int = 0
     name: str | None = None
+
+
+class Partial(enum.Enum):
+    """What is found of the content that a record speaks of."""
+
+    MISSING = "missing"
+    SHORT = "shorter than the record says"
+    EXACT = "as long as the record says"
+    LONG = "longer than the record says"
+    NAMED = "has its final name"
+
+    @classmethod
+    def of(cls, record: DownloadRecord, length: int | None, *, named: bool = False) -> Partial:
+        """Compare what is there, `length` bytes or None for nothing, with the record."""
+        if length is None:
+            return cls.MISSING
+        if named:
+            return cls.NAMED
+        if length == record.length:
+            return cls.EXACT
+        return cls.SHORT if length < record.length else cls.LONG
+
+
+class NextStep(enum.Enum):
+    """How to continue a download."""
+
+    START = "fetch from chunk 1"
+    RESUME = "drop what came after the record, fetch the next chunk"
+    PUBLISH = "give it its final name"
+    PUBLISHED = "nothing is left to do"
+
+
+NEXT_STEPS: Mapping[tuple[bool, Partial], NextStep] = {
+    # Some chunks are durable. More than the record says may be there, from a chunk that was not finished.
+    (False, Partial.MISSING): NextStep.START,
+    (False, Partial.SHORT): NextStep.START,
+    (False, Partial.EXACT): NextStep.RESUME,
+    (False, Partial.LONG): NextStep.RESUME,
+    (False, Partial.NAMED): NextStep.START,
+    # All of it was verified, and the final name chosen. The partial file goes last: where there is none the name had
+    # been given, and whoever waits for such files may have moved it on since.
+    (True, Partial.MISSING): NextStep.PUBLISHED,
+    (True, Partial.SHORT): NextStep.START,
+    (True, Partial.EXACT): NextStep.PUBLISH,
+    (True, Partial.LONG): NextStep.START,
+    (True, Partial.NAMED): NextStep.PUBLISHED,
+}
+"""The state table of a download: (is the content verified, what is found of it) -> how to continue."""
+
+
+def next_step(record: DownloadRecord, partial: Partial) -> NextStep:
+    """Say how to continue a download after whatever interrupted it."""
+    verified = record.name is not None
+    if not verified and not record.chunks_done:
+        return NextStep.START
+    return NEXT_STEPS[verified, partial]
 
 
 def arguments_digest(headers: Mapping[str, str], *, compress: bool) -> str:

@@ -32,6 +32,11 @@ def safe_name(requested: str | None, message_id: str) -> str:
     return name
 
 
+def is_safe(name: str) -> bool:
+    """Whether a name out of a record can be a file's: a record lies in a folder that others may write to."""
+    return bool(name) and not _UNSAFE.search(name) and not name.startswith(".")
+
+
 def unique_name(name: str, message_id: str, attempt: int) -> str:
     """Add the message id to a name that is taken, and from the second attempt on a number."""
     stem, dot, ending = name.rpartition(".")

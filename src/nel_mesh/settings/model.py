@@ -79,6 +79,8 @@ class SettingsKeywords(TypedDict, total=False):
     max_retry_after_in_seconds: float | None
     max_connections: int | None
     chunks_at_once: int | None
+    max_message_size_in_megabytes: float | None
+    strict_checksums: bool | None
     proxy: Secret | None
     proxy_user: str | None
     proxy_password: Secret | None
@@ -275,6 +277,16 @@ class MeshSettings(BaseModel):
     more where they come slowly. Those that come before their turn wait on that file's disk, up to 268 MB
     each, and use up to half of the connections. 1: one after another."""
 
+    max_message_size_in_megabytes: Annotated[_Number, Field(gt=0, le=1_000_000)] = 100_000
+    """The longest content that is received, in MB of 1,000,000 bytes. A longer message fails, and stays in the
+    inbox. A lower limit keeps a message that expands when it is decompressed from filling the disk.
+    Default: 100,000, the most that MESH carries."""
+
+    strict_checksums: bool = False
+    """Whether a message is refused if its checksum is not that of its content, although the sender did not name the
+    algorithm. If not, such content is kept, and reported as not verified. A checksum with its algorithm is always
+    enforced. Default: no."""
+
     proxy: Annotated[SecretStr, AfterValidator(_proxy)] | None = None
     """The HTTP proxy, http://host:port, with user:password@ if it needs them. 'none' or 'direct': no
     proxy, even if the environment has one. Default: what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY
@@ -374,6 +386,11 @@ class MeshSettings(BaseModel):
     def chunk_bytes(self) -> int:
         """`max_chunk_size_in_megabytes` in bytes."""
         return max(1, round(self.max_chunk_size_in_megabytes * _MEGABYTE))
+
+    @property
+    def max_message_bytes(self) -> int:
+        """`max_message_size_in_megabytes` in bytes."""
+        return max(1, round(self.max_message_size_in_megabytes * _MEGABYTE))
 
     def source_of(self, setting: str) -> str:
         """How a setting's source calls it, to name it to whoever set it: "environment variable MESH_URL".

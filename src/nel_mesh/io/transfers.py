@@ -1,0 +1,66 @@
+"""The records of unfinished transfers: small files, each with a lock of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from nel_mesh.io.files import FileLock, NewFile, translate_storage_errors
+
+
+class TransferRecord:
+    """What is known of one unfinished transfer, in a file. After any interruption it is the old one or the new one.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def lock(self) -> FileLock:
+        """Return the lock to be acquired by whoever works under this record."""
+        return FileLock(self.path.with_name(f"{self.path.name}.lock"))
+
+    def read(self) -> bytes | None:
+        """Read the record; None if there is none."""
+        with translate_storage_errors(self.path.parent):
+            try:
+                return self.path.read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def write(self, content: bytes) -> None:
+        """Replace the record, durably."""
+        with NewFile(self.path) as file:
+            file.write(content)
+            file.commit()
+
+    def forget(self) -> None:
+        """Remove the record, if it is there."""
+        with translate_storage_errors(self.path.parent):
+            self.path.unlink(missing_ok=True)
+
+
+class TransferRecords:
+    """The records in a folder, each as `PREFIXkey.json`.
+
+    Args:
+        folder: where they are kept; made when the first is written.
+        prefix: what the names begin with; a dot hides them.
+    """
+
+    def __init__(self, folder: Path, *, prefix: str = "") -> None:
+        self.folder = folder
+        self._prefix = prefix
+
+    def record(self, key: str) -> TransferRecord:
+        """Return the record of a key, whether or not there is one yet."""
+        return TransferRecord(self.folder / f"{self._prefix}{key}.json")
+
+    def keys(self) -> Iterator[str]:
+        """List the keys of all records, in the order of their names."""
+        with translate_storage_errors(self.folder):
+            names = sorted(path.name for path in self.folder.glob(f"{self._prefix}*.json"))
+        for name in names:
+            yield name.removeprefix(self._prefix).removesuffix(".json")
