@@ -72,7 +72,7 @@ def send_extract(mesh: MeshClient, database: Path, day: date, *, to: str, state:
     if not path.exists():
         write_extract(database, path, day)
     with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        checksum = f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
     return mesh.send_file(
         path,
         to=to,

@@ -130,7 +130,11 @@ def try_receiving(mesh: Sandbox, connect: Connector, shape: Shape, faults: list[
     alice = connect(mesh.settings("X26ABC1", max_chunk_size_in_megabytes=shape.megabytes))
     # With its checksum: a server that serves the wrong content in perfect order can be told by nothing else.
     sent = alice.send_message(
-        CONTENT, to="X26ABC2", workflow_id="WF", compress=shape.compress, checksum=hashlib.sha256(CONTENT).hexdigest()
+        CONTENT,
+        to="X26ABC2",
+        workflow_id="WF",
+        compress=shape.compress,
+        checksum=f"sha256 {hashlib.sha256(CONTENT).hexdigest()}",
     )
     for fault in faults:
         mesh.add_fault(fault)
