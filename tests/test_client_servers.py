@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
 import os
 import random
+import select
+import socket
 import ssl
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import trustme
 
+from certificates import root
 from conftest import Server
 from nel_mesh import MeshError, NotAuthorised, NotFound, Outcome, Refused, Report
 from nel_mesh.sandbox import Sandbox
+from nel_mesh.tls.context import in_a_file
 from scripted_server import ScriptedServer, Step
 from variants import Connector, settings_for
 
@@ -235,3 +241,58 @@ def test_no_secret_is_shown(mesh_sandbox: Sandbox, connect: Connector, caplog: p
     shown = f"{settings!r} {settings} {mesh!r} {errors} {caplog.text}"
     for secret in ("PassWord-42", "TestKey", "PRIVATE KEY", "Jones", "PatientName", "NHSMESH "):
         assert secret not in shown
+
+
+class AskingLate:
+    """A server that asks for the client certificate once it has read a request (TLS 1.3): 200 for one, else 403."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve)
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _serve(self) -> None:
+        raw, _ = self._listener.accept()
+        raw.settimeout(10)
+        with self._context.wrap_socket(raw, server_side=True) as connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(65536)
+            with contextlib.suppress(ssl.SSLError):  # the client does not do this
+                connection.verify_client_post_handshake()
+                connection.do_handshake()
+                connection.setblocking(False)
+                while not connection.getpeercert() and select.select([connection], [], [], 10)[0]:
+                    with contextlib.suppress(ssl.SSLWantReadError):
+                        connection.recv(1)
+            connection.settimeout(10)
+            status = "200 OK" if connection.getpeercert() else "403 Forbidden"
+            connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+def test_a6_a_server_that_asks_for_the_certificate_after_the_handshake(connect: Connector) -> None:
+    authority = root("Authority")
+    server, client = authority.issue("127.0.0.1"), authority.issue("client.x26abc1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with in_a_file((server.pem + server.key_pem).encode()) as path:
+        context.load_cert_chain(path)
+    context.load_verify_locations(cadata=authority.pem)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.post_handshake_auth = True
+    context.verify_mode = ssl.CERT_REQUIRED
+    with AskingLate(context) as asking:
+        certificates = {
+            "tls_root_certificates": authority.pem,
+            "client_signing_certificate": client.pem + client.key_pem,
+        }
+        connect(settings_for(asking.url, max_attempts=1, **certificates)).handshake()

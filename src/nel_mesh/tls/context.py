@@ -58,6 +58,8 @@ def _verifying_context(identity: Identity) -> ssl.SSLContext:
     context.check_hostname = True
     context.verify_flags &= ~ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Some servers ask for the client certificate only once they have read the request (TLS 1.3).
+    context.post_handshake_auth = True
     if ssl.HAS_NEVER_CHECK_COMMON_NAME:
         context.hostname_checks_common_name = False
     if not identity.roots:
