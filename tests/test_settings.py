@@ -143,6 +143,99 @@ def test_nel_mesh_s_file_is_taken_as_it_is(tmp_path: Path) -> None:
     assert settings.connect_timeout_in_seconds == 10
 
 
+# The keys of each sample of NEL.MESH, from its oldest version to its newest; the values are made up.
+_MEX = {"MexClientVersion": "ApiDocs==0.0.1", "MexOSName": "Windows", "MexOSVersion": "#11"}
+_OLD_CERTIFICATES = {
+    "RootCertificate": "cm9vdA==",
+    "IntermediateCertificates": ["c3Vi"],
+    "ClientCertificate": "Y2xpZW50",
+}
+_CERTIFICATES = {
+    "TlsRootCertificates": ["cm9vdA=="],
+    "TlsIntermediateCertificates": ["c3Vi"],
+    "ClientSigningCertificate": "Y2xpZW50",
+    "ClientSigningCertificatePassword": "secret",
+}
+_OLD_FILE = {"Key" if name == "SharedKey" else name: value for name, value in IN_FILE.items()}
+SAMPLES: dict[str, dict[str, Any]] = {
+    "without a client password": _OLD_FILE | _MEX | _OLD_CERTIFICATES,
+    "integration tests": _OLD_FILE | _MEX | _OLD_CERTIFICATES | {"ClientCertificatePassword": "secret"},
+    "acceptance tests": _OLD_FILE
+    | _MEX
+    | _OLD_CERTIFICATES
+    | {"ClientCertificatePassword": "secret", "MaxChunkSizeInMegabytes": "20"},
+    "README": _OLD_FILE
+    | _MEX
+    | _OLD_CERTIFICATES
+    | {"ClientCertificatePassword": "secret", "MaxChunkSizeInMegabytes": ""},
+    "user interface": _OLD_FILE | _MEX | _OLD_CERTIFICATES | {"ClientCertificatePassword": "", "ChunkSize": 20},
+    "witness tests": IN_FILE | _MEX | _CERTIFICATES | {"MaxChunkSizeInMegabytes": "20"},
+    "with a timeout": IN_FILE
+    | _MEX
+    | _CERTIFICATES
+    | {"MaxChunkSizeInMegabytes": 20, "MaxRequestTimeoutInSeconds": 100},
+    "without a timeout": IN_FILE
+    | _MEX
+    | _CERTIFICATES
+    | {"MaxChunkSizeInMegabytes": 0, "MaxRequestTimeoutInSeconds": 0},
+    "negative timeout": IN_FILE | _MEX | _CERTIFICATES | {"MaxRequestTimeoutInSeconds": "-1"},
+    "old and new keys, the old ones empty": IN_FILE | _MEX | _CERTIFICATES | {"Key": "", "RootCertificate": None},
+}
+
+
+@pytest.mark.parametrize("section", ["MeshConfiguration", "MESHCONFIGURATION"])
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a4_every_sample_of_nel_mesh_is_read(tmp_path: Path, sample: str, section: str) -> None:
+    settings = MeshSettings.from_file(write(tmp_path, {section: SAMPLES[sample], "RunAcceptanceTests": False}))
+    assert settings.shared_key.get_secret_value() == "key-in-file"
+    assert settings.tls_root_certificates == ("cm9vdA==",)
+    assert settings.tls_intermediate_certificates == ("c3Vi",)
+    assert settings.client_signing_certificate == SecretStr("Y2xpZW50")
+    has_password = settings.client_signing_certificate_password == SecretStr("secret")
+    assert has_password == (sample not in ("without a client password", "user interface"))
+    assert settings.chunk_bytes == 20 * MEGABYTE
+    assert settings.read_timeout_in_seconds == (100 if sample == "with a timeout" else 60)
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a4_every_sample_of_nel_mesh_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, sample: str) -> None:
+    for name, value in SAMPLES[sample].items():
+        for suffix, item in enumerate(value) if isinstance(value, list) else [("", value)]:
+            suffix = f"__{suffix}" if isinstance(value, list) else ""
+            monkeypatch.setenv(f"MeshConfiguration__{name}{suffix}", str(item or ""))
+    settings = MeshSettings()
+    assert settings.shared_key.get_secret_value() == "key-in-file"
+    assert settings.tls_root_certificates == ("cm9vdA==",)
+    assert settings.tls_intermediate_certificates == ("c3Vi",)
+    assert settings.chunk_bytes == 20 * MEGABYTE
+    assert settings.write_timeout_in_seconds == (100 if sample == "with a timeout" else 60)
+
+
+def test_a4_an_old_key_is_named_as_the_file_has_it(tmp_path: Path) -> None:
+    path = write(tmp_path, {"MeshConfiguration": {**_OLD_FILE, "Key": f"{SECRET}\n", "ChunkSize": 101}})
+    assert faults_of_file(path) == (
+        "MeshConfiguration:Key in appsettings.json: it holds a line break or another control character; give it without",
+        "MeshConfiguration:ChunkSize in appsettings.json: must be less than or equal to 100",
+    )
+    path = write(tmp_path, {"MeshConfiguration": {**_OLD_FILE, "SharedKey": SECRET}})
+    assert faults_of_file(path) == (
+        "MeshConfiguration:SharedKey in appsettings.json: it is given more than once; keep one",
+    )
+
+
+def test_a4_zero_is_a_fault_where_it_is_not_nel_mesh_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, {**REQUIRED, "max_request_timeout_in_seconds": 0})
+    (fault,) = faults_of_file(path)
+    assert "must be greater than 0" in fault
+    monkeypatch.setenv("MESH_MAX_CHUNK_SIZE_IN_MEGABYTES", "0")
+    (fault,) = faults(**REQUIRED)
+    assert "must be greater than 0" in fault
+    path = write(tmp_path, {"MeshConfiguration": {**IN_FILE, "ConnectTimeoutInSeconds": 0}})
+    monkeypatch.delenv("MESH_MAX_CHUNK_SIZE_IN_MEGABYTES")
+    (fault,) = faults_of_file(path)
+    assert fault.startswith("MeshConfiguration:ConnectTimeoutInSeconds")
+
+
 def test_the_file_is_read_with_dotnet_s_habits(tmp_path: Path) -> None:
     text = """\ufeff// made by hand
     {
