@@ -6,6 +6,7 @@ The handshakes are real, over loopback.
 from __future__ import annotations
 
 import base64
+import codecs
 import contextlib
 import re
 import shutil
@@ -21,14 +22,23 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from cryptography.hazmat.primitives.serialization import pkcs12 as pkcs12_module
+from cryptography.hazmat.primitives.serialization.pkcs7 import serialize_certificates
 from hypothesis import given
 from hypothesis import strategies as st
 
 import nel_mesh
-from certificates import DAY, NOW, Pair, root
+from certificates import DAY, NOW, Pair, name, root
 from nel_mesh.errors import CertificateError, ConfigurationError, SettingFault
 from nel_mesh.settings import MeshSettings, SettingsKeywords
 from nel_mesh.tls import context, keys
@@ -705,6 +715,86 @@ def test_a_password_in_other_letters() -> None:
         keys.read(text, "zlutoucky")
 
 
+def pkcs7(encoding: Encoding) -> bytes:
+    return serialize_certificates([CLIENT.certificate, INTERMEDIATE.certificate, ROOT.certificate], encoding)
+
+
+def request() -> x509.CertificateSigningRequest:
+    return x509.CertificateSigningRequestBuilder().subject_name(name("client")).sign(CLIENT.key, hashes.SHA256())
+
+
+BUNDLE = CLIENT.pem + INTERMEDIATE.pem + ROOT.pem
+UNUSUAL: dict[str, bytes] = {
+    "UTF-16 PEM": BUNDLE.encode("utf-16"),
+    "UTF-16 PEM, big-endian": codecs.BOM_UTF16_BE + BUNDLE.encode("utf-16-be"),
+    "UTF-16 PEM without a byte order mark": BUNDLE.encode("utf-16-le"),
+    "UTF-16 PEM, big-endian, without a byte order mark": BUNDLE.encode("utf-16-be"),
+    "UTF-16 base64": base64.b64encode(BUNDLE.encode()).decode().encode("utf-16"),
+    "UTF-8 PEM with a byte order mark": codecs.BOM_UTF8 + BUNDLE.encode(),
+    "base64 with a byte order mark": codecs.BOM_UTF8 + base64.encodebytes(BUNDLE.encode()),
+    "base64 of UTF-16 PEM": base64.b64encode(BUNDLE.encode("utf-16")),
+    "PKCS#7 PEM": pkcs7(Encoding.PEM),
+    "PKCS#7 PEM as CMS": pkcs7(Encoding.PEM).replace(b"PKCS7", b"CMS"),
+    "PKCS#7 as certsrv writes it": pkcs7(Encoding.PEM).replace(b"PKCS7", b"CERTIFICATE"),
+    "PKCS#7 DER": pkcs7(Encoding.DER),
+    "PKCS#7 PEM in UTF-16": pkcs7(Encoding.PEM).decode().encode("utf-16"),
+    "base64 of PKCS#7 DER": base64.encodebytes(pkcs7(Encoding.DER)),
+    "DER after DER": CLIENT.der + INTERMEDIATE.der + ROOT.der,
+    "DER with a line feed after it": CLIENT.der + INTERMEDIATE.der + ROOT.der + b"\r\n",
+    "PKCS#12 with a line feed after it": CLIENT.pkcs12(None, INTERMEDIATE, ROOT) + b"\n",
+    "OpenSSL's trusted certificates": BUNDLE.replace("CERTIFICATE", "TRUSTED CERTIFICATE").encode(),
+}
+
+
+@pytest.mark.parametrize("form", UNUSUAL)
+def test_a15_unusual_forms_are_read(form: str, tmp_path: Path) -> None:
+    (tmp_path / "file.p7b").write_bytes(UNUSUAL[form])
+    values = [str(tmp_path / "file.p7b")]
+    if "base64" not in form:
+        values.append(base64.b64encode(UNUSUAL[form]).decode())
+    for value in values:
+        # A PKCS#7 bundle has its certificates in the order of their bytes.
+        assert set(keys.read(value).certificates) == {CLIENT.certificate, INTERMEDIATE.certificate, ROOT.certificate}
+
+
+def test_a15_text_with_a_byte_order_mark_and_blanks_around_it() -> None:
+    assert len(keys.read(f" \ufeff {BUNDLE}\ufeff\n").certificates) == 3
+    assert len(keys.read(f'"\ufeff{base64.b64encode(BUNDLE.encode()).decode()} "').certificates) == 3
+    assert len(keys.read(pkcs7(Encoding.PEM).decode()).certificates) == 3
+
+
+def openssh(password: bytes | None = None) -> bytes:
+    encryption = BestAvailableEncryption(password) if password else NoEncryption()
+    return CLIENT.key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, encryption)
+
+
+PUBLIC = CLIENT.certificate.public_key()
+OTHER_THINGS: dict[str, tuple[bytes, str]] = {
+    "a certificate request, PEM": (request().public_bytes(Encoding.PEM), "certificate request"),
+    "a certificate request, DER": (request().public_bytes(Encoding.DER), "certificate request"),
+    "a public key, PEM": (PUBLIC.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "public key"),
+    "a public key, DER": (PUBLIC.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), "public key"),
+    "a public key of SSH": (PUBLIC.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH), "ssh-keygen"),
+    "a key of SSH": (openssh(), "ssh-keygen -p -m PKCS8"),
+    "a key of PuTTY": (b"PuTTY-User-Key-File-2: ssh-rsa\r\n", "PuTTY"),
+    "a Java key store": (b"\xfe\xed\xfe\xed\0\0\0\2\0\0\0\1", "keytool -importkeystore"),
+    "a Java key store, new": (b"\xce\xce\xce\xce\0\0\0\2\0\0\0\1", "keytool -importkeystore"),
+    "a web page": (b"\n<!DOCTYPE html><html>\n<body>Log in</body></html>", "web page"),
+    "an archive": (b"PK\3\4\x14\0", "archive"),
+    "a revocation list": (b"-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n", "revocation list"),
+}
+
+
+@pytest.mark.parametrize("thing", OTHER_THINGS)
+def test_a15_what_is_something_else_is_named(thing: str, tmp_path: Path) -> None:
+    content, says = OTHER_THINGS[thing]
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(Unreadable, match=re.escape(says)) as caught:
+        keys.read(str(tmp_path / "file"))
+    assert "damaged" not in str(caught.value)
+    assert not isinstance(caught.value, WrongPassword)
+
+
 V3 = b"\xa0\x03\x02\x01\x02"  # how a certificate says that it is one of version 3
 
 
@@ -714,8 +804,8 @@ V3 = b"\xa0\x03\x02\x01\x02"  # how a certificate says that it is one of version
         (lambda folder: str(folder), "cannot be read|cut off"),
         (lambda folder: str(folder / "absent.pfx"), r"there is no file .*absent\.pfx"),
         (lambda folder: str(folder / "folder.pem"), r"folder\.pem cannot be read: Is a directory"),
-        (lambda folder: str(folder / "text.pem"), "neither PEM, DER nor PKCS#12"),
-        (lambda folder: str(folder / "empty.pem"), "neither PEM, DER nor PKCS#12"),
+        (lambda folder: str(folder / "text.pem"), "neither PEM, DER, PKCS#7 nor PKCS#12"),
+        (lambda folder: str(folder / "empty.pem"), "neither PEM, DER, PKCS#7 nor PKCS#12"),
         (lambda folder: str(folder / "tiny.der"), "damaged or cut off"),
         (lambda folder: str(folder / "large.pem"), r"large\.pem is too large"),
         (lambda _: base64.b64encode(CLIENT.der).decode()[:-40], "perhaps it was cut off"),

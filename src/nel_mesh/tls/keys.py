@@ -1,16 +1,19 @@
 """Certificates and private keys, read from every form in which people keep them.
 
-Base64 of DER, PEM or PKCS#12; PEM text, also with its line feeds lost or escaped; the path of a file with any
-of these. `identity.py` decides what to do with them. No error text quotes what was read: a key may be in it.
+Base64 of DER, PEM, PKCS#7 or PKCS#12; PEM text, also with its line feeds lost or escaped, or in UTF-16; the path of a
+file with any of these. `identity.py` decides which of them to use. Text that is something else (a certificate request,
+an SSH key, a Java key store, a web page) is named as that. No error quotes what was read: a key may be in it.
 """
 
 from __future__ import annotations
 
 import base64
+import codecs
 import dataclasses
 import re
+import string
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.hazmat.primitives.serialization import pkcs7, pkcs12
 from cryptography.x509.oid import NameOID
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
@@ -30,17 +33,17 @@ MAX_FILE_BYTES = 1_000_000
 
 
 class Unreadable(Exception):
-    """What was given cannot be used; the text says why and what to do, without a setting's name and
+    """A setting's value cannot be used; the text has the cause and the cure, without the setting's name and
     without content."""
 
 
 class WrongPassword(Unreadable):
-    """It is encrypted, and the password is missing or does not open it."""
+    """It is encrypted, and the password is missing or wrong."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Contents:
-    """What was found, in its order."""
+    """The certificates and keys that were found, in their order."""
 
     certificates: tuple[x509.Certificate, ...] = ()
     keys: tuple[PrivateKey, ...] = dataclasses.field(default=(), repr=False)
@@ -50,17 +53,17 @@ class Contents:
 
 
 def read(given: str, password: str | None = None) -> Contents:
-    """The certificates and keys in a setting's value.
+    """Read the certificates and keys in a setting's value.
 
     Args:
         given: base64, PEM text, or a path (relative to the working directory; `~` is the home directory).
-        password: for an encrypted key or PKCS#12. It may be given for what is not encrypted.
+        password: for an encrypted key or PKCS#12; unencrypted ones ignore it.
 
     Raises:
-        Unreadable: it is none of these, the file cannot be read, the password is wrong or missing, or nothing
-            in it is a certificate or key.
+        Unreadable: it is none of these, the file cannot be read, the password is wrong or missing, or it has no
+            certificate and no key.
     """
-    given = given.strip().strip("\"'\ufeff")
+    given = given.strip("\"'\ufeff" + string.whitespace)
     found = _text(given, password)
     if found is None:
         found = _content(_file(given), password)
@@ -70,7 +73,7 @@ def read(given: str, password: str | None = None) -> Contents:
 
 
 def describe(certificate: x509.Certificate) -> str:
-    """A certificate in words: its name and when it is valid."""
+    """A certificate's name and validity, for people."""
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return f"{name_of(certificate)} (valid {iso(start)} to {iso(end)})"
 
@@ -87,24 +90,64 @@ def iso(when: datetime) -> str:
 
 
 def _text(text: str, password: str | None) -> Contents | None:
-    """What a text holds, or None if it is neither PEM nor base64 of something fit."""
+    """The contents of a text; None if it is neither PEM nor base64 of one of the other forms."""
     if "-----BEGIN" in text:
         return _pem(text, password)
     decoded = _base64(text)
-    # A short path can be good base64 too, so only a structure that is whole counts.
-    if decoded is None or not (_is_der(decoded) or b"-----BEGIN" in decoded):
+    if decoded is None:
+        return None
+    # A short path can be valid base64 too, so only a whole structure counts, or a known beginning.
+    if not (_is_der(decoded) or "-----BEGIN" in _as_text(decoded) or _something_else(decoded)):
         return None
     return _content(decoded, password)
 
 
 def _content(data: bytes, password: str | None) -> Contents:
-    """What a file holds, or what base64 stood for."""
-    if b"-----BEGIN" not in data and data.startswith(_SEQUENCE):
-        return _der(data, password)
-    found = _text(data.decode("latin-1"), password)
+    """The contents of a file, or of decoded base64."""
+    text = _as_text(data)
+    if "-----BEGIN" not in text and data.startswith(_SEQUENCE):
+        return _all_der(data, password)
+    other = _something_else(data)
+    if other is not None:
+        raise Unreadable(other)
+    found = _text(text.strip(string.whitespace + "\0"), password)
     if found is None:
-        raise Unreadable("it is neither PEM, DER nor PKCS#12; give it in one of these")
+        raise Unreadable("it is neither PEM, DER, PKCS#7 nor PKCS#12; give it in one of these")
     return found
+
+
+def _as_text(data: bytes) -> str:
+    """The data as text, in UTF-16 if it looks like that; every byte is a character otherwise."""
+    if data.startswith(codecs.BOM_UTF8):
+        data = data.removeprefix(codecs.BOM_UTF8)
+    elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    elif data[1:2] == b"\0" != data[:1] and not data.startswith(_SEQUENCE):
+        return data.decode("utf-16-le", errors="replace")
+    elif data[:1] == b"\0" != data[1:2]:
+        return data.decode("utf-16-be", errors="replace")
+    return data.decode("latin-1")
+
+
+_SSH_CURE = "it is a key of SSH; convert it with `ssh-keygen -p -m PKCS8 -f FILE`"
+_JAVA_CURE = "it is a Java key store; convert it with `keytool -importkeystore -deststoretype PKCS12`"
+_BEGINNINGS = {
+    b"ssh-": _SSH_CURE,
+    b"ecdsa-sha2-": _SSH_CURE,
+    b"PuTTY-User-Key-File": "it is a key of PuTTY; export it from PuTTYgen as an OpenSSL key",
+    b"\xfe\xed\xfe\xed": _JAVA_CURE,
+    b"\xce\xce\xce\xce": _JAVA_CURE,
+    b"<": "it is a web page or XML, not a certificate; download the certificate itself",
+    b"PK\3\4": "it is an archive; unpack it, and give the file in it",
+    b"\x1f\x8b": "it is an archive; unpack it, and give the file in it",
+}
+"""What files of other kinds begin with, and what to do with them."""
+
+
+def _something_else(data: bytes) -> str | None:
+    """The name and the cure of a file that is a known kind without certificates; None if it is not one."""
+    start = data[:1000].removeprefix(codecs.BOM_UTF8).lstrip()
+    return next((cure for beginning, cure in _BEGINNINGS.items() if start.startswith(beginning)), None)
 
 
 def _file(given: str) -> bytes:
@@ -142,20 +185,39 @@ def _base64(text: str) -> bytes | None:
 _BLOCK = re.compile(r"-----BEGIN (?P<label>[A-Z0-9 ]+)-----(?P<body>.*?)-----END (?P=label)-----", re.DOTALL)
 _OLD_ENCRYPTION = re.compile(r"\s*Proc-Type:\s*4,\s*ENCRYPTED\s*DEK-Info:\s*(?P<cipher>[A-Z0-9-]+),\s*")
 _DAMAGED = "it is damaged or cut off; copy it again"
+_CERTIFICATE_LABELS = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", "PKCS7", "CMS")
+
+
+_OTHER_LABELS = {
+    "OPENSSH PRIVATE KEY": _SSH_CURE,
+    "CERTIFICATE REQUEST": "there is no certificate in it, only a certificate request; give what was issued for it",
+    "NEW CERTIFICATE REQUEST": "there is no certificate in it, only a certificate request; give what was issued for it",
+    "PUBLIC KEY": "there is only a public key in it; give the certificate, or the private key",
+    "RSA PUBLIC KEY": "there is only a public key in it; give the certificate, or the private key",
+    "X509 CRL": "it is a revocation list, not a certificate",
+    "PGP PRIVATE KEY BLOCK": "it is a key of PGP, which TLS does not use",
+    "PGP PUBLIC KEY BLOCK": "it is a key of PGP, which TLS does not use",
+}
+"""Labels of PEM for what is neither certificate nor key of TLS, and what to do with it."""
 
 
 def _pem(text: str, password: str | None) -> Contents:
-    contents, blocks = Contents(), 0
+    contents, labels = Contents(), []
     for block in _BLOCK.finditer(_ESCAPED_LINE_FEED.sub("\n", text)):
+        labels.append(block["label"])
         contents += _block(block["label"], block["body"], password)
-        blocks += 1
-    if not blocks:
+    if not labels:
         raise Unreadable("the PEM text has no END line; it was cut off")
+    if not contents.certificates and not contents.keys:
+        for label in labels:
+            if label in _OTHER_LABELS:
+                raise Unreadable(_OTHER_LABELS[label])
     return contents
 
 
 def _block(label: str, body: str, password: str | None) -> Contents:
-    if label not in ("CERTIFICATE", "X509 CERTIFICATE") and not label.endswith("PRIVATE KEY"):
+    is_key = label.endswith("PRIVATE KEY") and label not in _OTHER_LABELS
+    if not is_key and label not in _CERTIFICATE_LABELS:
         return Contents()  # such as EC PARAMETERS, which openssl writes before a key
     header = _OLD_ENCRYPTION.match(body)
     if header is not None:
@@ -168,8 +230,11 @@ def _block(label: str, body: str, password: str | None) -> Contents:
     der = _base64(body)
     if der is None:
         raise Unreadable(_DAMAGED)
-    if not label.endswith("PRIVATE KEY"):
-        return _certificate(der)
+    if label == "TRUSTED CERTIFICATE":  # what OpenSSL adds to it comes after the certificate
+        der = next(_sequences(der), b"")
+    if not is_key:
+        # Not by its label: Microsoft's certsrv writes PKCS#7 as CERTIFICATE.
+        return _all_der(der, password)
     if header is not None:
         lines = textwrap.fill(base64.b64encode(der).decode(), 64)
         head = f"Proc-Type: 4,ENCRYPTED\nDEK-Info: {header['cipher']},{vector}\n\n"
@@ -179,51 +244,99 @@ def _block(label: str, body: str, password: str | None) -> Contents:
     return _key(lambda secret: serialization.load_der_private_key(der, secret), password, encrypted=encrypted)
 
 
-_SEQUENCE, _INTEGER, _OBJECT_IDENTIFIER = b"\x30", b"\x02", b"\x06"
+_SEQUENCE, _INTEGER, _OBJECT_IDENTIFIER, _BIT_STRING = b"\x30", b"\x02", b"\x06", b"\x03"
 _PKCS12_VERSION = b"\x02\x01\x03"
 
 
 def _is_der(data: bytes) -> bool:
-    """Whether the data is one ASN.1 sequence, from its first byte to its last."""
-    if len(data) < 2 or not data.startswith(_SEQUENCE):
-        return False
-    if data[1] == 0x80:  # BER's indefinite length, which some PKCS#12 files have
-        return data.endswith(b"\0\0")
-    start = _inside(data)
-    length = data[1] if start == 2 else int.from_bytes(data[2:start])
-    return len(data) == start + length
+    """Whether the data is ASN.1 sequences and nothing else, the last one whole."""
+    *_, last = [b"", *_sequences(data)]
+    return len(last) >= 2 and last.startswith(_SEQUENCE) and _end(last) == len(last)
 
 
-def _inside(data: bytes, at: int = 0) -> int:
+def _start(data: bytes, at: int = 0) -> int:
     """Where the content of the structure at `at` starts."""
     return at + 2 + (data[at + 1] & 0x7F if data[at + 1] > 0x80 else 0)
 
 
+def _end(data: bytes, at: int = 0) -> int:
+    """Where the structure at `at` ends."""
+    if data[at + 1] == 0x80:  # BER's indefinite length, which some PKCS#12 files have
+        whole = data.rstrip()
+        return len(whole) if whole.endswith(b"\0\0") else -1
+    start = _start(data, at)
+    return start + (data[at + 1] if start == at + 2 else int.from_bytes(data[at + 2 : start]))
+
+
+def _sequences(data: bytes) -> Iterator[bytes]:
+    """The structures that follow one another in the data; what only looks like another is part of the last."""
+    at = 0
+    while data.startswith(_SEQUENCE, at) and len(data) - at >= 2:
+        end = _end(data, at)
+        rest = data[end:].lstrip()
+        if not at < end <= len(data) or (rest and not rest.startswith(_SEQUENCE)):
+            break
+        yield data[at:end]
+        at = len(data) - len(rest)
+    if data[at:].strip():
+        yield data[at:]
+
+
+def _all_der(data: bytes, password: str | None) -> Contents:
+    contents = Contents()
+    for one in _sequences(data):
+        contents += _der(one, password)
+    return contents
+
+
 def _der(data: bytes, password: str | None) -> Contents:
-    # Told apart by how they begin, so that an error is about what it is and not about the last thing tried.
+    # Told apart by how they begin, so that an error is about what it is and not about the last form tried.
     try:
-        start = _inside(data)
-        deeper = data[_inside(data, start) :][:1]
+        start = _start(data)
+        first = data[start : start + 1]
+        deeper = data[_start(data, start) :][:1]
+        second = data[_end(data, start) :][:1]
     except IndexError:
         raise Unreadable(_DAMAGED) from None
     if data[start:].startswith(_PKCS12_VERSION):
         return _pkcs12(data, password)
+    if first == _OBJECT_IDENTIFIER:
+        return _pkcs7(data)
+    if deeper == _OBJECT_IDENTIFIER and second == _BIT_STRING:
+        raise Unreadable(_OTHER_LABELS["PUBLIC KEY"])
     encrypted = deeper == _OBJECT_IDENTIFIER
-    if encrypted or data[start:].startswith(_INTEGER):
+    if encrypted or first == _INTEGER:
         return _key(lambda secret: serialization.load_der_private_key(data, secret), password, encrypted=encrypted)
     return _certificate(data)
 
 
+def _pkcs7(der: bytes) -> Contents:
+    try:
+        return Contents(certificates=tuple(map(_checked, pkcs7.load_der_pkcs7_certificates(der))))
+    except UnsupportedAlgorithm:
+        raise Unreadable("it is a PKCS#7 file of another kind; export the certificates as PEM or PKCS#12") from None
+    except ValueError:
+        raise Unreadable(f"the PKCS#7 file cannot be read: {_DAMAGED}") from None
+
+
 def _certificate(der: bytes) -> Contents:
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        # Parsed when asked for, so ask for what will be needed, here where a failure has a name.
-        describe(certificate)
-        certificate.issuer.rfc4514_string()
-        certificate.public_key()
+        return Contents(certificates=(_checked(x509.load_der_x509_certificate(der)),))
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        pass
+    try:
+        x509.load_der_x509_csr(der)
+    except ValueError:
         raise Unreadable(f"the certificate cannot be read: {_DAMAGED}") from None
-    return Contents(certificates=(certificate,))
+    raise Unreadable(_OTHER_LABELS["CERTIFICATE REQUEST"])
+
+
+def _checked(certificate: x509.Certificate) -> x509.Certificate:
+    # Parsed when asked for, so ask for all that will be needed, here where a failure has a name.
+    describe(certificate)
+    certificate.issuer.rfc4514_string()
+    certificate.public_key()
+    return certificate
 
 
 def _key(load: Callable[[bytes | None], PrivateKeyTypes], password: str | None, *, encrypted: bool) -> Contents:
@@ -241,7 +354,7 @@ def _key(load: Callable[[bytes | None], PrivateKeyTypes], password: str | None, 
 
 
 def _pkcs12(data: bytes, password: str | None) -> Contents:
-    # "No password" is written in two ways, and .NET takes an empty one for both.
+    # "No password" is encoded in two ways, and .NET takes an empty one for both.
     for secret in (None, b"") if password is None else (_bytes(password),):
         try:
             found = pkcs12.load_pkcs12(data, secret)
@@ -252,8 +365,8 @@ def _pkcs12(data: bytes, password: str | None) -> Contents:
         first = () if found.cert is None else (found.cert.certificate,)
         rest = tuple(extra.certificate for extra in found.additional_certs)
         return Contents(first + rest, () if found.key is None else (_for_tls(found.key),))
-    what = "needs a password" if password is None else "has another password"
-    raise WrongPassword(f"the PKCS#12 file {what}, or is damaged")
+    problem = "needs a password" if password is None else "has another password"
+    raise WrongPassword(f"the PKCS#12 file {problem}, or is damaged")
 
 
 _UNSUPPORTED = "it is encrypted or made in an unusual way; export it as PKCS#8 or PKCS#12 with AES-256"
