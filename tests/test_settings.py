@@ -514,6 +514,45 @@ def test_limits(name: str, value: object, says: str | None) -> None:
     assert says in fault
 
 
+SECRETS = ("password", "shared_key", "client_signing_certificate_password", "proxy_user", "proxy_password")
+EDGES = ["{}\n", "{}\r\n", "{} ", " {}", "\t{}", "{}\0"]
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("name", SECRETS)
+def test_a16_a_blank_or_line_feed_around_any_secret_is_named(name: str, edge: str) -> None:
+    given = dict(REQUIRED) | {"proxy_user": "jo"} | {name: edge.format(SECRET)}
+    (fault,) = faults(**given)
+    says = "begins or ends with a blank" if edge.strip(" ") == "{}" else "holds a line break"
+    assert fault.startswith(f"keyword argument `{name}`: it {says}")
+
+
+@pytest.mark.parametrize("edge", EDGES[:-1])
+def test_a16_blanks_around_what_is_no_secret_do_not_matter(
+    edge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {
+        "mailbox_id": "X26ABC1",
+        "url": "https://localhost:8700",
+        "mex_os_name": "Linux",
+        "spool_directory": str(tmp_path),
+        "max_attempts": "3",
+        "connect_timeout_in_seconds": "2.5",
+        "proxy": "http://proxy:8080",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(f"MESH_{name.upper()}", edge.format(value))
+    settings = MeshSettings(password="p", shared_key="k")
+    for name, value in values.items():
+        found = getattr(settings, name)
+        assert str(found.get_secret_value() if isinstance(found, SecretStr) else found) == value
+
+
+def test_a16_a_settings_file_whose_path_ends_with_a_line_feed() -> None:
+    (fault,) = faults_of_file(Path("mesh.toml\n"))
+    assert "the path begins or ends with a blank or a line feed" in fault
+
+
 def test_a_delay_longer_than_the_longest_by_default_is_a_fault_too() -> None:
     (fault,) = faults(**REQUIRED, retry_initial_delay_in_seconds=31)
     assert fault == "retry_max_delay_in_seconds: must not be less than retry_initial_delay_in_seconds"

@@ -18,9 +18,9 @@ from cryptography.x509.oid import NameOID
 
 from certificates import root
 from identity_command import at_a_terminal, run
+from nel_mesh.cli.init import Answers, settings_text
 from nel_mesh.cli.main import run as run_here
 from nel_mesh.cli.private_file import write_private
-from nel_mesh.cli.settings_text import Answers, settings_text
 from nel_mesh.errors import InvalidArgument, StorageError
 from nel_mesh.io.clock import Clock
 from nel_mesh.protocol import token
@@ -57,11 +57,13 @@ def test_init_asks_for_everything_and_the_file_works(mesh_sandbox: Sandbox, tmp_
         ("RootCA", "root.pem"),
         ("SubCA", ""),
         ("your certificate", "mesh.pem"),
+        ("mailbox's password", "password "),
         ("mailbox's password", "password"),
         ("shared secret", "TestKey"),
     ]
     code, seen = at_a_terminal(tmp_path, "init", answers=answers)
     assert code == 0, seen
+    assert "begins or ends with a blank" in seen  # A16
     assert "there is no file" in seen
     assert "TestKey" not in seen
     path = tmp_path / "mesh.toml"
@@ -167,7 +169,7 @@ def test_settings_text_is_toml_whatever_is_in_it(tmp_path: Path) -> None:
         key=strange,
         password=strange.replace("\t", ""),
         shared_key="k",
-        key_password=strange,
+        key_password=strange.replace("\t", ""),
     )
     path = tmp_path / "mesh.toml"
     path.write_text(settings_text(answers), encoding="utf-8")
@@ -175,7 +177,7 @@ def test_settings_text_is_toml_whatever_is_in_it(tmp_path: Path) -> None:
     assert settings.tls_root_certificates == (strange, "two")
     assert settings.password.get_secret_value() == answers.password
     assert settings.client_signing_certificate_password
-    assert settings.client_signing_certificate_password.get_secret_value() == strange
+    assert settings.client_signing_certificate_password.get_secret_value() == answers.key_password
     assert strange not in repr(answers)
 
 
@@ -232,6 +234,10 @@ def test_csr_takes_the_passphrase_from_the_environment(tmp_path: Path, capsys: p
     assert run_here([*arguments, "--into", str(tmp_path)]) == 2
     assert PASSWORD in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+    # A16: the settings would refuse it later.
+    ended = run(tmp_path, *arguments, **{PASSWORD: f"{SECRET}\n"})
+    assert (ended.code, list(tmp_path.glob("*.key"))) == (2, [])
+    assert f"{PASSWORD}: it holds a line break" in ended.errors
     ended = run(tmp_path, *arguments, **{PASSWORD: SECRET})
     (line,) = ended.lines
     assert set(line) == {"common_name", "key", "request", "key_encrypted", "send_to"}

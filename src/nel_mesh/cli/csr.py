@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nel_mesh.cli.prompts import Asker
 from nel_mesh.cli.session import session_of
+
+if TYPE_CHECKING:
+    from nel_mesh.cli.prompts import Asker
 
 _PASSWORD = "MESH_CLIENT_SIGNING_CERTIFICATE_PASSWORD"  # noqa: S105 - a variable's name
 
@@ -17,36 +19,37 @@ SEND_TO = {
     "integration": "itoc.supportdesk@nhs.net",
     "production": "ssd.nationalservicedesk@nhs.net",
 }
-"""Who signs requests for each environment (MESH API, "Get a TLS certificate")."""
+"""The addresses that issue certificates, by environment (MESH API, "Get a TLS certificate")."""
 
 
 def csr(
     ctx: typer.Context,
     local_id: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Your own name for this client: a server's name, or the mailbox id."),
+        typer.Option(metavar="NAME", help="Your name for this client: a server's name, or the mailbox id."),
     ] = None,
     ods_code: Annotated[str | None, typer.Option(metavar="CODE", help="Your organisation's ODS code.")] = None,
-    into: Annotated[Path, typer.Option(metavar="FOLDER", help="Where both files go.")] = Path(),
-    key_size: Annotated[int, typer.Option(metavar="BITS", help="Of the RSA key: 2048, 3072 or 4096.")] = 2048,
+    into: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for both files.")] = Path(),
+    key_size: Annotated[int, typer.Option(metavar="BITS", help="The size of the RSA key: 2048, 3072 or 4096.")] = 2048,
     encrypt: Annotated[
-        bool, typer.Option("--encrypt", help=f"Encrypt the key: with {_PASSWORD}, or else it asks for a passphrase.")
+        bool, typer.Option("--encrypt", help=f"Encrypt the key with {_PASSWORD}, or with a passphrase that you type.")
     ] = False,
 ) -> None:
-    """Makes a private key and a request for its certificate, as NHS England wants it, and says where to send it.
+    """Create a private key and a certificate request.
 
-    The request's name is LOCAL_ID.ODS_CODE.api.mesh-client.nhs.uk. What is left out is asked for. No file is ever
-    replaced. With --json: one object with common_name, key, request, key_encrypted, send_to.
+    The request has the form that NHS England asks for, with the name LOCAL_ID.ODS_CODE.api.mesh-client.nhs.uk, and
+    the output says where to send it. Asks for what no option gives. Never replaces a file. With --json: one object with common_name, key, request, key_encrypted, send_to.
 
     \b
     Example:
       nel-mesh csr --local-id SERVER001 --ods-code X26 --into certificates
     """
+    from nel_mesh.cli import prompts
     from nel_mesh.cli.private_file import make_folder, there_already, write_private
     from nel_mesh.tls.csr import common_name, make
 
     session = session_of(ctx)
-    asker = Asker(json=session.json)
+    asker = prompts.Asker(json=session.json)
     local_id = asker.required(
         "--local-id",
         local_id,
@@ -80,9 +83,15 @@ def csr(
 
 
 def _passphrase(asker: Asker) -> str:
+    from nel_mesh.cli import prompts
     from nel_mesh.errors import InvalidArgument
 
-    passphrase = os.environ.get(_PASSWORD) or asker.secret("Passphrase for the key", twice=True)
+    if given := os.environ.get(_PASSWORD):
+        try:
+            return prompts.secret(given)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{_PASSWORD}: {error.reason}") from None
+    passphrase = asker.secret("Passphrase for the key", prompts.secret, twice=True)
     if passphrase is None:
         raise InvalidArgument(f"--encrypt: there is no passphrase; type one at a terminal, or set {_PASSWORD}")
     return passphrase
@@ -92,7 +101,7 @@ def _next_steps(name: str, key: Path, request: Path, *, encrypted: bool) -> str:
     password = f"     its passphrase into the environment variable {_PASSWORD}\n" if encrypted else ""
     return (
         f"{key}\n"
-        f"  the private key{', encrypted' if encrypted else ''}. Keep it here, back it up, and send it to nobody.\n"
+        f"  the private key{', encrypted' if encrypted else ''}. Keep it here, back it up, and never send it.\n"
         f"{request}\n"
         f"  the request for {name}.\n"
         "\n"

@@ -51,7 +51,7 @@ class Session:
         if self.settings_file is not None:
             return self.settings_file
         if named := os.environ.get(VARIABLE):
-            return Path(named)
+            return Path(named.strip())
         return next((path for path in default_paths() if path.is_file()), None)
 
     def load_settings(self) -> MeshSettings:

@@ -104,11 +104,22 @@ def _mailbox_id(value: str) -> str:
     return value
 
 
-def _credential(value: SecretStr) -> SecretStr:
-    if any(character in value.get_secret_value() for character in "\r\n\t\0"):
-        # Signed with it, every request would be answered 403 and nobody would see why.
+def _name(value: str) -> str:
+    # With one of these every request would be refused, or no key opened, and nothing would show why.
+    if any(character in value for character in "\r\n\t\0"):
         raise ValueError("it holds a line break or another control character; give it without")
+    if value != value.strip():
+        raise ValueError("it begins or ends with a blank; give it without")
     return value
+
+
+def _credential(value: SecretStr) -> SecretStr:
+    _name(value.get_secret_value())
+    return value
+
+
+def _stripped(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
 
 
 def _header(value: str) -> str:
@@ -179,6 +190,7 @@ def _for_header(value: str) -> str:
 
 
 _Header = Annotated[str, AfterValidator(_header)]
+_Name = Annotated[str, AfterValidator(_name)]
 _Credential = Annotated[SecretStr, AfterValidator(_credential)]
 _Certificates = Annotated[tuple[str, ...], BeforeValidator(_several)]
 _Number = Annotated[float, BeforeValidator(_not_a_truth_value), Field(allow_inf_nan=False)]
@@ -245,7 +257,7 @@ class MeshSettings(BaseModel):
     certificate."""
     client_signing_key: SecretStr | None = None
     """The certificate's private key, where it is apart."""
-    client_signing_certificate_password: SecretStr | None = None
+    client_signing_certificate_password: _Credential | None = None
     """What the key, or the PKCS#12 file, is encrypted with."""
 
     max_chunk_size_in_megabytes: Annotated[_Number, Field(gt=0, le=100)] = 20
@@ -291,13 +303,13 @@ class MeshSettings(BaseModel):
     """The HTTP proxy, http://host:port, with user:password@ if it needs them. 'none' or 'direct': no
     proxy, even if the environment has one. Default: what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY
     say."""
-    proxy_user: str | None = None
+    proxy_user: _Name | None = None
     """The proxy's user, where it is not in `proxy`, or the proxy comes from the environment. Wins over one
     there."""
-    proxy_password: SecretStr | None = None
+    proxy_password: _Credential | None = None
     """That user's password."""
 
-    spool_directory: Annotated[Path, AfterValidator(_folder)] | None = None
+    spool_directory: Annotated[Path, BeforeValidator(_stripped), AfterValidator(_folder)] | None = None
     """Where content of unknown length waits until it is sent. Must exist. Default: the system's temporary
     folder."""
 
