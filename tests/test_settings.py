@@ -214,7 +214,8 @@ def test_a4_every_sample_of_nel_mesh_is_read_from_the_environment(monkeypatch: p
 def test_a4_an_old_key_is_named_as_the_file_has_it(tmp_path: Path) -> None:
     path = write(tmp_path, {"MeshConfiguration": {**_OLD_FILE, "Key": f"{SECRET}\n", "ChunkSize": 101}})
     assert faults_of_file(path) == (
-        "MeshConfiguration:Key in appsettings.json: it holds a line break or another control character; give it without",
+        "MeshConfiguration:Key in appsettings.json:"
+        " it holds a line break or another control character; give it without",
         "MeshConfiguration:ChunkSize in appsettings.json: must be less than or equal to 100",
     )
     path = write(tmp_path, {"MeshConfiguration": {**_OLD_FILE, "SharedKey": SECRET}})

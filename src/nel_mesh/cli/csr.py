@@ -38,7 +38,8 @@ def csr(
     """Create a private key and a certificate request.
 
     The request has the form that NHS England asks for, with the name LOCAL_ID.ODS_CODE.api.mesh-client.nhs.uk, and
-    the output says where to send it. Asks for what no option gives. Never replaces a file. With --json: one object with common_name, key, request, key_encrypted, send_to.
+    the output says where to send it. Asks for what no option gives. Never replaces a file. With --json: one object
+    with common_name, key, request, key_encrypted, send_to.
 
     \b
     Example:
