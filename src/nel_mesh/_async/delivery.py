@@ -31,7 +31,7 @@ from nel_mesh.io.partial import MessageBuffer
 from nel_mesh.models import MessageMetadata, ReceivedFile, ReceiveProgress, Report
 from nel_mesh.protocol import endpoints
 
-from .download import AsyncDownloader
+from .download import AsyncDownload, AsyncDownloader
 from .mailbox import AsyncMailboxOperations
 from .message import WRITE_BYTES, AsyncBufferedContent, AsyncMessage
 
@@ -227,7 +227,7 @@ class AsyncDeliverer:
                 return
             # Not before the download is ours: another process may have had it until a moment ago.
             if await self._is_known(delivery):
-                await download.forget()
+                await self._forget(download)
                 await self._acknowledge(delivery)
                 return
             metadata, has_content = await download.metadata()
@@ -241,10 +241,13 @@ class AsyncDeliverer:
             elif isinstance(metadata, Report) and self._on_report is None:
                 stored = await download.receive_report(metadata)
             await self._record(delivery, metadata, stored, None)
-            # The journal has it, so what is left of the download is of no use; to keep it does no harm.
-            with contextlib.suppress(StorageError):
-                await download.forget()
+            await self._forget(download)
             await self._acknowledge(delivery)
+
+    async def _forget(self, download: AsyncDownload) -> None:
+        """Remove what is left of a download that the journal has. It is of no use, and to keep it does no harm."""
+        with contextlib.suppress(StorageError):
+            await download.forget()
 
     async def _hand_over(self, delivery: Delivery, destination: HandlerDestination, span: OperationSpan) -> None:
         async with self._downloader.open(delivery.message_id, verify_checksum=True, span=span) as message:

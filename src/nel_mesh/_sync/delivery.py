@@ -32,7 +32,7 @@ from nel_mesh.io.partial import MessageBuffer
 from nel_mesh.models import MessageMetadata, ReceivedFile, ReceiveProgress, Report
 from nel_mesh.protocol import endpoints
 
-from .download import Downloader
+from .download import Download, Downloader
 from .mailbox import MailboxOperations
 from .message import WRITE_BYTES, BufferedContent, Message
 
@@ -228,7 +228,7 @@ class Deliverer:
                 return
             # Not before the download is ours: another process may have had it until a moment ago.
             if self._is_known(delivery):
-                download.forget()
+                self._forget(download)
                 self._acknowledge(delivery)
                 return
             metadata, has_content = download.metadata()
@@ -242,10 +242,13 @@ class Deliverer:
             elif isinstance(metadata, Report) and self._on_report is None:
                 stored = download.receive_report(metadata)
             self._record(delivery, metadata, stored, None)
-            # The journal has it, so what is left of the download is of no use; to keep it does no harm.
-            with contextlib.suppress(StorageError):
-                download.forget()
+            self._forget(download)
             self._acknowledge(delivery)
+
+    def _forget(self, download: Download) -> None:
+        """Remove what is left of a download that the journal has. It is of no use, and to keep it does no harm."""
+        with contextlib.suppress(StorageError):
+            download.forget()
 
     def _hand_over(self, delivery: Delivery, destination: HandlerDestination, span: OperationSpan) -> None:
         with self._downloader.open(delivery.message_id, verify_checksum=True, span=span) as message:
