@@ -21,7 +21,7 @@ from .download import AsyncDownloader
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncMessage
 
-MAX_EMPTY_PAGES = 100
+MAX_EMPTY_PAGES = 20
 """How many pages in a row may name nothing new, before a server is taken to repeat itself without end."""
 
 AsyncHandler = Callable[[AsyncMessage], Awaitable[object]]

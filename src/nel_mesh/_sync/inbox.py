@@ -22,7 +22,7 @@ from .download import Downloader
 from .mailbox import MailboxOperations
 from .message import Message
 
-MAX_EMPTY_PAGES = 100
+MAX_EMPTY_PAGES = 20
 """How many pages in a row may name nothing new, before a server is taken to repeat itself without end."""
 
 Handler = Callable[[Message], object]

@@ -1,4 +1,4 @@
-"""Time, chance and identity: what differs at every run, and so is passed in."""
+"""Time, randomness and ids: they differ at every run, and so are passed in."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ import time
 import uuid
 from datetime import UTC, datetime
 
-import anyio
-
 
 class _Clock:
     def now(self) -> datetime:
-        """The present time, in UTC."""
+        """Return the present time, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start; never set back."""
+        """Return the seconds from an arbitrary start; they never go back."""
         return time.monotonic()
 
     def chance(self) -> float:
-        """A number from 0 to 1, to spread retries; nothing secret hangs on it."""
+        """Return a number from 0 to 1, to spread retries; it protects no secret."""
         return random.random()  # noqa: S311
 
     def unique(self) -> str:
-        """An id never given before: from the operating system's randomness, so also across threads and forks."""
+        """Return an id never given before: from the operating system, so unique across threads and forks too."""
         return str(uuid.uuid4())
 
 
@@ -32,7 +30,7 @@ class Clock(_Clock):
     """The sync clock."""
 
     def sleep(self, seconds: float) -> None:
-        """Waits."""
+        """Wait."""
         time.sleep(seconds)
 
 
@@ -40,5 +38,8 @@ class AsyncClock(_Clock):
     """The async clock, under asyncio or trio."""
 
     async def sleep(self, seconds: float) -> None:
-        """Waits; other tasks go on."""
+        """Wait; other tasks run meanwhile."""
+        # Here, so that the blocking client needs no event loop's library.
+        import anyio
+
         await anyio.sleep(seconds)
