@@ -470,6 +470,50 @@ def test_urls_that_cannot_be_used(url: str, says: str) -> None:
     assert fault.startswith(f"keyword argument `url`: {says}")
 
 
+LOOPBACK = [
+    "localhost",
+    "localhost.",
+    "mesh.localhost",
+    "127.0.0.1",
+    "127.9.8.7:8700",
+    "[::1]:8700",
+    "[::ffff:127.0.0.1]",
+]
+ELSEWHERE = [
+    "mesh.example",
+    "127.0.0.1.example.com",
+    "localhost.example",
+    "notlocalhost",
+    "10.0.0.1",
+    "192.0.2.1",
+    "[::2]",
+]
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_a24_plain_http_to_this_machine(host: str) -> None:
+    assert settings_with(url=f"http://{host}").url == f"http://{host}"
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_a24_plain_http_to_another_machine_needs_a_setting(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://{host}"
+    for allow in (None, False):
+        (fault,) = faults(**REQUIRED | {"url": url, "allow_plain_http": allow})
+        assert fault.startswith("keyword argument `url`: must be https")
+        assert "allow_plain_http" in fault
+    assert settings_with(url=url, allow_plain_http=True).url == url
+    assert settings_with(url=f"https://{host}").url == f"https://{host}"
+    section = {**IN_FILE, "Url": url, "AllowPlainHttp": True}
+    assert MeshSettings.from_file(write(tmp_path, {"MeshConfiguration": section})).url == url
+    monkeypatch.setenv("MESH_ALLOW_PLAIN_HTTP", "true")
+    assert settings_with(url=url).url == url
+    (fault,) = faults(**REQUIRED, allow_plain_http="perhaps")
+    assert fault == "keyword argument `allow_plain_http`: must be true or false"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [

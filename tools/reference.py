@@ -42,7 +42,7 @@ ASYNC = {"AsyncMeshClient": "MeshClient", "AsyncMessage": "Message"}
 """Classes with the methods of another class, awaited."""
 
 GROUPS = {
-    "The mailbox": ("mailbox_id", "password", "shared_key", "url"),
+    "The mailbox": ("mailbox_id", "password", "shared_key", "url", "allow_plain_http"),
     "Certificates": ("tls_", "client_signing_"),
     "Timeouts": ("connect_timeout", "read_timeout", "write_timeout", "max_request_timeout"),
     "Retries": ("max_attempts", "retry_", "max_retry_after"),
@@ -131,7 +131,7 @@ def _setting(name: str, text: str, field: FieldInfo) -> str:
     if field.is_required():
         default = "required"
     elif not default:
-        default = "none" if field.default in (None, ()) else f"{field.default:g}"
+        default = {None: "none", (): "none", False: "false"}.get(field.default) or f"{field.default:g}"
     return f"| `{name}`<br>`{sources.dotnet_name(name)}` | {default.removesuffix('.')} | {meaning} |"
 
 

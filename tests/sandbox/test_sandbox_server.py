@@ -11,6 +11,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -18,7 +19,7 @@ import trustme
 from raw_mesh import RawMesh
 from wire import connected
 
-from nel_mesh.sandbox import Mailbox, Sandbox, SandboxConfiguration, sandbox
+from nel_mesh.sandbox import Mailbox, Sandbox, SandboxConfiguration, client_settings, sandbox
 from nel_mesh.sandbox.representations import tracking
 from nel_mesh.sandbox.store import Description, Message
 from nel_mesh.settings import MeshSettings
@@ -303,3 +304,17 @@ def test_environment(mesh_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> 
     settings = MeshSettings()
     assert (settings.mailbox_id, settings.url) == ("X26ABC3", mesh_sandbox.url)
     assert len(settings.tls_root_certificates) == 1
+
+
+def test_a24_settings_for_plain_http_on_another_machine_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    details: dict[str, Any] = {"shared_key": "k", "url": "http://192.0.2.1:8700", "certificates": None}
+    mailbox = Mailbox(mailbox_id="X26ABC1")
+    assert MeshSettings(**client_settings.keywords(mailbox, **details)).allow_plain_http
+    appsettings = client_settings.appsettings(mailbox, **details)
+    client_settings.write_private(tmp_path / "appsettings.json", appsettings)
+    assert MeshSettings.from_file(tmp_path / "appsettings.json").allow_plain_http
+    for name, value in client_settings.environment(appsettings).items():
+        monkeypatch.setenv(name, value)
+    assert MeshSettings().allow_plain_http
+    details["url"] = "http://127.0.0.1:8700"
+    assert "allow_plain_http" not in client_settings.keywords(mailbox, **details)

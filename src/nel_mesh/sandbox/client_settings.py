@@ -8,6 +8,7 @@ import secrets
 import shlex
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from nel_mesh.sandbox.certificates import Certificates
 from nel_mesh.sandbox.configuration import Mailbox
@@ -24,6 +25,8 @@ def keywords(mailbox: Mailbox, *, shared_key: str, url: str, certificates: Certi
         "url": url,
         "proxy": _NO_PROXY,
     }
+    if _needs_plain_http(url):
+        given["allow_plain_http"] = True
     if certificates:
         given["tls_root_certificates"] = [certificates.root]
         given["client_signing_certificate"] = certificates.client
@@ -39,6 +42,8 @@ def appsettings(mailbox: Mailbox, *, shared_key: str, url: str, certificates: Ce
         "Url": url,
         "Proxy": _NO_PROXY,
     }
+    if _needs_plain_http(url):
+        settings["AllowPlainHttp"] = "true"
     if certificates:
         password = secrets.token_urlsafe(16)
         settings["TlsRootCertificates"] = [certificates.root_base64()]
@@ -46,6 +51,12 @@ def appsettings(mailbox: Mailbox, *, shared_key: str, url: str, certificates: Ce
         settings["ClientSigningCertificate"] = certificates.client_base64(password)
         settings["ClientSigningCertificatePassword"] = password
     return {"MeshConfiguration": settings}
+
+
+def _needs_plain_http(url: str) -> bool:
+    """Whether a client must be allowed to use that address, since it is http and perhaps on another machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost")
 
 
 def environment(settings: dict[str, Any]) -> dict[str, str]:
@@ -56,6 +67,7 @@ def environment(settings: dict[str, Any]) -> dict[str, str]:
         "SharedKey": "MESH_SHARED_KEY",
         "Url": "MESH_URL",
         "Proxy": "MESH_PROXY",
+        "AllowPlainHttp": "MESH_ALLOW_PLAIN_HTTP",
         "TlsRootCertificates": "MESH_TLS_ROOT_CERTIFICATES",
         "ClientSigningCertificate": "MESH_CLIENT_SIGNING_CERTIFICATE",
         "ClientSigningCertificatePassword": "MESH_CLIENT_SIGNING_CERTIFICATE_PASSWORD",

@@ -6,6 +6,7 @@ nor a repr holds a secret.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import platform
 import re
@@ -59,6 +60,7 @@ class SettingsKeywords(TypedDict, total=False):
     password: Secret | None
     shared_key: Secret | None
     url: str | None
+    allow_plain_http: bool | None
     mex_client_version: str | None
     mex_os_name: str | None
     mex_os_version: str | None
@@ -158,6 +160,18 @@ def _url(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: `localhost` and names under it, 127.0.0.0/8 and ::1."""
+    name = host.casefold().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
 def _proxy_url(value: str) -> str:
     value = value.strip()
     url = value if "://" in value else f"http://{value}"  # host:port is how most people write a proxy
@@ -235,9 +249,12 @@ class MeshSettings(BaseModel):
     """The mailbox's password. Required."""
     shared_key: _Credential
     """The environment's shared secret, from NHS England. Required: there is no built-in one."""
+    allow_plain_http: bool = False
+    """Whether `url` may be http to another machine, for a test server in another container: messages and tokens go
+    unencrypted."""
     url: Annotated[str, AfterValidator(_url)]
-    """The server's address (http or https, a path is kept), or integration, deployment or production.
-    Required."""
+    """The server's address (https; http to this machine; a path is kept), or integration, deployment or
+    production. Required."""
 
     mex_client_version: _Header = Field(default=f"nel-mesh=={__version__}")
     """What the handshake says of this program. Default: nel-mesh==<its version>."""
@@ -368,6 +385,17 @@ class MeshSettings(BaseModel):
             # context.
             raise ConfigurationError.of(faults)
         self._labels = labels
+
+    @field_validator("url")
+    @classmethod
+    def _encrypted(cls, value: str, info: ValidationInfo) -> str:
+        parts = urlsplit(value)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not info.data.get("allow_plain_http"):
+            raise ValueError(
+                "must be https: over http, messages and tokens would go unencrypted to another machine;"
+                " for a test server set allow_plain_http"
+            )
+        return value
 
     @field_validator("client_signing_key")
     @classmethod
