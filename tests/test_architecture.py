@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "destinations": {"errors", "models", "protocol", "io"},
     "_async": {"destinations", "errors", "models", "settings", "tls", "protocol", "io", "http", "instrumentation"},
     "_sync": {"destinations", "errors", "models", "settings", "tls", "protocol", "io", "http", "instrumentation"},
-    "check": {"errors", "settings", "tls", "protocol", "io", "http", "_sync", "cli"},
+    "check": {"errors", "settings", "tls", "protocol", "io", "http", "_sync"},
     "sandbox": {"errors", "protocol", "settings", "io", "_sync", "_async"},
     "cli": {"errors", "models", "settings", "tls", "check", "protocol", "io", "_sync", "sandbox", "_version"},
     "__init__": {"destinations", "errors", "io", "models", "settings", "tls", "_async", "_sync", "_version"},

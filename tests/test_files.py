@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from nel_mesh.errors import StorageError
-from nel_mesh.io.files import FileLock, NewFile, make_folder, sync_folder
+from nel_mesh.io.files import FileLock, NewFile, is_open_to_others, make_folder, sync_folder, write_file
 from nel_mesh.io.journal import JournalEntry, SqliteJournal
 from nel_mesh.io.transfers import TransferRecords
 
@@ -186,3 +187,36 @@ def test_new_folders_and_what_is_in_the_way(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught, NewFile(tmp_path / "nul\0byte") as file:
         file.commit()
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_is_written_whole_for_its_owner_only_and_replaces_none_unasked(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "x"
+    before = os.umask(0)
+    try:
+        assert write_file(path, b"one", replace=False)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not write_file(path, b"two", replace=False)
+    assert path.read_bytes() == b"one"
+    path.chmod(0o644)
+    assert is_open_to_others(path)
+    assert write_file(path, b"two")
+    assert (stat.S_IMODE(path.stat().st_mode), path.read_bytes()) == (0o600, b"two")
+    assert not is_open_to_others(path)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert not write_file(tmp_path / "dangling", b"three", replace=False)
+    (tmp_path / "folder").mkdir()
+    for nowhere in (path / "x", tmp_path / "a\0b", tmp_path / "folder"):
+        for replace in (True, False):
+            with pytest.raises(StorageError):
+                write_file(nowhere, b"four", replace=replace)
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["dangling", "folder", "x"]

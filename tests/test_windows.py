@@ -55,11 +55,12 @@ assert (folder / "a" / "b").is_dir()
 """
 
 PRIVATE = """
-from nel_mesh.cli.private_file import is_open_to_others, write_private
+from nel_mesh.io.files import is_open_to_others, write_file
 path = folder / "mesh.toml"
 pretend()
-write_private(path, b"a\\nb\\n")
-write_private(path, b"c\\n", replace=True)
+assert write_file(path, b"a\\nb\\n", replace=False)
+assert not write_file(path, b"b\\n", replace=False)
+assert write_file(path, b"c\\n")
 path.chmod(0o644)
 assert path.read_bytes() == b"c\\n"
 assert not is_open_to_others(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import subprocess
@@ -20,8 +19,7 @@ from certificates import root
 from identity_command import at_a_terminal, run
 from nel_mesh.cli.init import Answers, settings_text
 from nel_mesh.cli.main import run as run_here
-from nel_mesh.cli.private_file import write_private
-from nel_mesh.errors import InvalidArgument, StorageError
+from nel_mesh.errors import InvalidArgument
 from nel_mesh.io.clock import Clock
 from nel_mesh.protocol import token
 from nel_mesh.sandbox import Sandbox
@@ -125,7 +123,7 @@ def test_init_piped_asks_nothing_and_leaves_secrets_out(tmp_path: Path) -> None:
     (tmp_path / "mesh.toml").write_text("mine")
     ended = run(tmp_path, *arguments)
     assert (ended.code, ended.output) == (2, "")
-    assert "is there already" in ended.errors
+    assert "exists already" in ended.errors
     assert (tmp_path / "mesh.toml").read_text() == "mine"
     ended = run(tmp_path, *arguments, "--force", "--quiet")
     assert (ended.code, ended.output) == (0, f"{tmp_path / 'mesh.toml'}\n")
@@ -206,7 +204,7 @@ def test_csr_makes_a_key_and_a_request(tmp_path: Path) -> None:
     before = key_path.read_bytes()
     ended = run(tmp_path, "csr", "--local-id", "SERVER001", "--ods-code", "X26", "--into", "new/folder", "--json")
     assert ended.code == 2
-    assert "is there already" in ended.errors
+    assert "exists already" in ended.errors
     assert key_path.read_bytes() == before
 
 
@@ -316,28 +314,3 @@ def test_token_without_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert run_here(["token", "--settings", str(tmp_path / "none.toml")]) == 3
     said = capsys.readouterr()
     assert (said.out, "Authorization" in said.err) == ("", False)
-
-
-# --- Private files ----------------------------------------------------------------------------------------------
-
-
-def test_a_private_file_is_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    before = os.umask(0)
-    try:
-        write_private(path, b"one")
-    finally:
-        os.umask(before)
-    assert mode(path) == 0o600
-    with pytest.raises(InvalidArgument, match="is there already"):
-        write_private(path, b"two")
-    path.chmod(0o644)
-    write_private(path, b"two", replace=True)
-    assert (mode(path), path.read_bytes()) == (0o600, b"two")
-    for nowhere in (tmp_path / "none" / "x", path / "x", tmp_path / "a\0b"):
-        with pytest.raises(StorageError, match="cannot be written"):
-            write_private(nowhere, b"three")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(StorageError):
-        write_private(tmp_path / "folder", b"four", replace=True)
-    assert sorted(found.name for found in tmp_path.iterdir()) == ["folder", "x"]

@@ -17,7 +17,6 @@ from nel_mesh._sync.client import MeshClient
 from nel_mesh._sync.http import ConnectionPool
 from nel_mesh.check import advice, network
 from nel_mesh.check.network import Unreachable
-from nel_mesh.cli.private_file import is_open_to_others
 from nel_mesh.errors import (
     CertificateError,
     ConfigurationError,
@@ -29,6 +28,7 @@ from nel_mesh.errors import (
 )
 from nel_mesh.http.sockets import TransportOptions
 from nel_mesh.io.clock import Clock
+from nel_mesh.io.files import is_open_to_others
 from nel_mesh.protocol import endpoints
 from nel_mesh.protocol.token import CLOCK_TOLERANCE
 from nel_mesh.settings import ENVIRONMENTS, MeshSettings

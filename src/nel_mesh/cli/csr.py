@@ -46,7 +46,6 @@ def csr(
       nel-mesh csr --local-id SERVER001 --ods-code X26 --into certificates
     """
     from nel_mesh.cli import prompts
-    from nel_mesh.cli.private_file import make_folder, there_already, write_private
     from nel_mesh.tls.csr import common_name, make
 
     session = session_of(ctx)
@@ -63,13 +62,12 @@ def csr(
     key_path, request_path = folder / f"{name}.key", folder / f"{name}.csr"
     for path in (key_path, request_path):
         if path.exists():
-            raise there_already(path)
+            raise prompts.already_exists(path)
     passphrase = _passphrase(asker) if encrypt else None
     made = make(name, key_size=key_size, passphrase=passphrase)
-    make_folder(folder)
-    write_private(key_path, made.key)
+    prompts.write_new(key_path, made.key)
     try:
-        write_private(request_path, made.request)
+        prompts.write_new(request_path, made.request)
     except BaseException:
         key_path.unlink(missing_ok=True)
         raise

@@ -53,13 +53,13 @@ def init(
       nel-mesh init --mailbox-id X26ABC1 --environment integration
     """
     from nel_mesh.cli import prompts
-    from nel_mesh.cli.private_file import make_folder, there_already, write_private
+    from nel_mesh.io.files import write_file
 
     session = session_of(ctx)
     path = prompts.settings_file(output)
     # Before the first question, so that no answer is given in vain.
     if path.exists() and not force:
-        raise there_already(path, "or say --force")
+        raise prompts.already_exists(path, "or say --force")
     asker = prompts.Asker(json=session.json)
     mailbox = asker.required("--mailbox-id", mailbox_id, "Mailbox id", prompts.mailbox_id)
     address = _address(asker, environment, url)
@@ -85,8 +85,11 @@ def init(
             **secrets,
         )
     )
-    make_folder(path.parent)
-    write_private(path, text.encode(), replace=force)
+    if force:
+        prompts.make_private_folder(path.parent)
+        write_file(path, text.encode())
+    else:
+        prompts.write_new(path, text.encode())
     left_out = [name for name, value in secrets.items() if value is None]
     if encrypted and key_password is None:
         left_out.append(_KEY_PASSWORD)

@@ -48,14 +48,17 @@ def translate_storage_errors(place: Path | None = None) -> Iterator[None]:
         raise StorageError(f"{where}it cannot be stored here: {error}") from error
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, and make their names as durable as what will be in them."""
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and those above it, and make their names as durable as what will be in them.
+
+    `mode` is for the folders that are made here; the umask applies.
+    """
     missing = []
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
     for made in reversed(missing):
-        made.mkdir(exist_ok=True)
+        made.mkdir(mode, exist_ok=True)
         sync_folder(made.parent)
 
 
@@ -76,6 +79,26 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def is_open_to_others(path: Path) -> bool:
+    """Whether anybody but its owner may read or change a file; False on Windows, where the mode does not say so."""
+    if os.name == "nt":
+        return False
+    try:
+        return bool(path.stat().st_mode & 0o077)
+    except (OSError, ValueError):
+        return False
+
+
+def write_file(path: Path, content: bytes, *, replace: bool = True) -> bool:
+    """Write a whole file, durably, for its owner only; False if `replace` is False and there is one of that name.
+
+    Raises StorageError when it cannot be stored.
+    """
+    with NewFile(path, replace=replace) as file:
+        file.write(content)
+        return file.commit()
+
+
 def write_all(file: BinaryIO | FileIO, block: bytes) -> None:
     """Write the whole block to a file without a buffer."""
     view = memoryview(block)
@@ -88,10 +111,15 @@ class NewFile:
 
     Leaving its `with` block without `commit` removes it. A process that is killed leaves the temporary file behind, a
     hidden `.*.part`. Only its owner may read the file. Raises StorageError when it cannot be stored.
+
+    Args:
+        path: the destination.
+        replace: whether a file of that name is replaced.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, replace: bool = True) -> None:
         self._path = path
+        self._replace = replace
         self._temporary = path.parent / f".{secrets.token_hex(8)}.part"
         self._file: BinaryIO | None = None
         self._discarded = False
@@ -113,13 +141,17 @@ class NewFile:
         with translate_storage_errors(self._path.parent):
             write_all(self._opened(), block)
 
-    def commit(self) -> None:
-        """Make the content durable, then the name."""
+    def commit(self) -> bool:
+        """Make the content durable, then the name; False if there is a file of that name that must stay."""
         with translate_storage_errors(self._path.parent):
             os.fsync(self._opened().fileno())
             self._opened().close()
-            self._temporary.replace(self._path)
+            if self._replace:
+                self._temporary.replace(self._path)
+            elif not _rename_if_free(self._temporary, self._path):
+                return False
             sync_folder(self._path.parent)
+        return True
 
     def discard(self) -> None:
         """Remove what has not been committed."""
@@ -147,6 +179,22 @@ class NewFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+
+def _rename_if_free(temporary: Path, path: Path) -> bool:
+    try:
+        # Unlike a rename, a link never replaces a file that somebody else made meanwhile.
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        # No hard links here (FAT, some shares).
+        if os.path.lexists(path):
+            return False
+        temporary.rename(path)
+    else:
+        temporary.unlink()
+    return True
 
 
 def _owner_only(path: str, flags: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from nel_mesh.io.files import FileLock, NewFile, translate_storage_errors
+from nel_mesh.io.files import FileLock, translate_storage_errors, write_file
 
 
 class TransferRecord:
@@ -32,9 +32,7 @@ class TransferRecord:
 
     def write(self, content: bytes) -> None:
         """Replace the record, durably."""
-        with NewFile(self.path) as file:
-            file.write(content)
-            file.commit()
+        write_file(self.path, content)
 
     def forget(self) -> None:
         """Remove the record, if it is there."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nel_mesh.io.files import write_file
 from nel_mesh.sandbox.certificates import Certificates
 from nel_mesh.sandbox.configuration import Mailbox
 
@@ -88,14 +89,5 @@ def in_a_shell(values: dict[str, str]) -> list[str]:
 
 
 def write_private(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON to a file that only its owner may read, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Write JSON to a file that only its owner may read, whole or not at all."""
+    write_file(path, f"{json.dumps(content, indent=2)}\n".encode())
