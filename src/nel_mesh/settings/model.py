@@ -32,6 +32,7 @@ from pydantic_core import ErrorDetails
 from nel_mesh._version import __version__
 from nel_mesh.errors import ConfigurationError, SettingFault
 from nel_mesh.settings import files, sources
+from nel_mesh.settings.proxies import environment_proxy
 from nel_mesh.settings.sources import Given, Reading
 
 ENVIRONMENTS = {
@@ -446,9 +447,9 @@ class MeshSettings(BaseModel):
         connection.
 
         The setting `proxy` wins; 'none' or 'direct' there means no proxy. Without it the environment says:
-        HTTPS_PROXY or HTTP_PROXY by the scheme of `url`, then ALL_PROXY, unless NO_PROXY names the host;
-        lower case wins over upper. In both cases `proxy_user` and `proxy_password` replace a user and
-        password in the URL.
+        HTTPS_PROXY or HTTP_PROXY by the scheme of `url`, then ALL_PROXY, unless NO_PROXY names the host
+        (a name, a domain, an address or a range, with or without a port); lower case wins over
+        upper. In both cases `proxy_user` and `proxy_password` replace a user and password in the URL.
 
         Raises:
             ConfigurationError: the environment's proxy is not an HTTP proxy's address.
@@ -456,19 +457,13 @@ class MeshSettings(BaseModel):
         if self.proxy is not None:
             text = self.proxy.get_secret_value()
             return None if text in DIRECT else SecretStr(self._with_proxy_user(text))
-        parts = urlsplit(self.url)
-        # Here because it brings HTTP with it, which takes longer to import than all of this package's settings.
-        import urllib.request
-
-        proxies = urllib.request.getproxies_environment()
-        text = proxies.get(parts.scheme) or proxies.get("all") or ""
-        bypass: Callable[..., bool] = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]
-        if not text or bypass(parts.netloc, proxies):
+        found = environment_proxy(self.url, os.environ)
+        if found is None:
             return None
+        variable, text = found
         try:
             return SecretStr(self._with_proxy_user(_proxy_url(text)))
         except ValueError as error:
-            variable = f"{parts.scheme if proxies.get(parts.scheme) else 'all'}_proxy".upper()
             fault = SettingFault("proxy", f"environment variable {variable}", "invalid", str(error))
         raise ConfigurationError.of([fault])
 
