@@ -13,7 +13,6 @@ import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,7 +25,9 @@ from anyio.from_thread import start_blocking_portal
 from nel_mesh._async.http import AsyncConnectionPool
 from nel_mesh._sync.http import ConnectionPool
 from nel_mesh.errors import ConnectionFailed, ConnectionLost, InvalidArgument
-from nel_mesh.http.sockets import NETWORK_BLOCK, Tls, TransportOptions, translate_transfer_errors
+from nel_mesh.http.sockets import TransportOptions
+from nel_mesh.http.tls import BLOCK_BYTES, Tls
+from nel_mesh.http.translation import translate_transfer_errors
 from variants import VARIANTS, Face
 
 LONG = 10.0
@@ -265,10 +266,10 @@ class Blocks:
 
 
 class Client:
-    """A broker of one variant."""
+    """A pool of connections of one variant."""
 
-    def __init__(self, broker: Any, portal: Any) -> None:
-        self._broker = Face(portal, broker) if portal else broker
+    def __init__(self, pool: Any, portal: Any) -> None:
+        self._pool = Face(portal, pool) if portal else pool
         self._portal = portal
 
     def send(
@@ -277,7 +278,7 @@ class Client:
         blocks = None if body is None else Blocks(*body)
         if length is None:
             length = sum(len(block) for block in body or ())
-        sent = self._broker.send(method, "/path", {"authorization": SECRET, **headers}, blocks, length)
+        sent = self._pool.send(method, "/path", {"authorization": SECRET, **headers}, blocks, length)
         return Face(self._portal, sent) if self._portal else sent
 
     def ask(self, method: str = "GET", body: Sequence[Any] | None = None) -> bytes:
@@ -287,7 +288,7 @@ class Client:
         return bytes(got.body)
 
     def close(self) -> None:
-        self._broker.close()
+        self._pool.close()
 
 
 Connect = Callable[..., Client]
@@ -300,6 +301,8 @@ def connection(url: str, **keywords: Any) -> TransportOptions:
         "connect_timeout_in_seconds": LONG,
         "read_timeout_in_seconds": LONG,
         "write_timeout_in_seconds": LONG,
+        "response_head_timeout_in_seconds": LONG,
+        "min_bytes_per_second": 0,
         "max_connections": 1,
     }
     return TransportOptions(url=url, **{**usual, **keywords})
@@ -307,24 +310,24 @@ def connection(url: str, **keywords: Any) -> TransportOptions:
 
 @pytest.fixture(params=VARIANTS)
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes brokers, in each variant by turns. One connection at most: whatever keeps its turn blocks the next."""
+    """Make pools, in each variant in turn, of one connection: a slot that is not given back blocks the next request."""
     with contextlib.ExitStack() as stack:
         portal = None if request.param == "sync" else stack.enter_context(start_blocking_portal(request.param))
 
         def make(url: str, **keywords: Any) -> Client:
             settings = connection(url, **keywords)
-            broker: Any
+            pool: Any
             if portal is None:
-                broker = ConnectionPool(settings)
-                stack.callback(broker.close)
+                pool = ConnectionPool(settings)
+                stack.callback(pool.close)
             else:
 
                 async def construct() -> AsyncConnectionPool:
                     return AsyncConnectionPool(settings)
 
-                broker = portal.call(construct)
-                stack.callback(portal.call, broker.close)
-            return Client(broker, portal)
+                pool = portal.call(construct)
+                stack.callback(portal.call, pool.close)
+            return Client(pool, portal)
 
         yield make
 
@@ -476,19 +479,19 @@ def test_what_tls_still_holds_is_no_quiet_connection(authority: trustme.CA) -> N
     ours = Tls(client_tls(authority), "127.0.0.1")
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     theirs = server_tls(authority).wrap_bio(incoming, outgoing, server_side=True)
-    while not ours.shake_hands():
+    while not ours.do_handshake():
         incoming.write(ours.to_send())
         with contextlib.suppress(ssl.SSLWantReadError):
             theirs.do_handshake()
         ours.feed(outgoing.read())
     incoming.write(ours.to_send())
     theirs.do_handshake()
-    theirs.write(bytes(NETWORK_BLOCK + 1000))
+    theirs.write(bytes(BLOCK_BYTES + 1000))
     ours.feed(outgoing.read())
-    assert (len(ours.decrypt()), ours.is_quiet()) == (NETWORK_BLOCK, False)
-    assert (len(ours.decrypt()), ours.is_quiet()) == (1000, True)
+    assert (len(ours.read()), ours.is_quiet()) == (BLOCK_BYTES, False)
+    assert (len(ours.read()), ours.is_quiet()) == (1000, True)
     ours.feed(b"")
-    assert (ours.decrypt(), ours.is_quiet(), ours.ended) == (b"", False, True)
+    assert (ours.read(), ours.is_quiet(), ours.ended) == (b"", False, True)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
@@ -549,28 +552,84 @@ def test_what_a_body_raises_is_let_through_and_leaves_nothing(
     assert client.ask()
 
 
+REFUSAL = answer(b"too much", 413)
+
+
+@pytest.mark.parametrize("then", ["hang up", "stop reading", "read on", "reset"])
 def test_a_refusal_before_the_end_of_the_request_is_heard(
-    serve: Serve, connect: Connect, request: pytest.FixtureRequest
+    serve: Serve, connect: Connect, wire: Wire, then: str
 ) -> None:
+    """A19: whatever the server does with the rest of the body. A20: the connection is not used again."""
+    heard = threading.Event()
+
     def refuse(peer: Peer) -> None:
         peer.head()
-        peer.send(answer(b"too much", 413))
-        peer.raw.shutdown(socket.SHUT_WR)
+        peer.send(b"HTTP/1.1 100 Continue\r\n\r\n" + REFUSAL[:20])
+        peer.send(REFUSAL[20:])
+        if then == "hang up":
+            peer.raw.shutdown(socket.SHUT_WR)
+        elif then == "read on":
+            peer.wait_for_the_end()
+        if then in ("hang up", "stop reading"):
+            heard.wait(LONG)
+        else:
+            peer.reset()
 
-    server = serve(refuse)
-    client = connect(server.url)
-    try:
-        got = client.send("POST", [BIG, BIG])
-    except ConnectionLost as lost:
-        # Where asyncio meets the reset first, what came before it is lost.
-        assert "asyncio" in request.node.callspec.id
-        assert not lost.request_complete  # noqa: PT017
-    else:
+    server = serve(refuse, wire[0])
+    client = connect(server.url, ssl_context=wire[1], write_timeout_in_seconds=LONG)
+    for number in (1, 2):
+        began = time.monotonic()
+        got = client.send("POST", [BIG, BIG, BIG])
         got.read(100)
         assert (got.status, got.body) == (413, b"too much")
-    with contextlib.suppress(ConnectionLost):
-        client.send("POST", [b"content"]).close()
-    assert server.connections == 2
+        assert time.monotonic() - began < LONG / 2
+        assert server.connections == number
+    heard.set()
+
+
+@pytest.mark.parametrize("length", [0, 10, 1_000_000])
+def test_after_a_refusal_the_rest_of_a_request_is_not_taken_for_the_next(
+    serve: Serve, connect: Connect, wire: Wire, length: int
+) -> None:
+    """A20: a server that refuses a body unread, and keeps the connection, reads the body as a request: 400."""
+
+    def refuse(peer: Peer) -> None:
+        while peer.head():
+            peer.send(answer(b"", 401))
+            if length:
+                asked.wait(LONG)
+                with contextlib.suppress(OSError):
+                    peer.send(answer(b"what?", 400))
+                return
+
+    asked = threading.Event()
+    server = serve(refuse, wire[0])
+    client = connect(server.url, ssl_context=wire[1])
+    for _ in range(2):
+        got = client.send("POST", [bytes(length)])
+        got.read(100)
+        assert got.status == 401
+    asked.set()
+    assert server.connections == (2 if length else 1)
+
+
+def test_a_certificate_refused_after_the_handshake_is_told_during_a_long_upload(
+    serve: Serve, connect: Connect, authority: trustme.CA
+) -> None:
+    """A19: in TLS 1.3 the alert comes while the body is sent, and a reset behind it."""
+    context = server_tls(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def demand(raw: Peer) -> None:
+        with pytest.raises(ssl.SSLError):
+            Peer(raw.raw, context).request()
+        raw.reset()
+
+    client = connect(serve(demand, context, plain_until_asked=True).url, ssl_context=client_tls(authority))
+    for _ in range(5):
+        with pytest.raises(ConnectionFailed, match="the server refuses our certificate, or wants one") as caught:
+            client.send("POST", [BIG, BIG])
+        assert not caught.value.transient
 
 
 def test_a_success_that_the_last_block_did_not_reach_is_not_believed(serve: Serve, connect: Connect) -> None:
@@ -582,28 +641,6 @@ def test_a_success_that_the_last_block_did_not_reach_is_not_believed(serve: Serv
     with pytest.raises(ConnectionLost) as caught:
         client.send("POST", [BIG])
     assert caught.value.request_complete
-
-
-def test_a_refusal_before_the_end_of_the_request_keeps_the_connection_in_step(
-    serve: Serve, connect: Connect, wire: Wire
-) -> None:
-    """The whole request is sent all the same, so what follows is the next one."""
-
-    def refuse(peer: Peer) -> None:
-        head = peer.head()
-        peer.send(answer(b"", 401))
-        length = re.search(rb"content-length: (\d+)", head)
-        assert length
-        peer.take(int(length[1]))
-        echo(peer)
-
-    server = serve(refuse, wire[0])
-    client = connect(server.url, ssl_context=wire[1])
-    got = client.send("POST", [BIG])
-    got.read(100)
-    assert got.status == 401
-    assert client.ask("POST", [b"content"]) == b"content"
-    assert server.connections == 1
 
 
 # What comes
@@ -646,7 +683,7 @@ def test_a_body_without_an_announced_end_says_so(serve: Serve, connect: Connect,
     server = serve(undelimited, wire[0])
     client = connect(server.url, ssl_context=wire[1])
     got = client.send()
-    assert (got.is_delimited, got.share) == (False, 0.0)
+    assert (got.is_delimited, got.fraction_received) == (False, 0.0)
     got.read(100)
     assert got.body == b"content"
     client.ask()
@@ -702,7 +739,7 @@ def test_reading_after_closing_is_no_end(serve: Serve, connect: Connect) -> None
     client = connect(serve(lambda peer: (peer.request(), peer.send(answer(BIG)), peer.wait_for_the_end())).url)
     got = client.send()
     assert got.next_block()
-    assert 0 < got.share < 1
+    assert 0 < got.fraction_received < 1
     got.close()
     got.close()
     with pytest.raises(ConnectionLost, match="closed before its end"):
@@ -805,7 +842,7 @@ def test_a_server_that_never_reads(serve: Serve, connect: Connect, wire: Wire) -
     done.set()
 
 
-def test_a_turn_that_does_not_come(serve: Serve, connect: Connect) -> None:
+def test_a_slot_that_does_not_become_free(serve: Serve, connect: Connect) -> None:
     client = connect(serve(echo).url, read_timeout_in_seconds=0.15)
     held = client.send()
     with pytest.raises(ConnectionFailed, match="no connection became free; raise max_connections"):
@@ -910,6 +947,8 @@ class Proxy:
             with contextlib.suppress(OSError):
                 while block := peer.receive():
                     onward.sendall(block)
+            # Also after an error: the server waits for an end.
+            with contextlib.suppress(OSError):
                 onward.shutdown(socket.SHUT_WR)
             back.join(LONG)
 
@@ -918,6 +957,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while block := onward.recv(65536):
                 peer.send(block)
+        with contextlib.suppress(OSError):
+            peer.raw.shutdown(socket.SHUT_RDWR)
 
 
 USER = "Basic " + base64.b64encode(b"nurse:" + SECRET.encode()).decode()
@@ -928,24 +969,27 @@ def with_user(url: str) -> str:
 
 
 @pytest.fixture(params=["http", "https"])
-def proxy_tls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext | None:
-    """For a proxy without TLS, and for one with it, which the system trusts, and who trusts MESH does not."""
+def proxy_tls(request: pytest.FixtureRequest) -> Wire:
+    """The contexts for a proxy without TLS, and for one under an authority that does not vouch for the server."""
     if request.param == "http":
-        return None
+        return None, None
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "proxy.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "proxy.pem"))
-    return server_tls(authority)
+    return server_tls(authority), client_tls(authority)
 
 
 def test_a_tunnel_carries_tls_and_tells_the_server_nothing_of_the_proxy(
-    serve: Serve, connect: Connect, authority: trustme.CA, proxy_tls: ssl.SSLContext | None
+    serve: Serve, connect: Connect, authority: trustme.CA, proxy_tls: Wire
 ) -> None:
     name = "xn--bcher-kva.example"
     server = serve(echo, server_tls(authority, name))
     proxy = Proxy(server)
-    proxy_server = serve(proxy, proxy_tls)
-    client = connect(f"https://{name}", ssl_context=client_tls(authority), proxy=with_user(proxy_server.url))
+    proxy_server = serve(proxy, proxy_tls[0])
+    client = connect(
+        f"https://{name}",
+        ssl_context=client_tls(authority),
+        proxy=with_user(proxy_server.url),
+        proxy_ssl_context=proxy_tls[1],
+    )
     head = client.ask()
     assert head.startswith(f"GET /path HTTP/1.1\r\nhost: {name}\r\n".encode())
     assert b"proxy-" not in head.lower()
@@ -957,10 +1001,10 @@ def test_a_tunnel_carries_tls_and_tells_the_server_nothing_of_the_proxy(
 
 
 def test_to_a_server_without_tls_a_proxy_is_asked_for_the_whole_address(
-    serve: Serve, connect: Connect, proxy_tls: ssl.SSLContext | None
+    serve: Serve, connect: Connect, proxy_tls: Wire
 ) -> None:
-    server = serve(echo, proxy_tls)
-    client = connect("http://mesh.example/base", proxy=with_user(server.url))
+    server = serve(echo, proxy_tls[0])
+    client = connect("http://mesh.example/base", proxy=with_user(server.url), proxy_ssl_context=proxy_tls[1])
     for _ in range(2):
         lines = client.ask().split(b"\r\n")
         assert lines[:2] == [b"GET http://mesh.example/base/path HTTP/1.1", b"host: mesh.example"]
@@ -969,27 +1013,74 @@ def test_to_a_server_without_tls_a_proxy_is_asked_for_the_whole_address(
 
 
 @pytest.mark.parametrize(
-    ("reply", "says"),
+    ("reply", "says", "transient"),
     [
-        (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 6\r\n\r\nJones!", "refuses: status 407"),
-        (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "refuses: status 302"),
-        (b"SSH-2.0-Jones\r\n\r\n", "does not answer as a proxy: illegal status line$"),
-        (b"HTTP/1.1 200 OK\r\nJones\r\n\r\n", "does not answer as a proxy: illegal header line$"),
+        (
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 6\r\n\r\nJones!",
+            "refuses this user and password .407.: check proxy_user",
+            False,
+        ),
+        (
+            b'HTTP/1.1 407 X\r\nProxy-Authenticate: Basic realm="Jones, Mrs", charset="UTF-8"\r\n'
+            b"Proxy-Authenticate: Negotiate\r\n\r\n",
+            "refuses this user and password .407.: check proxy_user",
+            False,
+        ),
+        (
+            b"HTTP/1.1 407 X\r\nProxy-Authenticate: Negotiate\r\n"
+            b'Proxy-Authenticate: NTLM abc==, Digest realm="Basic, Jones", qop=auth\r\n\r\n',
+            "offers Negotiate and NTLM and Digest only .407., and nel-mesh speaks Basic",
+            False,
+        ),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "refuses .status 403.: ask whoever runs it to let this machine", False),
+        (b"HTTP/1.1 429 Slow down\r\n\r\n", "refuses .status 429.$", True),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "refuses .status 502.$", True),
+        (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "refuses .status 302.$", True),
+        (b"SSH-2.0-Jones\r\n\r\n", "does not answer as a proxy: illegal status line$", True),
+        (b"HTTP/1.1 200 OK\r\nJones\r\n\r\n", "does not answer as a proxy: illegal header line$", True),
     ],
 )
-def test_a_proxy_that_refuses_has_sent_nothing_on(
-    serve: Serve, connect: Connect, tls: Wire, reply: bytes, says: str
+def test_a_proxy_that_refuses_is_named_with_its_reason(
+    serve: Serve, connect: Connect, tls: Wire, reply: bytes, says: str, transient: bool
 ) -> None:
+    """A13: a refusal that will not change is final at once, and says what the proxy offers."""
     proxy = serve(Proxy(reply=reply))
     client = connect("https://mesh.example", ssl_context=tls[1], proxy=with_user(proxy.url))
+    place = f"to mesh.example:443 by the proxy 127.0.0.1:{proxy.port}: the proxy 127.0.0.1:{proxy.port} "
     for _ in range(2):
-        with pytest.raises(ConnectionFailed, match=says) as caught:
+        with pytest.raises(ConnectionFailed, match=f"{place}.*{says}") as caught:
             client.ask()
         assert proxy.ended.acquire(timeout=LONG)
-        assert caught.value.transient
+        assert caught.value.transient is transient
         for error in (caught.value, caught.value.__cause__, caught.value.__context__):
             assert "Jones" not in f"{error} {error!r}"
             assert USER not in f"{error} {error!r}"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_password_says_which_settings(
+    serve: Serve, connect: Connect, tls: Wire, scheme: str
+) -> None:
+    """A13: also where it answers a request itself, since the server speaks no TLS."""
+    proxy = serve(Proxy(reply=b"HTTP/1.1 407 X\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n"))
+    client = connect(f"{scheme}://mesh.example", ssl_context=tls[1] if scheme == "https" else None, proxy=proxy.url)
+    with pytest.raises(ConnectionFailed, match="wants a user and password .407.: set proxy_user") as caught:
+        client.ask()
+    assert not caught.value.transient
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_proxy_that_is_down_is_named(serve: Serve, connect: Connect, tls: Wire, listens: bool) -> None:
+    """A13: not the server, of which nobody knows anything yet."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        if listens:
+            proxy = serve(lambda peer: peer.raw.shutdown(socket.SHUT_RDWR))
+            port, url = proxy.port, proxy.url
+        with pytest.raises(ConnectionFailed, match=f"the proxy 127.0.0.1:{port}"):
+            connect("https://mesh.example", ssl_context=tls[1], proxy=url).ask()
 
 
 @pytest.mark.parametrize("silent", [True, False])
@@ -1004,7 +1095,7 @@ def test_a_proxy_that_hangs_up_or_says_nothing(serve: Serve, connect: Connect, t
 @pytest.mark.parametrize(
     "reply",
     [
-        b"HTTP/1.0 200 TransportOptions established\r\nProxy-Agent: x\r\n\r\n",
+        b"HTTP/1.0 200 Connection established\r\nProxy-Agent: x\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
     ],
@@ -1019,13 +1110,18 @@ def test_how_a_proxy_says_yes_does_not_matter(
 
 
 def test_behind_a_proxy_the_server_must_be_who_it_says(
-    serve: Serve, connect: Connect, authority: trustme.CA, proxy_tls: ssl.SSLContext | None
+    serve: Serve, connect: Connect, authority: trustme.CA, proxy_tls: Wire
 ) -> None:
     heard: list[bytes] = []
     for name, issuer in (("other.example", authority), ("mesh.example", trustme.CA())):
         server = serve(lambda peer: heard.append(peer.head()), server_tls(issuer, name))
-        proxy = serve(Proxy(server), proxy_tls)
-        client = connect("https://mesh.example", ssl_context=client_tls(authority), proxy=proxy.url)
+        proxy = serve(Proxy(server), proxy_tls[0])
+        client = connect(
+            "https://mesh.example",
+            ssl_context=client_tls(authority),
+            proxy=proxy.url,
+            proxy_ssl_context=proxy_tls[1],
+        )
         with pytest.raises(ConnectionFailed, match="certificate is not trusted"):
             client.ask()
         assert server.ended.acquire(timeout=LONG)
@@ -1033,11 +1129,17 @@ def test_behind_a_proxy_the_server_must_be_who_it_says(
 
 
 def test_a_proxy_that_is_not_trusted_gets_no_password(serve: Serve, connect: Connect, tls: Wire) -> None:
-    """Whoever vouches for MESH does not vouch for the proxy."""
+    """Whoever vouches for MESH does not vouch for the proxy. A13: it is the proxy's authority that is missing."""
     proxy = Proxy()
     server = serve(proxy, tls[0])
-    client = connect("https://mesh.example", ssl_context=tls[1], proxy=with_user(server.url))
-    with pytest.raises(ConnectionFailed, match="certificate is not trusted") as caught:
+    client = connect(
+        "https://mesh.example",
+        ssl_context=tls[1],
+        proxy=with_user(server.url),
+        proxy_ssl_context=client_tls(trustme.CA()),
+    )
+    expected = f"the certificate of the proxy 127.0.0.1:{server.port} is not trusted.* proxy_root_certificates"
+    with pytest.raises(ConnectionFailed, match=expected) as caught:
         client.ask()
     assert "Jones" not in f"{caught.value} {caught.value!r}"
     assert proxy.heads == []
@@ -1108,7 +1210,7 @@ def test_closing_closes_an_answer_that_nobody_reads(serve: Serve, connect: Conne
     got.close()
 
 
-STAGES = ("turn", "connecting", "sending", "waiting", "reading")
+STAGES = ("slot", "connecting", "sending", "waiting", "reading")
 WAYS = ("asyncio.cancel", "asyncio.timeout", "asyncio.anyio", "trio.anyio")
 
 
@@ -1124,7 +1226,7 @@ def test_cancelling_gives_back_what_was_taken(serve: Serve, tls: Wire, stage: st
             return
         number = server.connections
         peer = Peer(peer.raw, tls[0])
-        if number > 1 or stage == "turn":
+        if number > 1 or stage == "slot":
             echo(peer)
             return
         head = peer.head()
@@ -1141,9 +1243,9 @@ def test_cancelling_gives_back_what_was_taken(serve: Serve, tls: Wire, stage: st
     ended = threading.Event()
     server = serve(hold, tls[0], plain_until_asked=True)
 
-    async def talk(broker: AsyncConnectionPool) -> None:
+    async def talk(pool: AsyncConnectionPool) -> None:
         body = Blocks(BIG, BIG) if stage == "sending" else None
-        got = await broker.send("POST", "/", {}, body, 2 * len(BIG) if body else 0)
+        got = await pool.send("POST", "/", {}, body, 2 * len(BIG) if body else 0)
         try:
             await got.next_block()
             reached.set()
@@ -1151,9 +1253,9 @@ def test_cancelling_gives_back_what_was_taken(serve: Serve, tls: Wire, stage: st
         finally:
             await got.close()
 
-    async def cancelled(broker: AsyncConnectionPool) -> None:
+    async def cancelled(pool: AsyncConnectionPool) -> None:
         if way == "asyncio.cancel":
-            task = asyncio.ensure_future(talk(broker))
+            task = asyncio.ensure_future(talk(pool))
             await anyio.to_thread.run_sync(reached.wait, LONG)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -1162,28 +1264,28 @@ def test_cancelling_gives_back_what_was_taken(serve: Serve, tls: Wire, stage: st
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1) as limit:
                     limit.reschedule(asyncio.get_running_loop().time() + 0.1)
-                    await talk(broker)
+                    await talk(pool)
         else:
             async with anyio.create_task_group() as group:
-                group.start_soon(talk, broker)
+                group.start_soon(talk, pool)
                 await anyio.to_thread.run_sync(reached.wait, LONG)
                 group.cancel_scope.cancel()
 
     async def run() -> None:
-        broker = AsyncConnectionPool(connection(server.url, ssl_context=tls[1]))
-        held = await broker.send("GET", "/", {}) if stage == "turn" else None
+        pool = AsyncConnectionPool(connection(server.url, ssl_context=tls[1]))
+        held = await pool.send("GET", "/", {}) if stage == "slot" else None
         if held:
             reached.set()
         with anyio.fail_after(LONG):
-            await cancelled(broker)
+            await cancelled(pool)
             if held:
                 await held.read(10_000)
             ended.set()
-            # The only turn there is has come back.
-            again = await broker.send("GET", "/", {})
+            # The only slot there is has come back.
+            again = await pool.send("GET", "/", {})
             await again.read(10_000)
         assert again.status == 200
-        await broker.close()
+        await pool.close()
 
     anyio.run(run, backend=way.split(".")[0])
     for _ in range(server.connections):

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nel_mesh._async.client import AsyncMeshClient
     from nel_mesh._async.message import AsyncMessage
+    from nel_mesh._async.transport import AsyncTransport
     from nel_mesh._sync.client import MeshClient
     from nel_mesh._sync.message import Message
+    from nel_mesh._sync.transport import Transport
     from nel_mesh._version import __version__
     from nel_mesh.destinations.folder import FolderDestination
     from nel_mesh.errors import (
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncMeshClient",
     "AsyncMessage",
+    "AsyncTransport",
     "BadRequest",
     "Busy",
     "CertificateError",
@@ -96,6 +99,7 @@ __all__ = [
     "SqliteJournal",
     "StorageError",
     "Tracking",
+    "Transport",
     "UploadFinished",
     "__version__",
 ]
@@ -104,6 +108,7 @@ _HOMES = {
     "__version__": "_version",
     "AsyncMeshClient": "_async.client",
     "AsyncMessage": "_async.message",
+    "AsyncTransport": "_async.transport",
     "FolderDestination": "destinations.folder",
     "Identity": "tls.identity",
     "JournalEntry": "io.journal",
@@ -111,6 +116,7 @@ _HOMES = {
     "MeshSettings": "settings",
     "Message": "_sync.message",
     "SqliteJournal": "io.journal",
+    "Transport": "_sync.transport",
 }
 """The modules of the names that are in neither `errors` nor `models`."""
 

@@ -14,7 +14,6 @@ from nel_mesh.destinations.base import Destination
 from nel_mesh.destinations.folder import JOURNAL_NAME, FolderDestination
 from nel_mesh.destinations.handler import HandlerDestination
 from nel_mesh.errors import InvalidArgument
-from nel_mesh.http.sockets import TransportOptions
 from nel_mesh.instrumentation.events import Hook
 from nel_mesh.io.clock import AsyncClock
 from nel_mesh.io.content import AsyncContents, AsyncContentSource
@@ -33,15 +32,13 @@ from nel_mesh.models import (
 from nel_mesh.protocol import upload
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from nel_mesh.settings import MeshSettings
-from nel_mesh.tls.context import client_ssl_context
-from nel_mesh.tls.identity import Identity
 
 from .delivery import AsyncReportHandler
 from .download import AsyncDownloader
-from .http import AsyncConnectionPool
 from .inbox import AsyncHandler, AsyncInbox
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncMessage
+from .transport import AsyncTransport
 from .upload import AsyncSender, SendOptions
 
 
@@ -53,6 +50,7 @@ class AsyncMeshClient:
 
     Args:
         settings: mailbox, secrets, address, certificates and limits.
+        transport: connections shared with the clients of other mailboxes; see `AsyncTransport`. Default: its own.
         hooks: callables that receive events, such as `RetryScheduled`; see `nel_mesh.instrumentation`.
         clock: where time, chance and ids come from; for tests.
 
@@ -60,28 +58,19 @@ class AsyncMeshClient:
         CertificateError: a certificate or key in the settings cannot be used.
     """
 
-    def __init__(self, settings: MeshSettings, *, hooks: Iterable[Hook] = (), clock: AsyncClock | None = None) -> None:
+    def __init__(
+        self,
+        settings: MeshSettings,
+        *,
+        transport: AsyncTransport | None = None,
+        hooks: Iterable[Hook] = (),
+        clock: AsyncClock | None = None,
+    ) -> None:
         clock = clock or AsyncClock()
         contents = AsyncContents(settings.spool_directory)
-        proxy = settings.proxy_for_url()
-        tls = (
-            client_ssl_context(Identity.from_settings(settings), settings)
-            if settings.url.startswith("https:")
-            else None
-        )
-        self._http = AsyncConnectionPool(
-            TransportOptions(
-                url=settings.url,
-                ssl_context=tls,
-                proxy=proxy.get_secret_value() if proxy else None,
-                connect_timeout_in_seconds=settings.connect_timeout_in_seconds,
-                read_timeout_in_seconds=settings.read_timeout_in_seconds,
-                write_timeout_in_seconds=settings.write_timeout_in_seconds,
-                max_connections=settings.max_connections,
-                advice=_advice(settings),
-            )
-        )
-        self._mailbox = AsyncMailboxOperations(settings, self._http, clock, hooks)
+        self._transport = transport or AsyncTransport()
+        self._closes_transport = transport is None
+        self._mailbox = AsyncMailboxOperations(settings, self._transport.pool(settings), clock, hooks)
         self._sender = AsyncSender(self._mailbox, contents, clock, chunk_bytes=settings.chunk_bytes)
         self._downloader = AsyncDownloader(
             self._mailbox,
@@ -108,8 +97,12 @@ class AsyncMeshClient:
         return f"{type(self).__name__}({self.mailbox_id!r})"
 
     async def close(self) -> None:
-        """Closes every connection. The client cannot be used after that."""
-        await self._http.close()
+        """Close every connection. The client cannot be used after that.
+
+        The connections of a `transport` that was given stay open; closing the transport closes them.
+        """
+        if self._closes_transport:
+            await self._transport.close()
 
     async def ping(self) -> None:
         """Asks whether a MESH server answers at all; needs no mailbox."""
@@ -503,11 +496,3 @@ def _journal(
     if given is None:
         return SqliteJournal(destination.folder / JOURNAL_NAME if isinstance(destination, FolderDestination) else None)
     return SqliteJournal(Path(given)) if isinstance(given, (str, os.PathLike)) else given
-
-
-def _advice(settings: MeshSettings) -> str:
-    if settings.url.startswith("http:"):
-        return "the address is http; if the server speaks TLS, it must be https"
-    if settings.client_signing_certificate is None:
-        return "no client certificate is set (client_signing_certificate), and MESH wants one"
-    return ""

@@ -408,7 +408,7 @@ class AsyncDownload:
         while (blocks := await chunk.next_blocks(WRITE_BYTES)) is not None:
             length += await in_thread(self._upload.write, self._bounded(blocks, start + length))
             await prefetcher.pace(before + 1, total, length, self._clock.monotonic() - began)
-            self._report_progress(start + length, before + response.share, total, prefetcher)
+            self._report_progress(start + length, before + response.fraction_received, total, prefetcher)
         return length
 
     def _bounded(self, blocks: Iterable[bytes], length: int) -> Iterator[bytes]:

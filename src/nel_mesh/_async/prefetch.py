@@ -107,7 +107,7 @@ class _AsyncPrefetch:
     @property
     def share(self) -> float:
         """How much of the chunk has arrived, from 0 to 1."""
-        return self._response.share if self._response else 0.0
+        return self._response.fraction_received if self._response else 0.0
 
     async def run(self) -> AsyncPrefetchedChunk | None:
         """Fetch the chunk; None if that fails, in whatever way."""

@@ -3,25 +3,21 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
+import os
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import SplitResult, unquote, urlsplit
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from urllib.parse import urlsplit
 
-from nel_mesh.errors import ConnectionLost, InvalidArgument
+from nel_mesh.errors import ConnectionFailed, ConnectionLost, InvalidArgument
 from nel_mesh.http.exchange import Exchange, ProtocolError
-from nel_mesh.http.sockets import (
-    Deadline,
-    ProxyRefused,
-    Socket,
-    Tls,
-    TransportOptions,
-    Turns,
-    Wait,
-    translate_connect_errors,
-    translate_transfer_errors,
-)
+from nel_mesh.http.limits import Deadline, EachWait, Limit, Pace, Wait
+from nel_mesh.http.proxy import Origin, Proxy, ProxyRefused
+from nel_mesh.http.slots import ConnectionSlots, Slot
+from nel_mesh.http.sockets import Socket, TransportOptions
+from nel_mesh.http.tls import Tls
+from nel_mesh.http.translation import translate_connect_errors, translate_transfer_errors
 
 _COALESCE_LIMIT_BYTES = 16 * 1024
 """A first block of a body up to this length goes with the head: one packet, and one TLS record."""
@@ -33,100 +29,130 @@ _WITH_BODY = frozenset({"POST", "PUT"})
 class Connection:
     """A connection to the server: TCP, and as many layers of TLS over it as there are."""
 
-    def __init__(self, raw: Socket, below: Connection | None = None, tls: Tls | None = None) -> None:
-        self._raw = raw
-        self._below = below
-        self._tls = tls
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._tls: Tls | None = None
+        self._early = b""
         self.fresh = True
         """Whether it has carried no exchange yet."""
 
-    def start_tls(self, context: ssl.SSLContext, host: str, until: Deadline) -> Connection:
-        """Lays TLS over what there is. Raises TimeoutError if that is not done `until` then."""
-        tls = Tls(context, host)
+    def start_tls(self, context: ssl.SSLContext, host: str, limit: Limit) -> None:
+        """Start TLS, over the TLS that there is already. Raise OSError (ssl.SSLError is one)."""
+        tls = self._tls = Tls(context, host, self._tls)
         try:
-            while not tls.shake_hands():
-                self._flush(tls, until)
-                tls.feed(self.receive(until.left()))
+            while not tls.do_handshake():
+                self._push(tls.to_send(), limit)
+                tls.feed(self._receive(limit))
         except ssl.SSLError:
             # The alert that says why. Whether it can still be sent does not matter beside the reason itself.
             with contextlib.suppress(OSError):
-                self._flush(tls, until)
+                self._push(tls.to_send(), limit)
             raise
-        self._flush(tls, until)
-        return Connection(self._raw, self, tls)
+        self._push(tls.to_send(), limit)
 
-    def _flush(self, tls: Tls, until: Deadline) -> None:
-        if data := tls.to_send():
-            self.send(data, until.left())
-
-    def receive(self, wait: Wait) -> bytes:
-        """What has come; b"" if the other side has closed."""
-        tls, below = self._tls, self._below
-        if tls is None or below is None:
-            return self._raw.receive(wait)
-        while not (block := tls.decrypt()) and not tls.ended:
-            if asked := tls.to_send():
-                # In the middle of the content TLS may want new keys (1.3), or a new handshake (1.2).
-                below.send(asked, wait)
-            tls.feed(below.receive(wait))
+    def receive(self, limit: Limit) -> bytes:
+        """Return what comes; b"" if the other side has closed."""
+        if self._early:
+            block, self._early = self._early, b""
+            return block
+        if self._tls is None:
+            return bytes(self._receive(limit))
+        while not (block := self._tls.read()) and not self._tls.ended:
+            # In the middle of the content TLS may want new keys (1.3), or a new handshake (1.2).
+            self._push(self._tls.to_send(), limit)
+            self._tls.feed(self._receive(limit))
         return block
 
-    def send(self, data: bytes, wait: Wait) -> None:
-        """Sends all of it; the limit is for each wait."""
-        tls, below = self._tls, self._below
-        if tls is None or below is None:
-            self._raw.send(data, wait)
-            return
-        while data:
-            length = tls.encrypt(data)
-            data = data[length:]
-            if encrypted := tls.to_send():
-                below.send(encrypted, wait)
-            if not length:
-                tls.feed(below.receive(wait))
+    def _receive(self, limit: Limit) -> memoryview:
+        block = self._socket.receive(limit.next_wait())
+        limit.count(len(block))
+        return block
+
+    def send(self, data: bytes, limit: Limit, is_enough: Callable[[bytes], bool] | None = None) -> bool:
+        """Send data. Return whether all of it was sent.
+
+        What comes meanwhile is given to `is_enough`, which may end the sending by returning True; without it, to the
+        next `receive`.
+        """
+        if self._tls is not None:
+            self._tls.write(data)
+            data = self._tls.to_send()
+        return self._push(data, limit, is_enough)
+
+    def _push(self, data: bytes, limit: Limit, is_enough: Callable[[bytes], bool] | None = None) -> bool:
+        left = memoryview(data)
+        while left or (self._tls is not None and self._tls.waits):
+            length = self._socket.send(left, limit.next_wait()) if left else 0
+            limit.count(length)
+            if length:
+                left = left[length:]
+                continue
+            block = raw = bytes(self._receive(limit))
+            if self._tls is not None:
+                self._tls.feed(raw)
+                block = self._tls.read()
+                left = memoryview(bytes(left) + self._tls.to_send())
+            if block or not raw or (self._tls is not None and self._tls.ended):
+                if is_enough is None and not block:
+                    raise ConnectionResetError("the other side closed the connection")
+                if is_enough is None:
+                    self._early += block
+                elif is_enough(block):
+                    return False
+        return True
 
     def is_usable(self) -> bool:
-        """Whether it may carry another exchange."""
-        return (self._tls is None or self._tls.is_quiet()) and (self._below or self._raw).is_usable()
+        """Return whether it can carry another exchange."""
+        return not self._early and (self._tls is None or self._tls.is_quiet()) and self._socket.is_usable()
 
     def touch(self) -> None:
-        """Notes that it has just been used."""
+        """Note that it has just been used."""
         self.fresh = False
-        self._raw.touch()
+        self._socket.touch()
 
     def close(self) -> None:
-        """Closes it."""
-        self._raw.close()
+        """Close it."""
+        self._socket.close()
 
 
-class _Sent:
-    """Counts a body's bytes as they go, to tell whether the server may have the whole request."""
+class _Body:
+    """The body of a request, and whether it is as long as announced."""
 
     def __init__(self, blocks: Iterable[bytes], length: int) -> None:
         self._blocks: Iterator[bytes] = iter(blocks)
-        self.left = length
+        self._left = length
 
     def next_block(self) -> bytes:
-        """The next block; b"" after the last."""
+        """Return the next block; b"" after the last."""
         block = next(self._blocks, b"")
-        # Before, not after: once handed over, the network may deliver it whatever is said of it here.
-        self.left -= len(block)
-        if self.left < 0 or (self.left and not block):
+        self._left -= len(block)
+        if self._left < 0 or (self._left and not block):
             # More would be taken for the next request; for less the server would wait.
             raise ValueError("a body that is not as long as announced")
         return block
 
 
 class Response:
-    """A server's answer, its body still to be read."""
+    """A server's response, its body still to be read."""
 
-    def __init__(self, broker: ConnectionPool, line: Connection, exchange: Exchange, *, sent: bool) -> None:
-        self._broker = broker
-        self._line = line
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        slot: Slot[Connection],
+        connection: Connection,
+        exchange: Exchange,
+        limit: Limit,
+        *,
+        reusable: bool,
+    ) -> None:
+        self._pool = pool
+        self._slot = slot
+        self._connection = connection
         self._exchange = exchange
-        self._sent = sent
+        self._limit = limit
+        self._reusable = reusable
         self._closed = False
-        self._arrived = 0
+        self._received = 0
         self.status = exchange.status
         self.headers: Mapping[str, str] = exchange.headers
         """By lower-case name."""
@@ -134,10 +160,10 @@ class Response:
         """What `read` has read."""
 
     @property
-    def share(self) -> float:
-        """How much of the body has arrived, from 0 to 1; 0 if its length was not announced."""
+    def fraction_received(self) -> float:
+        """How much of the body has come, from 0 to 1; 0 if its length was not announced."""
         announced = self.headers.get("content-length", "")
-        return min(1.0, self._arrived / int(announced)) if announced.isdigit() and int(announced) else 0.0
+        return min(1.0, self._received / int(announced)) if announced.isdigit() and int(announced) else 0.0
 
     @property
     def is_delimited(self) -> bool:
@@ -145,59 +171,66 @@ class Response:
         return "content-length" in self.headers or "transfer-encoding" in self.headers
 
     def next_block(self) -> bytes | None:
-        """The next block of the body as it is on the wire; None at its end.
+        """Return the next block of the body as it is on the wire; None at its end.
 
-        Raises ConnectionLost if it ends short of what was announced.
+        Raise ConnectionLost if it ends short of its announced length, or comes too slowly.
         """
         if self._closed and not self._exchange.complete:
-            raise ConnectionLost("the answer was closed before its end was read")
-        with translate_transfer_errors(ProtocolError):
+            raise ConnectionLost("the response was closed before its end was read")
+        with translate_transfer_errors():
             while not (block := self._exchange.block()):
                 if self._exchange.complete:
                     return None
-                self._exchange.feed(self._broker.receive(self._line))
-        self._arrived += len(block)
+                self._exchange.feed(self._connection.receive(self._limit))
+        self._received += len(block)
         return block
 
-    def read(self, limit: int) -> None:
-        """Reads the body, or about its first `limit` bytes, into `body`, and closes."""
+    def read(self, limit: int) -> bool:
+        """Read the body, or about its first `limit` bytes, into `body`, and close. Return whether it is all there."""
         parts = bytearray()
         try:
-            while len(parts) < limit and (block := self.next_block()) is not None:
+            while (block := self.next_block()) is not None:
                 parts += block
+                if len(parts) > limit:
+                    return False
         finally:
-            self.body = bytes(parts)
+            self.body = bytes(parts[:limit])
             self.close()
+        return True
 
     def close(self) -> None:
-        """Gives the connection back, or drops it if the body was not read to its end."""
+        """Give the connection back, or drop it if the body was not read to its end."""
         if self._closed:
             return
         self._closed = True
-        exchange = self._exchange
-        self._broker.give_back(self._line, reusable=self._sent and exchange.complete and exchange.reusable)
+        reusable = self._reusable and self._exchange.complete and self._exchange.reusable
+        self._pool.release(self._slot, reusable=reusable)
 
 
 class ConnectionPool:
-    """HTTP to one server, over a pool of connections. May be shared by all who have the same event loop."""
+    """HTTP to one server, over a pool of connections; for all threads, or for all tasks of one event loop."""
 
-    def __init__(self, connection: TransportOptions) -> None:
-        self._connection = connection
-        self._url = urlsplit(connection.url)
-        self._host = _host(self._url)
-        self._proxy = urlsplit(connection.proxy) if connection.proxy else None
-        if connection.ssl_context is not None:
-            connection.ssl_context.set_alpn_protocols(["http/1.1"])
-        self._read = Wait(connection.read_timeout_in_seconds, "nothing came within the read timeout")
-        self._write = Wait(connection.write_timeout_in_seconds, "nothing could be sent within the write timeout")
-        self._turn = Wait(
-            connection.read_timeout_in_seconds,
+    def __init__(self, options: TransportOptions) -> None:
+        self._options = options
+        self._path = urlsplit(options.url).path
+        self._server = Origin.parse(options.url)
+        self._proxy = Proxy.parse(options.proxy) if options.proxy else None
+        self._by_proxy = f"{self._server} by the proxy {self._proxy.origin}" if self._proxy else str(self._server)
+        if options.ssl_context is not None:
+            options.ssl_context.set_alpn_protocols(["http/1.1"])
+        self._read_wait = Wait(options.read_timeout_in_seconds, "nothing came within the read timeout")
+        self._write_wait = Wait(options.write_timeout_in_seconds, "nothing could be sent within the write timeout")
+        self._slot_wait = Wait(
+            options.read_timeout_in_seconds,
             "no connection became free; raise max_connections or make fewer calls at once",
         )
-        self._turns = Turns(connection.max_connections)
-        self._idle: list[Connection] = []
-        self._busy: set[Connection] = set()
         self._closed = False
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._idle: deque[Connection] = deque()
+        self._slots = ConnectionSlots[Connection](self._options.max_connections)
 
     def send(
         self,
@@ -207,171 +240,190 @@ class ConnectionPool:
         body: Iterable[bytes] | None = None,
         length: int = 0,
     ) -> Response:
-        """Sends one request, its body in blocks that add up to `length`, and waits for the answer's head.
+        """Send one request, its body in blocks that add up to `length`, and wait for the head of the response.
 
-        Raises ConnectionFailed or ConnectionLost.
+        Raise ConnectionFailed or ConnectionLost.
         """
         self._check_open()
-        sent = None if body is None else _Sent(body, length)
-        with translate_connect_errors(self._url.netloc):
-            self._turns.take(self._turn)
-        line: Connection | None = None
+        if self._process != os.getpid():
+            self._start_in_fork()
+        blocks = None if body is None else _Body(body, length)
+        with translate_connect_errors(self._by_proxy):
+            slot = self._slots.acquire(self._slot_wait)
         try:
-            line = self._idle_line()
-            if line is None:
-                with translate_connect_errors(self._url.netloc):
-                    line = self._connect()
-            self._busy.add(line)
-            # Again: what is closed meanwhile does not know of this line.
+            connection = self._idle_connection() or self._connect(slot)
+            slot.connection = connection
+            # Again: a pool that is closed meanwhile does not know of this connection.
             self._check_open()
             exchange = self._exchange(method, path, headers, None if body is None else length)
-            whole = self._converse(line, exchange, sent)
-            _check_complete(exchange, whole=whole)
+            whole = self._perform(connection, exchange, blocks)
+            self._check_head(exchange, whole=whole)
         except BaseException:
-            if line is None:
-                self._turns.give_back()
-            else:
-                self.give_back(line, reusable=False)
+            self.release(slot, reusable=False)
             raise
-        return Response(self, line, exchange, sent=whole)
+        # A refusal may come before the server has read the body, which it may take for the next request.
+        reusable = whole and (not length or exchange.status < 300)
+        return Response(self, slot, connection, exchange, self._pace(self._read_wait), reusable=reusable)
 
     def _check_open(self) -> None:
         if self._closed:
             raise InvalidArgument("the client has been closed; make another one")
 
+    def _start_in_fork(self) -> None:
+        """Leave the connections, and the slots of threads that do not exist here, to the parent process."""
+        connections = [*self._idle.copy(), *self._slots.connections()]
+        self._start()
+        for connection in connections:
+            connection.close()
+
     def _exchange(self, method: str, path: str, headers: Mapping[str, str], length: int | None) -> Exchange:
-        fields = [("host", self._host), *headers.items()]
+        fields = [("host", self._server.authority), *headers.items()]
         if length is None and method in _WITH_BODY:
             length = 0
         if length is not None:
             fields.append(("content-length", str(length)))
-        target = self._url.path + path
-        if self._proxy and self._connection.ssl_context is None:
-            target = f"{self._url.scheme}://{self._host}{target}"
-            fields += _proxy_authorization(self._proxy)
+        target = self._path + path
+        if self._proxy and not self._server.is_tls:
+            target = f"http://{self._server.authority}{target}"
+            fields += self._proxy.headers.items()
         return Exchange(method, target, fields)
 
-    def _converse(self, line: Connection, exchange: Exchange, sent: _Sent | None) -> bool:
-        """Sends the request and reads the answer's head; whether the whole request was sent."""
-        data = exchange.head
-        whole = True
+    def _perform(self, connection: Connection, exchange: Exchange, body: _Body | None) -> bool:
+        """Send the request and read the head of the response. Return whether the whole request was sent."""
+        whole = False
+        limit = self._pace(self._write_wait)
         try:
-            block = sent.next_block() if sent else b""
+            data, block = exchange.head, body.next_block() if body else b""
             if len(block) <= _COALESCE_LIMIT_BYTES:
                 data, block = data + block, b""
-            while data and (whole := self._is_sent(line, data)):
-                data = block or (sent.next_block() if sent else b"")
-                block = b""
-            with translate_transfer_errors(ProtocolError, advice=self._connection.advice, fresh=line.fresh):
+            sent = True
+            while data and (sent := self._is_sent(connection, data, limit, exchange)):
+                data, block = block or (body.next_block() if body else b""), b""
+            whole = sent
+            head_limit = Deadline(
+                Wait(
+                    self._options.response_head_timeout_in_seconds,
+                    "no whole head of a response within response_head_timeout_in_seconds",
+                ),
+                each=self._read_wait,
+            )
+            with translate_transfer_errors(advice=self._options.advice, fresh=connection.fresh):
                 while not exchange.status:
-                    exchange.feed(self.receive(line))
+                    exchange.feed(connection.receive(head_limit))
         except ConnectionLost as lost:
-            lost.request_complete = sent is None or sent.left <= 0
+            lost.request_complete = whole
             raise
         return whole
 
-    def _is_sent(self, line: Connection, data: bytes) -> bool:
-        """Sends it; False if the other side takes no more.
+    def _is_sent(self, connection: Connection, data: bytes, limit: Limit, exchange: Exchange) -> bool:
+        """Send data. Return False if the server has answered before, or takes no more.
 
-        A server may refuse a request before it has all of it, and hang up; then its answer is there to be read.
+        A server may refuse a request before it has all of it, and hang up; then its response is there to be read.
         """
+
+        def is_answered(block: bytes) -> bool:
+            exchange.feed(block)
+            return bool(exchange.status)
+
         try:
-            with translate_transfer_errors(advice=self._connection.advice, fresh=line.fresh):
-                line.send(data, self._write)
-        except ConnectionLost as failure:
-            if isinstance(failure.__cause__, TimeoutError):
+            with translate_transfer_errors(advice=self._options.advice, fresh=connection.fresh):
+                return connection.send(data, limit, is_answered)
+        except ConnectionLost as lost:
+            if isinstance(lost.__cause__, (TimeoutError, ProtocolError)):
                 raise
             return False
-        return True
 
-    def receive(self, line: Connection) -> bytes:
-        """What has come on a connection of this pool."""
-        return line.receive(self._read)
+    def _check_head(self, exchange: Exchange, *, whole: bool) -> None:
+        if exchange.status == 407 and self._proxy:
+            with translate_connect_errors(self._by_proxy):
+                self._proxy.check(exchange.status, exchange.headers)
+        if not whole and 200 <= exchange.status < 300:
+            # A server that claims to have what it cannot have is not to be believed, in either direction.
+            lost = ConnectionLost("the server answered with success before it had the whole request")
+            lost.request_complete = True
+            raise lost
 
-    def _idle_line(self) -> Connection | None:
-        while True:
+    def _pace(self, wait: Wait) -> Limit:
+        options = self._options
+        if not options.min_bytes_per_second:
+            return EachWait(wait)
+        return Pace(wait, options.min_bytes_per_second, options.speed_window_in_seconds)
+
+    def _idle_connection(self) -> Connection | None:
+        """Return an idle connection that is usable, the latest used first; close those that will not be used again."""
+        for connection in self._idle.copy():
+            if connection.is_usable():
+                break
+            self._close_idle(connection)
+        while self._idle:
             try:
-                # Without asking first: another thread may take the last one in between.
-                line = self._idle.pop()
+                # Another thread may take the last one in between.
+                connection = self._idle.pop()
             except IndexError:
-                return None
-            if line.is_usable():
-                return line
-            line.close()
+                break
+            if connection.is_usable():
+                return connection
+            connection.close()
+        return None
 
-    def _connect(self) -> Connection:
-        until = Deadline(self._connection.connect_timeout_in_seconds, "no connection within the connect timeout")
-        first = self._proxy or self._url
-        raw = Socket.connect(first.hostname or "", _port(first), until.left())
+    def _close_idle(self, connection: Connection) -> None:
         try:
-            line = Connection(raw)
-            if self._proxy and self._proxy.scheme == "https":
-                line = line.start_tls(ssl.create_default_context(), self._proxy.hostname or "", until)
-            if self._connection.ssl_context is not None:
-                if self._proxy:
-                    self._tunnel(line, self._proxy, until)
-                line = line.start_tls(self._connection.ssl_context, self._url.hostname or "", until)
-        except BaseException:
-            raw.close()
+            self._idle.remove(connection)
+        except ValueError:
+            return  # another thread has taken it
+        connection.close()
+
+    def _connect(self, slot: Slot[Connection]) -> Connection:
+        try:
+            return self._open_connection(slot)
+        except ConnectionFailed:
+            # Closing the pool ends what is under way.
+            self._check_open()
             raise
-        return line
 
-    def _tunnel(self, line: Connection, proxy: SplitResult, until: Deadline) -> None:
-        """Has the proxy connect us. Raises ProxyRefused."""
-        target = _host(self._url, with_port=True)
-        exchange = Exchange("CONNECT", target, [("host", target), *_proxy_authorization(proxy)])
-        line.send(exchange.head, until.left())
-        while not exchange.status:
-            try:
-                exchange.feed(line.receive(until.left()))
-            except ProtocolError as error:
-                raise ProxyRefused(f"the proxy does not answer as a proxy: {error}") from None
-        if not 200 <= exchange.status < 300:
-            raise ProxyRefused(f"the proxy refuses: status {exchange.status}")
+    def _open_connection(self, slot: Slot[Connection]) -> Connection:
+        options, proxy = self._options, self._proxy
+        limit = Deadline(Wait(options.connect_timeout_in_seconds, "no connection within the connect timeout"))
+        first = proxy.origin if proxy else self._server
+        with translate_connect_errors(f"the proxy {first}" if proxy else str(first), of_proxy=proxy is not None):
+            connection = slot.connection = Connection(Socket.connect(first.host, first.port, limit))
+            if proxy and options.proxy_ssl_context is not None:
+                connection.start_tls(options.proxy_ssl_context, first.tls_name, limit)
+        if options.ssl_context is not None:
+            with translate_connect_errors(self._by_proxy):
+                if proxy:
+                    self._tunnel(connection, proxy, limit)
+                connection.start_tls(options.ssl_context, self._server.tls_name, limit)
+        return connection
 
-    def give_back(self, line: Connection, *, reusable: bool) -> None:
-        """Ends a line's turn; it is kept for the next request, if it may carry one."""
-        self._busy.discard(line)
+    def _tunnel(self, connection: Connection, proxy: Proxy, limit: Limit) -> None:
+        """Have the proxy connect us. Raise ProxyRefused."""
+        exchange = proxy.connect(self._server)
+        connection.send(exchange.head, limit)
         try:
-            if reusable:
-                line.touch()
-                self._idle.append(line)
-            # After, as another thread may have closed those that were idle by then.
-            if self._closed or not reusable:
-                line.close()
+            while not exchange.status:
+                exchange.feed(connection.receive(limit))
+        except ProtocolError as error:
+            raise ProxyRefused(f"the proxy {proxy.origin} does not answer as a proxy: {error}") from None
+        proxy.check(exchange.status, exchange.headers)
+
+    def release(self, slot: Slot[Connection], *, reusable: bool) -> None:
+        """Give a slot back; its connection is kept for the next request, if it can carry one."""
+        connection, slot.connection = slot.connection, None
+        try:
+            if connection is not None:
+                if reusable:
+                    connection.touch()
+                    self._idle.append(connection)
+                # After, as another thread may have closed those that were idle by then.
+                if self._closed or not reusable:
+                    connection.close()
         finally:
-            self._turns.give_back()
+            self._slots.release(slot)
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Close every connection."""
         self._closed = True
-        for line in [*self._idle, *self._busy]:
-            line.close()
+        for connection in [*self._idle.copy(), *self._slots.connections()]:
+            connection.close()
         self._idle.clear()
-
-
-def _check_complete(exchange: Exchange, *, whole: bool) -> None:
-    """A server that says that it took what it cannot have is not to be believed, in either direction."""
-    if not whole and 200 <= exchange.status < 300:
-        lost = ConnectionLost("the server answered with success before it had the whole request")
-        lost.request_complete = True
-        raise lost
-
-
-def _port(url: SplitResult) -> int:
-    return url.port or (443 if url.scheme == "https" else 80)
-
-
-def _host(url: SplitResult, *, with_port: bool = False) -> str:
-    """The host as HTTP writes it, with the port only if that is not the usual one, unless asked for."""
-    host = url.hostname or ""
-    host = f"[{host}]" if ":" in host else host.encode("idna").decode()
-    usual = _port(url) == (443 if url.scheme == "https" else 80)
-    return host if usual and not with_port else f"{host}:{_port(url)}"
-
-
-def _proxy_authorization(proxy: SplitResult) -> list[tuple[str, str]]:
-    if proxy.username is None:
-        return []
-    user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return [("proxy-authorization", "Basic " + base64.b64encode(user.encode()).decode())]

@@ -108,7 +108,7 @@ class _Prefetch:
     @property
     def share(self) -> float:
         """How much of the chunk has arrived, from 0 to 1."""
-        return self._response.share if self._response else 0.0
+        return self._response.fraction_received if self._response else 0.0
 
     def run(self) -> PrefetchedChunk | None:
         """Fetch the chunk; None if that fails, in whatever way."""

@@ -15,6 +15,7 @@ from cryptography import x509
 
 from nel_mesh._sync.client import MeshClient
 from nel_mesh._sync.http import ConnectionPool
+from nel_mesh._sync.transport import transport_options
 from nel_mesh.check import advice, network
 from nel_mesh.check.network import Unreachable
 from nel_mesh.errors import (
@@ -26,7 +27,6 @@ from nel_mesh.errors import (
     NotAuthorised,
     NotFound,
 )
-from nel_mesh.http.sockets import TransportOptions
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.files import is_open_to_others
 from nel_mesh.protocol import endpoints
@@ -321,26 +321,15 @@ class _Check:
 
     def _ping(self, settings: MeshSettings) -> int:
         """One answer, by the client's own way: a refused certificate shows only when something is read."""
-        proxy = settings.proxy_for_url()
-        broker = ConnectionPool(
-            TransportOptions(
-                url=settings.url,
-                ssl_context=self._context,
-                proxy=proxy.get_secret_value() if proxy else None,
-                connect_timeout_in_seconds=settings.connect_timeout_in_seconds,
-                read_timeout_in_seconds=settings.read_timeout_in_seconds,
-                write_timeout_in_seconds=settings.write_timeout_in_seconds,
-                max_connections=1,
-            )
-        )
+        pool = ConnectionPool(dataclasses.replace(transport_options(settings), max_connections=1))
         request = endpoints.ping()
         try:
-            answer = broker.send(request.method, request.path, {"user-agent": settings.mex_client_version})
+            answer = pool.send(request.method, request.path, {"user-agent": settings.mex_client_version})
             answer.read(_ANSWER_LIMIT)
         except (ConnectionFailed, ConnectionLost) as error:
             raise Unreachable(error.reason, *advice.for_tls(error, settings)) from None
         finally:
-            broker.close()
+            pool.close()
         self._date, self._dated = answer.headers.get("date"), self._clock.now()
         return answer.status
 

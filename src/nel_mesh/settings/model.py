@@ -76,6 +76,8 @@ class SettingsKeywords(TypedDict, total=False):
     connect_timeout_in_seconds: float | None
     read_timeout_in_seconds: float | None
     write_timeout_in_seconds: float | None
+    response_head_timeout_in_seconds: float | None
+    min_bytes_per_second: float | None
     max_attempts: int | None
     retry_initial_delay_in_seconds: float | None
     retry_max_delay_in_seconds: float | None
@@ -87,6 +89,7 @@ class SettingsKeywords(TypedDict, total=False):
     proxy: Secret | None
     proxy_user: str | None
     proxy_password: Secret | None
+    proxy_root_certificates: Certificate | list[str] | list[Path] | tuple[Certificate, ...] | None
     spool_directory: str | os.PathLike[str] | None
 
 
@@ -290,6 +293,12 @@ class MeshSettings(BaseModel):
     """For each wait for bytes to come; not for the whole transfer, which has no limit."""
     write_timeout_in_seconds: _Timeout = 60
     """For each wait for bytes to go; not for the whole transfer, which has no limit."""
+    response_head_timeout_in_seconds: _Timeout | None = None
+    """The longest time for the whole head of a response, from the end of its request. Default: twice the
+    read timeout."""
+    min_bytes_per_second: Annotated[_Number, Field(ge=0)] = 100
+    """The lowest speed of a body, sent or received, over a minute of waiting for it. Slower counts as a broken
+    connection. 0: no limit."""
 
     max_attempts: Annotated[_Whole, Field(ge=1, le=100)] = 5
     """How often a request is tried in all, where trying again is safe. 1: never again."""
@@ -326,6 +335,8 @@ class MeshSettings(BaseModel):
     there."""
     proxy_password: _Credential | None = None
     """That user's password."""
+    proxy_root_certificates: _Certificates = Field(default=(), repr=False)
+    """The authorities to trust in the certificate of an https proxy. None given: the system's."""
 
     spool_directory: Annotated[Path, BeforeValidator(_stripped), AfterValidator(_folder)] | None = None
     """Where content of unknown length waits until it is sent. Must exist. Default: the system's temporary
@@ -366,7 +377,9 @@ class MeshSettings(BaseModel):
             [
                 from_file,
                 sources.from_environment(
-                    os.environ, fields, ("tls_root_certificates", "tls_intermediate_certificates")
+                    os.environ,
+                    fields,
+                    ("tls_root_certificates", "tls_intermediate_certificates", "proxy_root_certificates"),
                 ),
                 sources.from_keywords(keywords, fields),
             ]

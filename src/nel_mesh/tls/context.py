@@ -50,6 +50,11 @@ def client_ssl_context(identity: Identity, settings: MeshSettings) -> ssl.SSLCon
     return context
 
 
+def proxy_ssl_context(identity: Identity) -> ssl.SSLContext:
+    """Make the context for connections to an https proxy, whose authorities are not those of MESH."""
+    return _verifying_context(identity)
+
+
 def _verifying_context(identity: Identity) -> ssl.SSLContext:
     # Not ssl.create_default_context: it loads the system's authorities, honours SSLKEYLOGFILE, and from
     # Python 3.13 on lets a chain end at an intermediate.

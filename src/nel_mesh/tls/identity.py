@@ -25,6 +25,7 @@ ROOTS = "tls_root_certificates"
 INTERMEDIATES = "tls_intermediate_certificates"
 CERTIFICATE = "client_signing_certificate"
 KEY = "client_signing_key"
+PROXY_ROOTS = "proxy_root_certificates"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class Identity:
         """
         now = now or datetime.now(UTC)
         faults: list[SettingFault] = []
-        roots, other = _trusted(settings, now, faults)
+        roots, other = _trusted(settings, ROOTS, settings.tls_root_certificates, now, faults)
         intermediates, untrusted_roots = _intermediates(settings, roots, other, faults)
         key, certificate, chain = _shown(settings, intermediates, now, faults)
         if faults:
@@ -78,6 +79,20 @@ class Identity:
             untrusted_roots=untrusted_roots,
             key=key,
         )
+
+    @classmethod
+    def for_proxy(cls, settings: MeshSettings, *, now: datetime | None = None) -> Self:
+        """Read the authorities to trust in the certificate of an https proxy; no certificate is shown to it.
+
+        Raises:
+            CertificateError: with `faults`: every certificate that cannot be used.
+        """
+        faults: list[SettingFault] = []
+        given = settings.proxy_root_certificates
+        roots, other = _trusted(settings, PROXY_ROOTS, given, now or datetime.now(UTC), faults)
+        if faults:
+            raise CertificateError.of(faults)
+        return cls(roots=roots, intermediates=other)
 
     @property
     def not_after(self) -> datetime | None:
@@ -108,19 +123,23 @@ class Identity:
 _Certificates = tuple[x509.Certificate, ...]
 
 
-def _trusted(settings: MeshSettings, now: datetime, faults: list[SettingFault]) -> tuple[_Certificates, _Certificates]:
+def _trusted(
+    settings: MeshSettings, setting: str, values: Sequence[str], now: datetime, faults: list[SettingFault]
+) -> tuple[_Certificates, _Certificates]:
     """The roots to trust, and the intermediates that were given among them."""
-    source = settings.source_of(ROOTS)
-    given, readable = _read(settings, ROOTS, settings.tls_root_certificates, faults)
+    source = settings.source_of(setting)
+    given, readable = _read(settings, setting, values, faults)
     roots = tuple(certificate for certificate in given if is_self_issued(certificate))
     other = tuple(certificate for certificate in given if not is_self_issued(certificate))
     if given and readable and not roots:
         names = ", ".join(f"{name_of(each)}, issued by '{each.issuer.rfc4514_string()}'" for each in other)
         message = f"no root is in it, only {names}; put the root here, and these in {INTERMEDIATES}"
-        faults.append(SettingFault(ROOTS, source, "invalid", message))
+        if setting == PROXY_ROOTS:
+            message = f"no root is in it, only {names}; add the root"
+        faults.append(SettingFault(setting, source, "invalid", message))
     if roots and not any(_is_valid(root, now) for root in roots):
         dates = ", ".join(f"{name_of(root)} {_out_of_date(root, now)}" for root in roots)
-        faults.append(SettingFault(ROOTS, source, _date_fault(roots[0], now), f"no root is valid now: {dates}"))
+        faults.append(SettingFault(setting, source, _date_fault(roots[0], now), f"no root is valid now: {dates}"))
     return roots, other
 
 

@@ -1,0 +1,115 @@
+"""One layer of TLS as bytes in and bytes out, so that any stream can carry it: a socket, or another layer of TLS."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any, cast
+
+BLOCK_BYTES = 112 * 1024
+"""The most that is read at a time: seven records of TLS."""
+
+
+class Tls:
+    """The client's side of TLS.
+
+    Args:
+        context: whom to trust, and who we are.
+        host: the name that the server must prove.
+        below: the layer of TLS that carries this one; None if the socket does.
+    """
+
+    def __init__(self, context: ssl.SSLContext, host: str, below: Tls | None = None) -> None:
+        self._below = below
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._read: Callable[[int, memoryview], int] = cast("Any", self._object.read)
+        self._buffer = memoryview(bytearray(BLOCK_BYTES))
+        self._unwritten = b""
+        self._failure: ssl.SSLError | None = None
+        self.ended = False
+        """Whether the other side has announced, or shown, that nothing more will come."""
+
+    def do_handshake(self) -> bool:
+        """Advance the handshake. Return True once it is complete. Raise ssl.SSLError if it fails."""
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take what came from the network; b"" is its end."""
+        if self._below is None:
+            self._accept(data)
+            return
+        self._below.feed(data)
+        while block := self._below.read():
+            self._accept(block)
+        if self._below.ended:
+            self._accept(b"")
+
+    def _accept(self, data: bytes | memoryview) -> None:
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def to_send(self) -> bytes:
+        """Return what must go to the network."""
+        if self._unwritten:
+            self._write_rest()
+        data = self._outgoing.read()
+        if self._below is None:
+            return data
+        self._below.write(data)
+        return self._below.to_send()
+
+    def write(self, data: bytes) -> None:
+        """Encrypt content; `to_send` returns the result."""
+        self._unwritten += data
+        self._write_rest()
+
+    def _write_rest(self) -> None:
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._object.write(self._unwritten) :]
+        except ssl.SSLWantReadError:
+            pass  # a new handshake (TLS 1.2) comes first
+
+    @property
+    def waits(self) -> bool:
+        """Whether content is left to encrypt, which needs something from the other side first."""
+        return bool(self._unwritten) or (self._below is not None and self._below.waits)
+
+    def read(self) -> bytes:
+        """Return the content that has come; b"" if there is none (yet). Raise ssl.SSLError."""
+        if self._failure is not None:
+            raise self._failure
+        length = 0
+        try:
+            # OpenSSL returns one record of 16 KiB at a time.
+            while length < BLOCK_BYTES:
+                count = self._read(BLOCK_BYTES - length, self._buffer[length:])
+                if not count:
+                    self.ended = True
+                    break
+                length += count
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            self.ended = True
+        except ssl.SSLError as error:
+            # OpenSSL reports it once, and an end when asked again.
+            self._failure = error
+            if not length:
+                raise
+            # The content before it counts: it may be the whole response.
+        return bytes(self._buffer[:length])
+
+    def is_quiet(self) -> bool:
+        """Whether all that came has been read, and nothing announces an end."""
+        over = self.ended or self._failure is not None
+        quiet = not (over or self._incoming.pending or self._object.pending())
+        return quiet and (self._below is None or self._below.is_quiet())
