@@ -1,24 +1,24 @@
-"""Every way in which MESH can fail, as one tree.
+"""The errors of this package, as one tree.
 
     MeshError
-    ├── ConfigurationError        the settings: whoever configures the program; every fault at once
-    │   └── CertificateError      a certificate or key: says which one, and when it is or was valid
-    ├── InvalidArgument           a call's argument: the programmer; nothing was sent
-    ├── SourceError               the content could not be read, or changed meanwhile: whoever owns the file
-    ├── StorageError              the content could not be stored here: whoever owns the disk
-    ├── ConnectionFailed          no connection was made, so nothing was sent: the network; try again later
-    ├── ConnectionLost            a connection broke or timed out before the answer: the network
-    ├── OutcomeUnknown            a send's answer was lost and it may have arrived: look before you send again
-    ├── IntegrityError            what arrived is not what was sent: nothing of it may be used
-    └── ResponseError             MESH answered, and the answer is a refusal
+    ├── ConfigurationError        the settings cannot be used; lists every fault at once
+    │   └── CertificateError      a certificate or key cannot be used; names it, and its dates
+    ├── InvalidArgument           an argument of a call cannot be used; nothing was sent
+    ├── SourceError               the content could not be read, or changed while it was sent
+    ├── StorageError              the content could not be stored here: full disk, permissions
+    ├── ConnectionFailed          no connection was made, so nothing was sent; safe to retry
+    ├── ConnectionLost            a connection broke or timed out before the response
+    ├── OutcomeUnknown            a send's response was lost, and it may have arrived: do not retry blindly
+    ├── IntegrityError            the received content is incomplete or damaged
+    └── ResponseError             MESH responded, and did not do what was asked
         ├── BadRequest            400, 406: the request is malformed
         ├── NotAuthorised         401, 403: mailbox, password, shared key, certificate or clock
         ├── NotFound              404: no such message for this mailbox
         ├── Gone                  410: the message has expired or failed
-        ├── Refused               417: MESH read the message and will not take it: event, code, description
+        ├── Refused               417: MESH refuses the message: see event, code, description
         ├── UploadFinished        423: all chunks of that message have arrived already
-        ├── Busy                  425, 429, 503: not now; the request was not acted on
-        └── ServerError           any other 5xx, or an answer that MESH does not give
+        ├── Busy                  425, 429, 503: rate limited or unavailable; the request was not acted on
+        └── ServerError           another 5xx, or a response that is not MESH's
 
 Each says in `outcome` what happened to the message. None holds a password, a subject, a file name or a recipient.
 """
@@ -45,7 +45,7 @@ FaultKind = Literal[
 
 
 class Outcome(enum.Enum):
-    """What has become of the message that a failed call was about."""
+    """The state of the message that a failed call was about."""
 
     NOT_SENT = "not sent"
     """MESH has not taken the message, and will not deliver it."""
@@ -261,7 +261,7 @@ class OutcomeUnknown(MeshError):
 
 
 class IntegrityError(MeshError):
-    """What arrived is incomplete or damaged. Nothing of it may be used; the message is still in the inbox."""
+    """The received content is incomplete or damaged, and must not be used. The message is still in the inbox."""
 
 
 class ResponseError(MeshError):

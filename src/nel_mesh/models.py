@@ -1,4 +1,4 @@
-"""What comes back from MESH, as values. What can hold patient data is left out of `repr`."""
+"""The values that MESH returns. Fields that can hold patient data are left out of `repr`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Mailbox(_Value):
 
 
 class MessageMetadata(_Value):
-    """What the headers of a message in the inbox say (MESH API, "Get Message").
+    """The headers of a message in the inbox (MESH API, "Get Message").
 
     `compressed` and `encrypted` are the sender's word on the content itself; gzip in transit is undone on reading.
     `compressed` is None where it cannot be told: a server that gzips a body in transit sets the same header.
@@ -104,7 +104,7 @@ class Report(MessageMetadata):
 
 
 class Tracking(_Value):
-    """What has become of a message that this mailbox sent (MESH API, "Track outbox", either version's names).
+    """The state of a message that this mailbox sent (MESH API, "Track outbox", in the names of either version).
 
     `status` is in lower case: accepted, acknowledged, error, uploading. Timestamps are aware, in UTC where MESH gives
     no zone.
@@ -218,7 +218,7 @@ class FailedMessage:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ReceiveResult:
-    """What `receive_messages` did.
+    """The result of `receive_messages`.
 
     Each message that was looked at is in exactly one of `delivered`, `reports`, `unacknowledged`, `already_delivered`,
     `locked`, `gone` and `failed`.

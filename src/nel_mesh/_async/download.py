@@ -247,7 +247,7 @@ class AsyncDownload:
         return self._received(name, report, record.length, verified=None)
 
     async def forget(self) -> None:
-        """Remove what is unfinished, and the record: the content has its name, or must be fetched anew."""
+        """Remove what is unfinished, and the record: the content has its name, or must be fetched again."""
         await in_thread(self._upload.remove)
         await in_thread(self._record_file.forget)
 

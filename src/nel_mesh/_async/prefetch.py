@@ -77,7 +77,7 @@ class ConnectionBudget:
 
 @dataclasses.dataclass
 class AsyncPrefetchedChunk:
-    """A chunk that arrived before its turn. Whoever takes it closes its buffer."""
+    """A chunk that arrived before its turn. Its buffer is to be closed by the caller of `AsyncPrefetcher.take`."""
 
     status: int
     chunk_range: str | None

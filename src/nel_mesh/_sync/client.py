@@ -1,5 +1,5 @@
 # Generated from _async/client.py by tools/unasync.py: edit that file, then run `make generate`.
-"""The client that programs use: it adds no rule to what lies below, only a face."""
+"""The client that programs use: a face over the rooms below, without a rule of its own."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from .upload import Sender, SendOptions
 
 
 class MeshClient:
-    """One MESH mailbox. A context manager; may be shared, as all calls use one pool of connections.
+    """A client for one MESH mailbox. A context manager; it may be shared, as all calls use one connection pool.
 
     Every call can raise ConnectionFailed, ConnectionLost, NotAuthorised, Busy or another ResponseError; each is raised
     only after as many attempts as the settings allow, where repeating does no harm. See `nel_mesh.errors`.
@@ -106,11 +106,11 @@ class MeshClient:
             self._transport.close()
 
     def ping(self) -> None:
-        """Asks whether a MESH server answers at all; needs no mailbox."""
+        """Check that a MESH server responds at all; this needs no mailbox."""
         self._mailbox.ping()
 
     def handshake(self) -> None:
-        """Validates access to the mailbox, and tells MESH that it is in use; once every 24 hours.
+        """Validate access to the mailbox, and tell MESH that it is in use. Do so once every 24 hours.
 
         Source: MESH API, "Validate a mailbox (Handshake)". Raises NotAuthorised if mailbox id, password, shared key,
         certificate or this machine's clock is wrong.
@@ -134,7 +134,7 @@ class MeshClient:
         compress: bool = False,
         progress: Callable[[SendProgress], object] | None = None,
     ) -> SendReceipt:
-        """Sends a message of any size, and returns once MESH has all of it.
+        """Send a message of any size, and return once MESH has all of it.
 
         Content longer than `max_chunk_size_in_megabytes` goes in several chunks; MESH delivers it when the last has
         come. Content that cannot be read twice, or whose length is unknown, first waits in a temporary file.
@@ -203,7 +203,7 @@ class MeshClient:
         progress: Callable[[SendProgress], object] | None = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> SendReceipt:
-        """Sends a file; as `send_message`, and gives its own name as the `file_name` if you give none.
+        """Send a file, as `send_message` does; its own name is the default of `file_name`.
 
         Args:
             path: the file.
@@ -235,7 +235,7 @@ class MeshClient:
         return self._sender.send(path, options, local_id=local_id, resume=resume)
 
     def resolve_send(self, local_id: str) -> Tracking | None:
-        """Settles a send whose outcome was unknown: what MESH knows of the message of this local id.
+        """Look up a send whose outcome is unknown, by its local id.
 
         Give MESH half a minute before you ask. None: MESH knows no such message, or several; if the local id was
         unique, it was not sent, and may be sent again. Source: MESH API, "Track outbox (deprecated)".
@@ -252,7 +252,7 @@ class MeshClient:
         longest_wait_in_seconds: float = 900.0,
         deadline_in_seconds: float = 5 * 24 * 3600.0,
     ) -> Tracking:
-        """Follows a sent message until it is acknowledged, has failed, or the deadline passes; gives the last tracking.
+        """Track a sent message until it is acknowledged, has failed, or the deadline passes; return the last tracking.
 
         Args:
             message_id: the message.
@@ -272,7 +272,7 @@ class MeshClient:
             wait = min(2 * wait, longest_wait_in_seconds)
 
     def track_message(self, message_id: str) -> Tracking:
-        """Says what has become of a message that this mailbox sent. Not for frequent polling.
+        """Look up the state of a message that this mailbox sent. MESH asks not to be polled frequently.
 
         Source: MESH API, "Track outbox". Raises NotFound if this mailbox sent no such message.
         """
@@ -285,7 +285,7 @@ class MeshClient:
         continue_from: str | None = None,
         workflow_filter: str | None = None,
     ) -> InboxPage:
-        """Gives one page of the ids of messages that wait in the inbox, oldest first.
+        """List the ids of messages in the inbox, one page of them, oldest first.
 
         Source: MESH API, "Check an inbox".
 
@@ -302,7 +302,7 @@ class MeshClient:
     def iter_message_ids(
         self, *, max_results: int = DEFAULT_RESULTS, workflow_filter: str | None = None
     ) -> Iterator[str]:
-        """Gives the id of every message in the inbox, page after page, each once; ends though none is acknowledged.
+        """Iterate over the id of every message in the inbox, page after page, each once.
 
         Arguments as for `list_messages`.
         """
@@ -403,7 +403,7 @@ class MeshClient:
         verify_checksum: bool = True,
         progress: Callable[[ReceiveProgress], object] | None = None,
     ) -> ReceivedFile:
-        """Receives a message into a file, and goes on where it was if it is called again after an interruption.
+        """Receive a message into a file; called again after an interruption, it resumes.
 
         Content arrives under a temporary name, chunk by chunk, with a record. A chunk that breaks or comes damaged is
         fetched again. When all of it is there, its length and checksum are right and it is durable, it gets its name.
@@ -430,7 +430,7 @@ class MeshClient:
         )
 
     def message_metadata(self, message_id: str) -> MessageMetadata:
-        """Says what a message in the inbox is, without its content; a `Report` if it is one.
+        """Return the metadata of a message in the inbox, without its content; a `Report` if it is one.
 
         Source: MESH API, "Head Message". Raises NotFound, or Gone if it has expired.
         """
@@ -439,7 +439,7 @@ class MeshClient:
     def retrieve_message(
         self, message_id: str, *, verify_checksum: bool = False
     ) -> contextlib.AbstractContextManager[Message]:
-        """Opens a message from the inbox, to be read in a `with` block. It does not acknowledge it.
+        """Open a message from the inbox, to be read in a `with` block. This does not acknowledge it.
 
         Source: MESH API, "Get Message", "Get Message chunk". Raises NotFound, or Gone if it has expired; reading
         raises IntegrityError if it is not whole.
@@ -452,25 +452,25 @@ class MeshClient:
         return self._downloader.retrieve(message_id, verify_checksum=verify_checksum)
 
     def acknowledge_message(self, message_id: str) -> None:
-        """Tells MESH that the message is safe here, and so removes it from the inbox. Twice does no harm.
+        """Tell MESH that the message is safe here, so that it leaves the inbox. Twice does no harm.
 
         Source: MESH API, "Acknowledge message". Only do it when the content is complete and stored.
         """
         self._mailbox.acknowledge_message(message_id)
 
     def lookup_endpoint(self, ods_code: str, workflow_id: str) -> list[Mailbox]:
-        """Finds the mailboxes of an organisation, by its ODS code, that take a workflow id.
+        """Find the mailboxes of an organisation, by its ODS code, that accept a workflow id.
 
         Source: MESH API, "Look up MESH address".
         """
         return self._mailbox.lookup_endpoint(ods_code, workflow_id)
 
     def search_workflow(self, workflow_id: str) -> list[Mailbox]:
-        """Finds the mailboxes that take a workflow id. Source: MESH API, "Lookup by workflow"."""
+        """Find the mailboxes that accept a workflow id. Source: MESH API, "Lookup by workflow"."""
         return self._mailbox.search_workflow(workflow_id)
 
     def count_messages(self) -> int:
-        """Counts the messages in the inbox. Deprecated by MESH: use `list_messages` or `iter_message_ids`."""
+        """Count the messages in the inbox. Deprecated by MESH: use `list_messages` or `iter_message_ids`."""
         warnings.warn(
             "MESH has deprecated the inbox count; use list_messages() or iter_message_ids()",
             DeprecationWarning,

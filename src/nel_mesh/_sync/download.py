@@ -246,7 +246,7 @@ class Download:
         return self._received(name, report, record.length, verified=None)
 
     def forget(self) -> None:
-        """Remove what is unfinished, and the record: the content has its name, or must be fetched anew."""
+        """Remove what is unfinished, and the record: the content has its name, or must be fetched again."""
         self._upload.remove()
         self._record_file.forget()
 

@@ -264,7 +264,7 @@ class Message:
 
     def __init__(self, metadata: MessageMetadata, content: MessageContent, *, has_content: bool = True) -> None:
         self.metadata = metadata
-        """What the headers say; a `Report` if the message is one."""
+        """The message's headers; a `Report` if it is one."""
         self.has_content = has_content
         """Whether there is any content to be read; MESH's reports have none."""
         self.complete = False

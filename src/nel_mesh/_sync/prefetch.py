@@ -78,7 +78,7 @@ class ConnectionBudget:
 
 @dataclasses.dataclass
 class PrefetchedChunk:
-    """A chunk that arrived before its turn. Whoever takes it closes its buffer."""
+    """A chunk that arrived before its turn. Its buffer is to be closed by the caller of `Prefetcher.take`."""
 
     status: int
     chunk_range: str | None

@@ -4,12 +4,13 @@
 
 An exception from a signal handler (Ctrl-C) can come between any two steps of the main thread. `threading.Condition`
 and what is built on it (Event, Semaphore, Future, ThreadPoolExecutor) acquire their lock in Python code, and may then
-keep it for ever, so that a later call hangs. So here are only locks and queues that are written in C, and a wait for a
-task looks again every quarter of a second.
+keep it for ever, so that a later call hangs. `Thread.start` waits for an Event too. So here are only locks, queues and
+threads that are written in C, and a wait for a task looks again every quarter of a second.
 """
 
 from __future__ import annotations
 
+import _thread
 import inspect
 import queue
 import threading
@@ -100,7 +101,8 @@ class BackgroundTasks:
         task = Task(lambda: function(*arguments), stop)
         self._tasks = [other for other in self._tasks if not other.is_done()] + [task]
         try:
-            threading.Thread(target=copy_context().run, args=(task.run,), name="nel-mesh", daemon=True).start()
+            # Not threading.Thread: its `start` waits for an Event.
+            _thread.start_new_thread(copy_context().run, (task.run,))
         except RuntimeError:
             if stop is not None:
                 raise
@@ -132,43 +134,34 @@ def for_each(items: Iterator[_Item], work: Callable[[_Item], object], *, max_wor
         for item in items:
             work(item)
         return
-    given: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
     finished: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
-    def worker() -> None:
-        while (item := given.get()) is not None:
-            error: BaseException | None = None
-            try:
-                copy_context().run(work, item)
-            except BaseException as raised:  # noqa: BLE001 - raised again below, in the caller's thread
-                error = raised
-            finished.put(error)
-
-    workers = busy = 0
-    failure: BaseException | None = None
-    with BackgroundTasks() as background:
+    def run(item: _Item) -> None:
+        error: BaseException | None = None
         try:
-            while failure is None:
-                if busy == max_workers:
-                    failure = finished.get()
-                    busy -= 1
-                    continue
-                try:
-                    item = next(items)
-                except StopIteration:
-                    break
-                if busy == workers:
-                    background.start(worker)
-                    workers += 1
-                given.put(item)
-                busy += 1
-            while busy:
-                failure = finished.get() or failure
-                busy -= 1
-        finally:
-            # For each that may have been started: an interruption can come before one was counted.
-            for _ in range(max_workers):
-                given.put(None)
+            work(item)
+        except BaseException as raised:  # noqa: BLE001 - raised again below, in the caller's thread
+            error = raised
+        finished.put(error)
+
+    running = 0
+    failure: BaseException | None = None
+    # A thread for each item, and none that waits for the next one: an interruption could leave it waiting for ever.
+    with BackgroundTasks() as background:
+        while failure is None:
+            if running == max_workers:
+                failure = finished.get()
+                running -= 1
+                continue
+            try:
+                item = next(items)
+            except StopIteration:
+                break
+            background.start(run, item)
+            running += 1
+        while running:
+            failure = finished.get() or failure
+            running -= 1
     if failure is not None:
         raise failure
 

@@ -1,7 +1,7 @@
 """Which messages have been delivered here: a set that survives anything, shared by threads and processes.
 
-SQLite keeps it, with its own locks between processes. What several threads add at the same time goes into one durable
-transaction.
+SQLite keeps it, with its own locks between processes. Entries that several threads add at the same time go into one
+durable transaction.
 """
 
 from __future__ import annotations

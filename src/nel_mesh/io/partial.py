@@ -205,7 +205,7 @@ class PrefetchBuffer:
         """Write blocks as they are made. Raises StorageError for more than the limit, and once it is closed."""
         written = 0
         for block in blocks:
-            # The lock is held for one block at a time: whoever closes the buffer waits for it.
+            # The lock is held for one block at a time, as `close` waits for it.
             with self._guard, translate_storage_errors(self._folder):
                 if self._closed or self.length + len(block) > self._limit:
                     raise StorageError(f"no more than {self._limit:,} bytes may wait here")

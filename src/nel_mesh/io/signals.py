@@ -1,4 +1,4 @@
-"""Being told to stop: Ctrl-C, a request to end, and what else a system has for that."""
+"""Signals that ask the process to stop: Ctrl-C, SIGTERM and, on Windows, Ctrl-Break."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _LOOK_SECONDS = 0.5
 
 @contextlib.contextmanager
 def told_to_stop() -> Iterator[Callable[[], None]]:
-    """Gives a function that returns once this process has been told to stop; being told does nothing else meanwhile.
+    """Yield a function that waits until this process is asked to stop. Meanwhile the signals do nothing else.
 
-    Ctrl-C, SIGTERM and, on Windows, Ctrl-Break. In the main thread only, as Python has it.
+    To be used in the main thread only.
     """
     stopped = threading.Event()
     before = {number: signal.signal(number, lambda *_: stopped.set()) for number in _numbers()}

@@ -9,7 +9,7 @@ from nel_mesh.io.files import FileLock, translate_storage_errors, write_file
 
 
 class TransferRecord:
-    """What is known of one unfinished transfer, in a file. After any interruption it is the old one or the new one.
+    """The record of one unfinished transfer, a file. After any interruption it is the old one or the new one.
 
     Args:
         path: the file.
@@ -19,7 +19,7 @@ class TransferRecord:
         self.path = path
 
     def lock(self) -> FileLock:
-        """Return the lock to be acquired by whoever works under this record."""
+        """Return the lock to be acquired before work under this record."""
         return FileLock(self.path.with_name(f"{self.path.name}.lock"))
 
     def read(self) -> bytes | None:
