@@ -48,6 +48,7 @@ GROUPS = {
     "Retries": ("max_attempts", "retry_", "max_retry_after"),
     "Sizes and numbers": (),
     "Proxy": ("proxy",),
+    "Defaults of the command line": ("default_",),
     "Headers of the handshake": ("mex_",),
 }
 """The tables of settings, each with the prefixes of its settings; the one without takes the rest."""

@@ -30,7 +30,7 @@ from nel_mesh.sandbox import pytest_plugin
 from nel_mesh.sandbox.__main__ import _parser
 from nel_mesh.sandbox.operations import Operation
 from nel_mesh.sandbox.request_log import RequestSeen
-from nel_mesh.settings.sources import dotnet_name, variable_name
+from nel_mesh.settings.sources import OLD_DOTNET_NAMES, dotnet_name, variable_name
 
 READ = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
@@ -57,6 +57,7 @@ def ours() -> frozenset[str]:
     found |= set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", said))
     found |= {f"mesh_{name}" for name in LogFields.__annotations__}
     found |= {word for name in told() for word in name.split(".")}
+    found |= set(OLD_DOTNET_NAMES)
     # Modules of the package, and files of the source tree, which the pages for its developers name.
     found |= {one.name.rpartition(".")[2] for one in pkgutil.walk_packages(nel_mesh.__path__, "nel_mesh.")}
     found |= {path.stem for folder in ("tools", "tests", "examples") for path in (ROOT / folder).rglob("*.py")}

@@ -32,6 +32,7 @@ from nel_mesh.cli.session import Session
 COMMANDS = {
     "init": "init:init",
     "check": "check:check",
+    "config": "config:app",
     "csr": "csr:csr",
     "handshake": "handshake:handshake",
     "send": "sending:send",

@@ -24,8 +24,12 @@ STDIN = "-"
 def send(
     ctx: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="The files; - reads stdin.")],
-    to: Annotated[str, typer.Option("--to", metavar="MAILBOX", help="The recipient's mailbox id.")],
-    workflow_id: Annotated[str, typer.Option("--workflow-id", metavar="ID", help="What kind of message it is.")],
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="MAILBOX", help="Mailbox id of the recipient. Default: default_to.")
+    ] = None,
+    workflow_id: Annotated[
+        str | None, typer.Option("--workflow-id", metavar="ID", help="Workflow id. Default: default_workflow_id.")
+    ] = None,
     subject: Annotated[str | None, typer.Option(metavar="TEXT", help="For the recipient.")] = None,
     local_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Your own id for it, unique. Default: one is made.")
@@ -62,9 +66,10 @@ def send(
         raise typer.BadParameter("-, --local-id, --file-name and --checksum are for one file at a time")
     for file in files:
         _check(file)
+    settings = session.load_settings()
     options = {
-        "to": to,
-        "workflow_id": workflow_id,
+        "to": _required("to", to or settings.default_to),
+        "workflow_id": _required("workflow-id", workflow_id or settings.default_workflow_id),
         "subject": subject,
         "local_id": local_id,
         "file_name": file_name,
@@ -83,6 +88,13 @@ def send(
                 if rest := files[number:]:
                     error.add_note(f"Not begun: {', '.join(rest)}.")
                 raise
+
+
+def _required(option: str, value: str | None) -> str:
+    if value is None:
+        setting = f"default_{option.replace('-', '_')}"
+        raise typer.BadParameter(f"--{option} is required, or {setting} in the settings")
+    return value
 
 
 def track(

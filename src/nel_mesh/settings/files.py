@@ -16,7 +16,6 @@ from pathlib import Path
 
 from nel_mesh.errors import ConfigurationError, SettingFault
 from nel_mesh.settings.sources import (
-    OLD_DOTNET_NAMES,
     SECTION,
     Reading,
     combine,
@@ -259,7 +258,7 @@ def _entries(document: _Document, entries: Iterable[tuple[str, object]], where: 
         if name is None:
             reading.unknown(f"{document.show(key)} in {where}", key, document.known, document.spell)
             continue
-        old = bool(document.section) and key.casefold() in OLD_DOTNET_NAMES
+        old = bool(document.section) and key.casefold() != dotnet_name(name).casefold()
         label = f"{document.show(key) if old else document.spell(name)} in {where}"
         if isinstance(value, _Pairs):
             value = dict(value)

@@ -91,6 +91,8 @@ class SettingsKeywords(TypedDict, total=False):
     proxy_password: Secret | None
     proxy_root_certificates: Certificate | list[str] | list[Path] | tuple[Certificate, ...] | None
     spool_directory: str | os.PathLike[str] | None
+    default_to: str | None
+    default_workflow_id: str | None
 
 
 def _not_a_truth_value(value: object) -> object:
@@ -341,6 +343,11 @@ class MeshSettings(BaseModel):
     spool_directory: Annotated[Path, BeforeValidator(_stripped), AfterValidator(_folder)] | None = None
     """Where content of unknown length waits until it is sent. Must exist. Default: the system's temporary
     folder."""
+
+    default_to: Annotated[str, AfterValidator(_mailbox_id)] | None = None
+    """The recipient of `nel-mesh send` where `--to` is not given; for a profile that sends to one mailbox."""
+    default_workflow_id: _Header | None = None
+    """The workflow id of `nel-mesh send` where `--workflow-id` is not given."""
 
     _labels: dict[str, str] = PrivateAttr(default_factory=dict)
 

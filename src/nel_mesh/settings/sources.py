@@ -24,14 +24,14 @@ SECTION = "MeshConfiguration"
 """The section of .NET's configuration that holds NEL.MESH's settings."""
 
 OLD_DOTNET_NAMES = {
-    "key": "shared_key",
-    "rootcertificate": "tls_root_certificates",
-    "intermediatecertificates": "tls_intermediate_certificates",
-    "clientcertificate": "client_signing_certificate",
-    "clientcertificatepassword": "client_signing_certificate_password",
-    "chunksize": "max_chunk_size_in_megabytes",
+    "Key": "shared_key",
+    "RootCertificate": "tls_root_certificates",
+    "IntermediateCertificates": "tls_intermediate_certificates",
+    "ClientCertificate": "client_signing_certificate",
+    "ClientCertificatePassword": "client_signing_certificate_password",
+    "ChunkSize": "max_chunk_size_in_megabytes",
 }
-"""The keys of older versions of NEL.MESH, in lower case, and the settings that they are now."""
+"""The keys of older versions of NEL.MESH, and the settings that they are now."""
 
 _ZERO_IS_ABSENT = {"max_request_timeout_in_seconds", "max_chunk_size_in_megabytes"}
 """NEL.MESH's integers: .NET has 0 for one that is not given, and NEL.MESH takes a timeout of 0 or less for none."""
@@ -108,7 +108,7 @@ def dotnet_name(name: str) -> str:
 def dotnet_names(names: Iterable[str]) -> dict[str, str]:
     """The settings by their keys in .NET's configuration, in lower case; also the keys of older versions."""
     names = list(names)
-    old = {key: name for key, name in OLD_DOTNET_NAMES.items() if name in names}
+    old = {key.casefold(): name for key, name in OLD_DOTNET_NAMES.items() if name in names}
     return {**old, **{dotnet_name(name).casefold(): name for name in names}}
 
 
