@@ -103,10 +103,15 @@ class Report(MessageMetadata):
     linked_message_id: Text = _named("mex-linkedmsgid", "linked_message_id")
 
 
+_DELIVERED = frozenset({"accepted", "acknowledged"})
+_FAILED = frozenset({"error", "undeliverable"})
+
+
 class Tracking(_Value):
     """The state of a message that this mailbox sent (MESH API, "Track outbox", in the names of either version).
 
-    `status` is in lower case: accepted, acknowledged, error, uploading. Timestamps are aware, in UTC where MESH gives
+    `status` is in lower case: uploading, accepted (in the recipient's inbox), acknowledged, error, undeliverable
+    (nobody collected it). An unknown one is neither success nor failure. Timestamps are aware, in UTC where MESH gives
     no zone.
     """
 
@@ -129,6 +134,21 @@ class Tracking(_Value):
     upload_timestamp: Timestamp = _named("upload_timestamp", "uploadTimestamp")
     expiry_time: Timestamp = _named("expiry_time", "expiryTime")
     download_timestamp: Timestamp = _named("download_timestamp", "downloadTimestamp")
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the message is in the recipient's inbox, or was collected from it."""
+        return self.status in _DELIVERED
+
+    @property
+    def failed(self) -> bool:
+        """Whether MESH has given up the message: `status_event`, `status_code` and `status_description` say why."""
+        return self.status in _FAILED
+
+    @property
+    def final(self) -> bool:
+        """Whether the status will not change any more."""
+        return self.failed or self.status == "acknowledged"
 
 
 class InvalidMessageId(str):

@@ -16,7 +16,7 @@ from nel_mesh.destinations.handler import HandlerDestination
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.instrumentation.events import Hook
 from nel_mesh.io.clock import AsyncClock
-from nel_mesh.io.content import AsyncContents, AsyncContentSource
+from nel_mesh.io.content import AsyncContentSource
 from nel_mesh.io.journal import Journal, SqliteJournal
 from nel_mesh.models import (
     InboxPage,
@@ -29,8 +29,8 @@ from nel_mesh.models import (
     SendReceipt,
     Tracking,
 )
-from nel_mesh.protocol import upload
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
+from nel_mesh.protocol.upload import MessageOptions
 from nel_mesh.settings import MeshSettings
 
 from .delivery import AsyncReportHandler
@@ -39,7 +39,7 @@ from .inbox import AsyncHandler, AsyncInbox
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncMessage
 from .transport import AsyncTransport
-from .upload import AsyncSender, SendOptions
+from .upload import AsyncSender
 
 
 class AsyncMeshClient:
@@ -67,11 +67,12 @@ class AsyncMeshClient:
         clock: AsyncClock | None = None,
     ) -> None:
         clock = clock or AsyncClock()
-        contents = AsyncContents(settings.spool_directory)
         self._transport = transport or AsyncTransport()
         self._closes_transport = transport is None
         self._mailbox = AsyncMailboxOperations(settings, self._transport.pool(settings), clock, hooks)
-        self._sender = AsyncSender(self._mailbox, contents, clock, chunk_bytes=settings.chunk_bytes)
+        self._sender = AsyncSender(
+            self._mailbox, clock, chunk_bytes=settings.chunk_bytes, spool_folder=settings.spool_directory
+        )
         self._downloader = AsyncDownloader(
             self._mailbox,
             clock,
@@ -169,7 +170,7 @@ class AsyncMeshClient:
             OutcomeUnknown: the answer was lost, and it may have been delivered; do not blindly send it again.
             MeshError: every other failure; it will not be delivered, as `outcome` says.
         """
-        options = SendOptions(
+        options = MessageOptions(
             to=to,
             workflow_id=workflow_id,
             subject=subject,
@@ -180,9 +181,8 @@ class AsyncMeshClient:
             compressed=compressed,
             partner_id=partner_id,
             compress=compress,
-            progress=progress,
         )
-        return await self._sender.send(content, options, local_id=local_id)
+        return await self._sender.send(content, options, local_id=local_id, progress=progress)
 
     async def send_file(
         self,
@@ -218,7 +218,7 @@ class AsyncMeshClient:
             StorageError: also if the record cannot be read or written, or another process is using it.
         """
         path = Path(path)
-        options = SendOptions(
+        options = MessageOptions(
             to=to,
             workflow_id=workflow_id,
             subject=subject,
@@ -229,9 +229,8 @@ class AsyncMeshClient:
             compressed=compressed,
             partner_id=partner_id,
             compress=compress,
-            progress=progress,
         )
-        return await self._sender.send(path, options, local_id=local_id, resume=resume)
+        return await self._sender.send(path, options, local_id=local_id, progress=progress, resume=resume)
 
     async def resolve_send(self, local_id: str) -> Tracking | None:
         """Look up a send whose outcome is unknown, by its local id.
@@ -265,7 +264,7 @@ class AsyncMeshClient:
         while True:
             tracking = await self._mailbox.track_message(message_id)
             left = end - self._clock.monotonic()
-            if tracking.status in upload.FINAL or left <= 0:
+            if tracking.final or left <= 0:
                 return tracking
             await self._clock.sleep(min(wait, left))
             wait = min(2 * wait, longest_wait_in_seconds)

@@ -17,7 +17,7 @@ from nel_mesh.destinations.handler import HandlerDestination
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.instrumentation.events import Hook
 from nel_mesh.io.clock import Clock
-from nel_mesh.io.content import Contents, ContentSource
+from nel_mesh.io.content import ContentSource
 from nel_mesh.io.journal import Journal, SqliteJournal
 from nel_mesh.models import (
     InboxPage,
@@ -30,8 +30,8 @@ from nel_mesh.models import (
     SendReceipt,
     Tracking,
 )
-from nel_mesh.protocol import upload
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
+from nel_mesh.protocol.upload import MessageOptions
 from nel_mesh.settings import MeshSettings
 
 from .delivery import ReportHandler
@@ -40,7 +40,7 @@ from .inbox import Handler, Inbox
 from .mailbox import MailboxOperations
 from .message import Message
 from .transport import Transport
-from .upload import Sender, SendOptions
+from .upload import Sender
 
 
 class MeshClient:
@@ -68,11 +68,12 @@ class MeshClient:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or Clock()
-        contents = Contents(settings.spool_directory)
         self._transport = transport or Transport()
         self._closes_transport = transport is None
         self._mailbox = MailboxOperations(settings, self._transport.pool(settings), clock, hooks)
-        self._sender = Sender(self._mailbox, contents, clock, chunk_bytes=settings.chunk_bytes)
+        self._sender = Sender(
+            self._mailbox, clock, chunk_bytes=settings.chunk_bytes, spool_folder=settings.spool_directory
+        )
         self._downloader = Downloader(
             self._mailbox,
             clock,
@@ -170,7 +171,7 @@ class MeshClient:
             OutcomeUnknown: the answer was lost, and it may have been delivered; do not blindly send it again.
             MeshError: every other failure; it will not be delivered, as `outcome` says.
         """
-        options = SendOptions(
+        options = MessageOptions(
             to=to,
             workflow_id=workflow_id,
             subject=subject,
@@ -181,9 +182,8 @@ class MeshClient:
             compressed=compressed,
             partner_id=partner_id,
             compress=compress,
-            progress=progress,
         )
-        return self._sender.send(content, options, local_id=local_id)
+        return self._sender.send(content, options, local_id=local_id, progress=progress)
 
     def send_file(
         self,
@@ -219,7 +219,7 @@ class MeshClient:
             StorageError: also if the record cannot be read or written, or another process is using it.
         """
         path = Path(path)
-        options = SendOptions(
+        options = MessageOptions(
             to=to,
             workflow_id=workflow_id,
             subject=subject,
@@ -230,9 +230,8 @@ class MeshClient:
             compressed=compressed,
             partner_id=partner_id,
             compress=compress,
-            progress=progress,
         )
-        return self._sender.send(path, options, local_id=local_id, resume=resume)
+        return self._sender.send(path, options, local_id=local_id, progress=progress, resume=resume)
 
     def resolve_send(self, local_id: str) -> Tracking | None:
         """Look up a send whose outcome is unknown, by its local id.
@@ -266,7 +265,7 @@ class MeshClient:
         while True:
             tracking = self._mailbox.track_message(message_id)
             left = end - self._clock.monotonic()
-            if tracking.status in upload.FINAL or left <= 0:
+            if tracking.final or left <= 0:
                 return tracking
             self._clock.sleep(min(wait, left))
             wait = min(2 * wait, longest_wait_in_seconds)

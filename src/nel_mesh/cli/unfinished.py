@@ -12,7 +12,7 @@ from nel_mesh.cli.output import size
 from nel_mesh.cli.session import Session, transfers_folder
 
 if TYPE_CHECKING:
-    from nel_mesh.protocol.download import SendRecord
+    from nel_mesh.protocol.upload import SendRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Unfinished:
 
     def _read(self) -> SendRecord | None:
         from nel_mesh.errors import StorageError
-        from nel_mesh.protocol.download import SendRecord
+        from nel_mesh.protocol.upload import SendRecord
 
         try:
             return SendRecord.from_bytes(self.path.read_bytes())

@@ -35,6 +35,9 @@ _BYTES_PER_RESULT: Final = 256
 _MAX_LOOKUP_BYTES: Final = 2 * 1024 * 1024
 """About 20,000 mailboxes, more than there are."""
 
+_SUCCESS: Final = frozenset({200, 201, 202, 204})
+"""The successes of a request that changes something. The MESH API has 200 or 202; servers mix them up."""
+
 _MAX_CONTINUE_FROM_CHARACTERS: Final = 2000
 
 
@@ -72,7 +75,7 @@ def ping() -> Request:
 
 def handshake(mailbox_id: str, client: Mapping[str, str]) -> Request:
     """MESH API, "Validate a mailbox (Handshake)": POST, as a GET can answer 200 with an error."""
-    return Request("handshake", "POST", *_at("/{mailbox_id}", mailbox_id=mailbox_id), headers=client)
+    return Request("handshake", "POST", *_at("/{mailbox_id}", mailbox_id=mailbox_id), headers=client, success=_SUCCESS)
 
 
 def list_messages(
@@ -119,7 +122,7 @@ def retrieve_message(mailbox_id: str, message_id: str, chunk: int = 1) -> Reques
 def acknowledge_message(mailbox_id: str, message_id: str) -> Request:
     """MESH API, "Acknowledge message"."""
     at = _inbox(mailbox_id, message_id, "/status/acknowledged")
-    return Request("acknowledge_message", "PUT", *at)
+    return Request("acknowledge_message", "PUT", *at, success=_SUCCESS)
 
 
 def send_message(mailbox_id: str, headers: Mapping[str, str], chunk_range: ChunkRange, *, gzipped: bool) -> Request:
@@ -134,7 +137,7 @@ def send_message(mailbox_id: str, headers: Mapping[str, str], chunk_range: Chunk
             **({wire.CHUNK_RANGE: str(chunk_range)} if chunked else {}),
             **({wire.CONTENT_ENCODING: "gzip"} if gzipped else {}),
         },
-        success=frozenset({202}),
+        success=_SUCCESS,
         idempotent=chunked,
     )
 
@@ -158,7 +161,7 @@ def send_chunk(
             wire.CHUNK_RANGE: str(chunk_range),
             **({wire.CONTENT_ENCODING: "gzip"} if gzipped else {}),
         },
-        success=frozenset({202}),
+        success=_SUCCESS,
     )
 
 
