@@ -259,6 +259,39 @@ def test_a_message_that_cannot_be_opened_does_not_end_the_loop(scripted: Scripte
     ]
 
 
+INVALID_IDS = ["\x1b[31mM", "a\nb", "x" * 3_000_000, "M\ud800", "9434765919"]
+
+
+def test_r10_an_inbox_entry_that_is_no_id_is_one_failed_message_in_each_form(
+    scripted: Scripted, connect: Connector, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(seen: Seen) -> Step:
+        if "/inbox?" in seen.path:
+            return Step(200, body=json.dumps({"messages": [*INVALID_IDS, "M1"]}).encode())
+        return Step(200, {"Mex-MessageID": "M1"}, b"content")
+
+    read: list[bytes] = []
+    for destination in (tmp_path, handler_for(connect, lambda pair: read.append(pair[1]()))):
+        mesh, server = scripted(answer)
+        result = mesh.receive_messages(destination)
+        assert result.delivered == ["M1"]
+        assert {type(one.error) for one in result.failed} == {IntegrityError}
+        assert len({one.message_id for one in result.failed}) == len(result.failed) == 5
+        assert all(one.message_id.startswith("<invalid message id ") for one in result.failed)
+        assert {seen.path.split("/inbox")[1][:3] for seen in server.seen} == {"?ma", "/M1"}
+    mesh, server = scripted(answer)
+    assert [message.read() for message in mesh.iter_messages()] == [b"content"]
+    assert all(message.isprintable() for message in caplog.text.splitlines())
+    assert "9434765919" not in caplog.text
+
+
+def test_r25_a_page_of_the_inbox_is_read_only_as_far_as_one_can_be_long(scripted: Scripted) -> None:
+    mesh, server = scripted(Step(200, body=json.dumps({"messages": ["x" * 5_000_000]}).encode()))
+    with pytest.raises(MeshError, match="not that of a MESH server"):
+        mesh.list_messages()
+    assert len(server.seen) == 1
+
+
 # What a review found
 
 

@@ -190,31 +190,36 @@ def test_the_inbox_is_asked_for_with_what_was_given() -> None:
     assert list_messages(10, "").path == f"{ROOT}/X1/inbox?max_results=10"
 
 
+NO_ENCODING = "it holds a character that has no encoding"
+
+
 @pytest.mark.parametrize(
-    ("make", "argument"),
+    ("make", "reason"),
     [
-        (lambda: list_messages(9), "max_results"),
-        (lambda: list_messages(5001), "max_results"),
-        (lambda: list_messages(workflow_filter="x"), "workflow_filter"),
-        (lambda: list_messages(workflow_filter="x" * 256), "workflow_filter"),
-        (lambda: list_messages(workflow_filter="x\ud800"), "workflow_filter"),
-        (lambda: list_messages(continue_from="x" * 2001), "continue_from"),
-        (lambda: list_messages(continue_from="\ud800"), "continue_from"),
-        (lambda: endpoints.track_by_local_id("X1", " "), "local_id"),
-        (lambda: endpoints.track_by_local_id("X1", "\ud800"), "local_id"),
-        (lambda: endpoints.lookup_endpoint("", "WF"), "ods_code"),
-        (lambda: endpoints.lookup_endpoint("X26", " "), "workflow_id"),
-        (lambda: endpoints.search_workflow("\t"), "workflow_id"),
+        (lambda: list_messages(9), "max_results: 9 is not between 10 and 5000"),
+        (lambda: list_messages(5001), "max_results: 5001 is not between 10 and 5000"),
+        (lambda: list_messages(workflow_filter="x"), "workflow_filter: MESH takes between 2 and 255 characters"),
+        (lambda: list_messages(workflow_filter="x" * 256), "workflow_filter: MESH takes between 2 and 255 characters"),
+        (lambda: list_messages(workflow_filter="x\ud800"), f"workflow_filter: {NO_ENCODING}"),
+        (lambda: list_messages(continue_from="x" * 2001), "continue_from: it has over 2000 characters"),
+        (lambda: list_messages(continue_from="\ud800"), f"continue_from: {NO_ENCODING}"),
+        (lambda: endpoints.track_by_local_id("X1", " "), "local_id: it is empty"),
+        (lambda: endpoints.track_by_local_id("X1", "\ud800"), f"local_id: {NO_ENCODING}"),
+        (lambda: endpoints.lookup_endpoint("", "WF"), "ods_code: it is empty"),
+        (lambda: endpoints.lookup_endpoint("X26", " "), "workflow_id: it is empty"),
+        (lambda: endpoints.search_workflow("\t"), "workflow_id: it is empty"),
     ],
 )
-def test_an_argument_that_cannot_be_sent_is_named(make: Callable[[], Request], argument: str) -> None:
-    with pytest.raises(InvalidArgument, match=f"^{argument}: "):
+def test_an_argument_that_cannot_be_sent_is_named(make: Callable[[], Request], reason: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
         make()
+    assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize("count", [10, 5000])
 def test_the_bounds_of_an_argument_are_allowed(count: int) -> None:
     assert str(count) in list_messages(count, "x" * 2000, "xy").path
+    assert endpoints.DEFAULT_RESULTS == 500
     assert "x" * 255 in list_messages(count, workflow_filter="x" * 255).path
 
 
@@ -256,8 +261,10 @@ def test_a_segment_of_dots_is_encoded(text: str, segment: str) -> None:
 def test_r25_a_response_is_read_as_far_as_one_can_be_long() -> None:
     requests = [endpoints.ping(), endpoints.count_messages("X1"), endpoints.track_message("X1", "M1")]
     assert {request.max_response_bytes for request in requests} == {endpoints.MAX_RESPONSE_BYTES} == {65_536}
-    longest = ["x" * 100] * 5000
-    assert len(f'{{"messages": {longest}}}') + 5000 < list_messages(5000).max_response_bytes < 2_000_000
-    assert list_messages(10).max_response_bytes < 70_000
-    lookups = (endpoints.lookup_endpoint("X26", "WF"), endpoints.search_workflow("WF"))
-    assert {request.max_response_bytes for request in lookups} == {2 * 1024 * 1024}
+    lists = (
+        list_messages(10),
+        list_messages(5000),
+        endpoints.lookup_endpoint("X26", "WF"),
+        endpoints.search_workflow("WF"),
+    )
+    assert {request.max_response_bytes for request in lists} == {4 * 1024 * 1024}

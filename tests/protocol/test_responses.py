@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nel_mesh import errors
-from nel_mesh.models import InvalidMessageId, Report
+from nel_mesh.models import InvalidMessageId, MessageMetadata, Report
 from nel_mesh.protocol import responses, wire
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -247,7 +247,13 @@ def test_a_page_without_a_list_of_texts_is_refused(messages: object) -> None:
 
 @pytest.mark.parametrize(
     "following",
-    ["http://[x/?continue_from=a", "/?continue_from=\ud800", "/?continue_from=%0A", "/?continue_from=" + "x" * 1001],
+    [
+        "http://[x/?continue_from=a",
+        "/?continue_from=\ud800",
+        "/?continue_from=%0A",
+        "/?continue_from=%C3%A9",
+        "/?continue_from=" + "x" * 1001,
+    ],
 )
 def test_a_next_page_that_cannot_be_asked_for_is_refused(following: str) -> None:
     with pytest.raises(errors.ServerError) as caught:
@@ -256,6 +262,7 @@ def test_a_next_page_that_cannot_be_asked_for_is_refused(following: str) -> None
 
 
 def test_the_longest_continuation_is_followed() -> None:
+    assert inbox([], "/?continue_from=a&continue_from=b").continue_from == "a"
     assert inbox([], "/?continue_from=" + "x" * 1000).continue_from == "x" * 1000
 
 
@@ -274,6 +281,27 @@ def test_r10_an_entry_that_is_no_message_id_is_one_placeholder(entry: str) -> No
     # The same entry is the same placeholder on the next page, and two entries are two.
     assert inbox([entry]) == [placeholder]
     assert inbox([entry + " "]) != [placeholder]
+
+
+@pytest.mark.parametrize("values", [b'"M",', b"[],", b"{},", b"[1],"])
+def test_r25_a_body_of_more_values_than_mesh_gives_is_not_parsed(values: bytes) -> None:
+    few = responses.inbox("inbox", b'{"messages": ["M1"], "x": [' + values * 50_000 + b"0]}")
+    assert few == ["M1"]
+    with pytest.raises(errors.ServerError) as caught:
+        responses.inbox("inbox", b'{"messages": ["M1"], "x": [' + values * 200_000 + b"0]}")
+    assert is_unexpected(caught.value)
+
+
+def test_r25_the_number_of_values_counts_each_of_their_signs() -> None:
+    for sign in (b",", b"[", b"{"):
+        for count, ids in ((199_998, ["M1"]), (199_999, None)):
+            # In a text a sign counts too, which only matters for a text that is no message id.
+            body = b'{"messages": ["M1"], "x": "' + sign * (count - 1) + b'"}'
+            if ids:
+                assert responses.inbox("inbox", body) == ids
+            else:
+                with pytest.raises(errors.ServerError):
+                    responses.inbox("inbox", body)
 
 
 def test_a_count_of_the_inbox_is_read() -> None:
@@ -378,6 +406,7 @@ def test_the_headers_of_a_report_are_read() -> None:
 
 def test_another_message_than_the_one_asked_for_is_refused() -> None:
     assert responses.metadata("inbox", "m1", MESSAGE).message_id == "m1"
+    assert responses.metadata("inbox", "M1", {**MESSAGE, "mex-messageid": " m1 "}).message_id == "M1"
     with pytest.raises(errors.IntegrityError, match="another message") as caught:
         responses.metadata("inbox", "M2", MESSAGE)
     assert (caught.value.operation, caught.value.message_id) == ("inbox", "M2")
@@ -387,6 +416,21 @@ def test_a_message_without_a_readable_number_of_chunks_is_refused() -> None:
     with pytest.raises(errors.IntegrityError, match="not a chunk range: '1:0'") as caught:
         responses.metadata("inbox", "M1", {**MESSAGE, "mex-chunk-range": "1:0"})
     assert (caught.value.operation, caught.value.message_id) == ("inbox", "M1")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "shown"),
+    [
+        ("DATA", MessageMetadata, "DATA"),
+        ("data", MessageMetadata, "data"),
+        ("ACK", MessageMetadata, "ACK"),
+        (" report ", Report, "REPORT"),
+    ],
+)
+def test_the_type_of_a_message_is_read_in_any_case(text: str, kind: type[MessageMetadata], shown: str) -> None:
+    found = responses.metadata("inbox", "M1", {"mex-messagetype": text})
+    assert type(found) is kind
+    assert found.message_type == shown
 
 
 @given(
@@ -407,6 +451,7 @@ def test_any_headers_make_metadata_or_a_mesh_error(headers: dict[str, str]) -> N
         (None, "Y", True),
         ("", "Y", True),
         ("identity", "Y", True),
+        (" Identity ", "Y", True),
         (None, "N", False),
         (None, None, None),
         # With it, the server sets the header itself; only N can be the sender's.

@@ -25,15 +25,12 @@ ROOT: Final = "/messageexchange"
 MIN_RESULTS, MAX_RESULTS, DEFAULT_RESULTS = 10, 5000, 500
 
 MAX_RESPONSE_BYTES: Final = 64 * 1024
-"""The longest body of an error or a short response; a client reads no more of it.
+"""The longest body of an error or a short response; no more of it is read."""
 
-The body is parsed in memory, where JSON can need 25 times its length."""
+_MAX_LIST_BYTES: Final = 4 * 1024 * 1024
+"""The longest list of message ids or mailboxes.
 
-_BYTES_PER_RESULT: Final = 256
-"""More than one message id and its punctuation need in a page of the inbox."""
-
-_MAX_LOOKUP_BYTES: Final = 2 * 1024 * 1024
-"""About 20,000 mailboxes, more than there are."""
+5,000 ids are 150 kB; there is room for an entry of 3 MB, so that one bad entry hides no other."""
 
 _SUCCESS: Final = frozenset({200, 201, 202, 204})
 """The successes of a request that changes something. The MESH API has 200 or 202; servers mix them up."""
@@ -93,7 +90,7 @@ def list_messages(
         "list_messages",
         "GET",
         *_at("/{mailbox_id}/inbox", query, mailbox_id=mailbox_id),
-        max_response_bytes=MAX_RESPONSE_BYTES + max_results * _BYTES_PER_RESULT,
+        max_response_bytes=_MAX_LIST_BYTES,
     )
 
 
@@ -187,14 +184,14 @@ def lookup_endpoint(ods_code: str, workflow_id: str) -> Request:
     for name, value in (("ods_code", ods_code), ("workflow_id", workflow_id)):
         _check_not_blank(name, value)
     at = _at("/endpointlookup/{ods_code}/{workflow_id}", ods_code=ods_code, workflow_id=workflow_id)
-    return Request("lookup_endpoint", "GET", *at, max_response_bytes=_MAX_LOOKUP_BYTES)
+    return Request("lookup_endpoint", "GET", *at, max_response_bytes=_MAX_LIST_BYTES)
 
 
 def search_workflow(workflow_id: str) -> Request:
     """MESH API, "Lookup by workflow"."""
     _check_not_blank("workflow_id", workflow_id)
     at = _at("/workflowsearch/{workflow_id}", workflow_id=workflow_id)
-    return Request("search_workflow", "GET", *at, max_response_bytes=_MAX_LOOKUP_BYTES)
+    return Request("search_workflow", "GET", *at, max_response_bytes=_MAX_LIST_BYTES)
 
 
 def _inbox(mailbox_id: str, message_id: str, rest: str = "", **parts: str) -> tuple[str, str]:

@@ -62,6 +62,11 @@ _FOR_LOGS: Final = (
 )
 """Headers of a message whose values go to logs, spans or terminals."""
 
+_MAX_JSON_VALUES: Final = 200_000
+"""More values than any response has: 5,000 message ids, or about 40,000 mailboxes.
+
+In memory a value takes 25 times its length as text, so a body of a few MB could need 100 MB."""
+
 _MAX_CONTINUE_FROM_CHARACTERS: Final = 1000
 """MESH API, "Check inbox": `continue_from`."""
 
@@ -176,7 +181,7 @@ def metadata(operation: str, message_id: str, headers: Mapping[str, str]) -> Mes
             operation=operation,
             message_id=message_id,
         )
-    fields: dict[str, Any] = {**headers, wire.MESSAGE_ID: message_id, "chunks": 1}
+    fields: dict[str, Any] = {**headers, wire.MESSAGE_ID: message_id}
     fields |= {name: wire.printable(headers[name]) for name in _FOR_LOGS if name in headers}
     linked = headers.get(wire.LINKED_MESSAGE_ID, "").strip()
     fields[wire.LINKED_MESSAGE_ID] = _valid_or_placeholder(linked) if linked else None
@@ -211,7 +216,9 @@ def _model(operation: str, kind: type[_Model], fields: object) -> _Model:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body; empty if there is none."""
+    """The JSON object in a body; empty if there is none, or one of more values than MESH gives."""
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_JSON_VALUES:
+        return {}
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
