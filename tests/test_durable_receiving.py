@@ -259,12 +259,15 @@ def test_a_message_id_is_never_a_path(scripted: Scripted, tmp_path: Path, messag
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_report_becomes_an_empty_file(mesh_sandbox: Sandbox, connect: Any, tmp_path: Path) -> None:
+def test_a_report_becomes_a_file_of_what_it_says(mesh_sandbox: Sandbox, connect: Any, tmp_path: Path) -> None:
+    """R4: not an empty file, which a loop would acknowledge."""
     mesh = connect(mesh_sandbox.settings("X26ABC1"))
     report_id = mesh_sandbox.deliver_report("X26ABC1", linked_message_id="M0")
     received = mesh.receive_file(report_id, tmp_path)
     assert isinstance(received.metadata, Report)
-    assert received.path.read_bytes() == b""
+    assert received.path.name == f"report-{report_id}.json"
+    assert json.loads(received.path.read_bytes())["linked_message_id"] == "M0"
+    assert visible(tmp_path) == [received.path.name]
 
 
 def test_a_message_that_is_not_there_is_not_found(scripted: Scripted, tmp_path: Path) -> None:

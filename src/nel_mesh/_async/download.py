@@ -145,9 +145,13 @@ class AsyncDownloader:
                 async with self.open_download(message_id, destination) as download:
                     if download is None:
                         raise StorageError("another process or thread is receiving this message into this folder")
-                    received = await download.receive(
-                        file_name=file_name, verify_checksum=verify_checksum, progress=progress
-                    )
+                    metadata, has_content = await download.metadata()
+                    if isinstance(metadata, Report) and not has_content:
+                        received = await download.receive_report(metadata)
+                    else:
+                        received = await download.receive(
+                            file_name=file_name, verify_checksum=verify_checksum, progress=progress
+                        )
                     await download.forget()
             span.bytes, span.workflow_id = received.bytes, received.metadata.workflow_id
             return received
@@ -180,6 +184,7 @@ class AsyncDownload:
         self._record_file = destination.records.record(message_id)
         self._first: AsyncResponse | None = None
         self._record: DownloadRecord | None = None
+        self._metadata: MessageMetadata | None = None
         self._progress: Callable[[ReceiveProgress], object] | None = None
 
     async def metadata(self) -> tuple[MessageMetadata, bool]:
@@ -189,7 +194,7 @@ class AsyncDownload:
         """
         record = self._record = await self._read_record()
         if record.chunks_done or record.name is not None:
-            return await self._mailbox.message_metadata(self._message_id), True
+            return await self._asked_metadata(), True
         response = self._first = await fetch_chunk(self._mailbox, self._message_id, 1, None)
         metadata = responses.metadata("receive_file", self._message_id, response.headers)
         if is_bare_report(metadata, response):
@@ -198,6 +203,12 @@ class AsyncDownload:
             self._first = None
             return metadata, False
         return metadata, True
+
+    async def _asked_metadata(self) -> MessageMetadata:
+        """Return the metadata without the first chunk, by a request of its own, once."""
+        if self._metadata is None:
+            self._metadata = await self._mailbox.message_metadata(self._message_id)
+        return self._metadata
 
     async def receive(
         self,
@@ -212,7 +223,7 @@ class AsyncDownload:
         step = await self._next_step(record)
         metadata: MessageMetadata | None = None
         if record.name is not None and step in (NextStep.PUBLISHED, NextStep.PUBLISH):
-            metadata = await self._mailbox.message_metadata(self._message_id)
+            metadata = await self._asked_metadata()
             name = record.name if step is NextStep.PUBLISHED else await self._publish(record, metadata, record.name)
             return self._received(name, metadata, record.length, verified=None)
         if step is NextStep.RESUME:
@@ -286,7 +297,7 @@ class AsyncDownload:
         """Fetch the chunks that are not here yet, several at once, and hash them as they arrive."""
         metadata: MessageMetadata | None = None
         if record.chunks_done:
-            metadata = await self._mailbox.message_metadata(self._message_id)
+            metadata = await self._asked_metadata()
         sequence = ChunkSequence(received=record.chunks_done, total=record.chunks)
         more = record.chunks is None or record.chunks_done < record.chunks
         async with AsyncBackgroundTasks() as background:

@@ -402,11 +402,11 @@ class MeshClient:
         verify_checksum: bool = True,
         progress: Callable[[ReceiveProgress], object] | None = None,
     ) -> ReceivedFile:
-        """Receive a message into a file; called again after an interruption, it resumes.
+        """Receive a message into a file, and resume an interrupted download.
 
-        Content arrives under a temporary name, chunk by chunk, with a record. A chunk that breaks or comes damaged is
-        fetched again. When all of it is there, its length and checksum are right and it is durable, it gets its name.
-        It is not acknowledged.
+        Content arrives under a temporary name, chunk by chunk, with a record. A chunk that is incomplete or damaged is
+        fetched again. The file gets its name when it is complete, verified and durable. A report without content is
+        stored as `report-<message id>.json`. The message is not acknowledged.
 
         Args:
             message_id: the message.

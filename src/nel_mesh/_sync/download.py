@@ -146,7 +146,13 @@ class Downloader:
                 with self.open_download(message_id, destination) as download:
                     if download is None:
                         raise StorageError("another process or thread is receiving this message into this folder")
-                    received = download.receive(file_name=file_name, verify_checksum=verify_checksum, progress=progress)
+                    metadata, has_content = download.metadata()
+                    if isinstance(metadata, Report) and not has_content:
+                        received = download.receive_report(metadata)
+                    else:
+                        received = download.receive(
+                            file_name=file_name, verify_checksum=verify_checksum, progress=progress
+                        )
                     download.forget()
             span.bytes, span.workflow_id = received.bytes, received.metadata.workflow_id
             return received
@@ -179,6 +185,7 @@ class Download:
         self._record_file = destination.records.record(message_id)
         self._first: Response | None = None
         self._record: DownloadRecord | None = None
+        self._metadata: MessageMetadata | None = None
         self._progress: Callable[[ReceiveProgress], object] | None = None
 
     def metadata(self) -> tuple[MessageMetadata, bool]:
@@ -188,7 +195,7 @@ class Download:
         """
         record = self._record = self._read_record()
         if record.chunks_done or record.name is not None:
-            return self._mailbox.message_metadata(self._message_id), True
+            return self._asked_metadata(), True
         response = self._first = fetch_chunk(self._mailbox, self._message_id, 1, None)
         metadata = responses.metadata("receive_file", self._message_id, response.headers)
         if is_bare_report(metadata, response):
@@ -197,6 +204,12 @@ class Download:
             self._first = None
             return metadata, False
         return metadata, True
+
+    def _asked_metadata(self) -> MessageMetadata:
+        """Return the metadata without the first chunk, by a request of its own, once."""
+        if self._metadata is None:
+            self._metadata = self._mailbox.message_metadata(self._message_id)
+        return self._metadata
 
     def receive(
         self,
@@ -211,7 +224,7 @@ class Download:
         step = self._next_step(record)
         metadata: MessageMetadata | None = None
         if record.name is not None and step in (NextStep.PUBLISHED, NextStep.PUBLISH):
-            metadata = self._mailbox.message_metadata(self._message_id)
+            metadata = self._asked_metadata()
             name = record.name if step is NextStep.PUBLISHED else self._publish(record, metadata, record.name)
             return self._received(name, metadata, record.length, verified=None)
         if step is NextStep.RESUME:
@@ -285,7 +298,7 @@ class Download:
         """Fetch the chunks that are not here yet, several at once, and hash them as they arrive."""
         metadata: MessageMetadata | None = None
         if record.chunks_done:
-            metadata = self._mailbox.message_metadata(self._message_id)
+            metadata = self._asked_metadata()
         sequence = ChunkSequence(received=record.chunks_done, total=record.chunks)
         more = record.chunks is None or record.chunks_done < record.chunks
         with BackgroundTasks() as background:
