@@ -43,6 +43,7 @@ class Needs:
         files: other files, with their content.
         environment: variables.
         prepare: puts something into mailboxes, or into the folder.
+        mail: puts messages into mailboxes before each block.
         names: names that Python knows from the start.
     """
 
@@ -50,6 +51,7 @@ class Needs:
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     prepare: Callable[[Sandbox, Path], object] = lambda _server, _folder: None
+    mail: Callable[[Sandbox], object] = lambda _server: None
     names: Callable[[Sandbox], dict[str, Any]] = lambda _: {}
 
 
@@ -65,6 +67,8 @@ class Reader:
     def __init__(self, folder: Path, server: Sandbox, needs: Needs) -> None:
         self.folder = folder
         self.needs = needs
+        self.printed = ""
+        self._server = server
         self.names: dict[str, Any] = {"__name__": "__main__", **needs.names(server)}
         self._handler = signal.getsignal(signal.SIGTERM)
         self._exported: dict[str, str] = {}
@@ -85,6 +89,7 @@ class Reader:
         """Runs every block that is not marked."""
         for block in page.blocks:
             if block.reason is None:
+                self.needs.mail(self._server)
                 try:
                     getattr(self, f"_{block.language}", self._unknown)(block)
                 except Exception as error:
@@ -144,6 +149,7 @@ class Reader:
             result = eval(code, self.names)  # noqa: S307 - our own documentation
             if inspect.iscoroutine(result):
                 asyncio.run(result)
+        self.printed += said.getvalue()
         for promised in re.findall(r"^ *print\(.*\)  # (.+)$", block.text, re.MULTILINE):
             assert promised in said.getvalue().splitlines(), f"{block}: it did not print {promised!r}"
 

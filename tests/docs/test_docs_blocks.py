@@ -20,13 +20,14 @@ from nel_mesh.sandbox import Sandbox
 CSV = b"specimen,taken,test,unit,value\n" + b"000000001,2026-01-31,HbA1c,mmol/mol,48\n" * 5_000
 
 
-def mail(server: Sandbox, _: Path) -> None:
-    """Three messages and a report for X26ABC1."""
+def mail(server: Sandbox) -> None:
+    """Put three messages and a report into the inbox of X26ABC1."""
     for number in range(3):
         server.deliver_message(
             "X26ABC1", CSV, sender="X26ABC2", workflow_id="PATH_RESULTS", file_name=f"results-{number}.csv"
         )
-    server.deliver_report("X26ABC1", linked_message_id="20260101120000000000_0A1B2C", workflow_id="PATH_RESULTS")
+    failed = f"20260101120000000000_{len(server.messages()):06X}"
+    server.deliver_report("X26ABC1", linked_message_id=failed, workflow_id="PATH_RESULTS")
 
 
 def certificates(_: Sandbox, folder: Path) -> None:
@@ -47,22 +48,22 @@ def every_public_name(server: Sandbox) -> dict[str, Any]:
 ALICE = {"mesh.toml": "X26ABC1"}
 
 NEEDS = {
-    "README.md": Needs(settings={"appsettings.Development.json": "X26ABC1"}, files={"results.csv": CSV}, prepare=mail),
+    "README.md": Needs(settings={"appsettings.Development.json": "X26ABC1"}, files={"results.csv": CSV}, mail=mail),
     "docs/api.md": Needs(names=every_public_name),
     "docs/clients.md": Needs(settings=ALICE),
     "docs/commands.md": Needs(settings=ALICE),
     "docs/errors.md": Needs(settings=ALICE),
-    "docs/from-mesh-client.md": Needs(settings=ALICE, prepare=mail),
+    "docs/from-mesh-client.md": Needs(settings=ALICE, mail=mail),
     "docs/from-nel-mesh.md": Needs(
-        settings={"appsettings.Development.json": "X26ABC1"}, files={"results.csv": CSV}, prepare=mail
+        settings={"appsettings.Development.json": "X26ABC1"}, files={"results.csv": CSV}, mail=mail
     ),
     "docs/going-live.md": Needs(
         prepare=certificates, environment={"MESH_PASSWORD": "invented", "MESH_SHARED_KEY": "invented"}
     ),
-    "docs/large-files.md": Needs(settings=ALICE, files={"extract.csv": (2 * CSV)[:250_000]}, prepare=mail),
-    "docs/receiving.md": Needs(settings=ALICE, prepare=mail),
+    "docs/large-files.md": Needs(settings=ALICE, files={"extract.csv": (2 * CSV)[:250_000]}, mail=mail),
+    "docs/receiving.md": Needs(settings=ALICE, mail=mail),
     "docs/sending.md": Needs(settings=ALICE, files={"results.csv": CSV}),
-    "docs/telemetry.md": Needs(settings=ALICE, prepare=mail),
+    "docs/telemetry.md": Needs(settings=ALICE, mail=mail),
     "docs/settings.md": Needs(environment={"MESH_PASSWORD": "invented", "MESH_SHARED_KEY": "invented"}),
 }
 """What each page needs; one that is not here needs nothing."""
@@ -80,8 +81,21 @@ def test_blocks_run(page: Page, mesh_sandbox: Sandbox, tmp_path: Path, monkeypat
     try:
         reader.follow(page)
         reader.test()
+        if needs.mail is mail:
+            lost = [one for one in unread_reports(mesh_sandbox, tmp_path) if one not in reader.printed]
+            assert lost == [], "acknowledged, and neither stored nor shown (R4)"
+            assert [path for path in (tmp_path / "inbox").glob("*") if not path.stat().st_size] == []
     finally:
         reader.close()
+
+
+def unread_reports(server: Sandbox, folder: Path) -> list[str]:
+    """Return the ids of the messages that acknowledged reports are about, but for reports that are stored."""
+    return [
+        report.failure.linked_message_id
+        for report in server.messages(status="acknowledged")
+        if report.failure and not (folder / f"inbox/report-{report.message_id}.json").exists()
+    ]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "docs/api.md"], ids=lambda page: page.name)

@@ -131,7 +131,9 @@ def _unknown(code: str) -> Iterator[str]:
     yield from (name for name in re.findall(r"\bMESH_[A-Z_]+", code) if name not in known | {"MESH_SETTINGS"})
     yield from (name for name in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", code) if name not in known)
     yield from (name for name in re.findall(r"\b([a-z]\w*)\(", code) if name not in known)
-    yield from (name for name in re.findall(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)+\b", code) if name not in known)
+    for name in re.findall(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)+\b", code):
+        if name not in known and name.lower() not in OLD_DOTNET_NAMES:
+            yield name
     command = re.match(r"nel-mesh (?:--\w+ \w+ )*([a-z]+)", code)
     if command and command[1] not in COMMANDS:
         yield f"the command {command[1]}"
