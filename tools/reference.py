@@ -38,13 +38,20 @@ PAGES = ("api", "commands", "settings")
 WIDTH = 86
 """What fits beside the navigation of the site on a screen of 1,280 pixels."""
 
-ASYNC = {"AsyncMeshClient": "MeshClient", "AsyncMessage": "Message"}
+ASYNC = {"AsyncMeshClient": "MeshClient", "AsyncMessage": "Message", "AsyncTransport": "Transport"}
 """Classes with the methods of another class, awaited."""
 
 GROUPS = {
     "The mailbox": ("mailbox_id", "password", "shared_key", "url", "allow_plain_http"),
     "Certificates": ("tls_", "client_signing_"),
-    "Timeouts": ("connect_timeout", "read_timeout", "write_timeout", "max_request_timeout"),
+    "Timeouts": (
+        "connect_timeout",
+        "read_timeout",
+        "write_timeout",
+        "max_request_timeout",
+        "response_head",
+        "min_bytes",
+    ),
     "Retries": ("max_attempts", "retry_", "max_retry_after"),
     "Sizes and numbers": (),
     "Proxy": ("proxy",),

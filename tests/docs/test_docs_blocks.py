@@ -42,7 +42,15 @@ def certificates(_: Sandbox, folder: Path) -> None:
 def every_public_name(server: Sandbox) -> dict[str, Any]:
     """For examples in docstrings."""
     public = {name: getattr(module, name) for module in (nel_mesh, nel_mesh.sandbox) for name in module.__all__}
-    return {**public, "mesh": server}
+    settings = {"settings_of_first": server.settings("X26ABC1"), "settings_of_second": server.settings("X26ABC2")}
+    return {**public, **settings, "mesh": server}
+
+
+def clinic(_: Sandbox, folder: Path) -> None:
+    """Write a settings file with two profiles."""
+    outside = (folder / "mesh.toml").read_text(encoding="utf-8")
+    profiles = '[profiles.lab]\nmailbox_id = "X26ABC1"\n[profiles.referrals]\nmailbox_id = "X26ABC2"\n'
+    (folder / "clinic.toml").write_text(f"{outside}{profiles}", encoding="utf-8")
 
 
 ALICE = {"mesh.toml": "X26ABC1"}
@@ -50,7 +58,7 @@ ALICE = {"mesh.toml": "X26ABC1"}
 NEEDS = {
     "README.md": Needs(settings={"appsettings.Development.json": "X26ABC1"}, files={"results.csv": CSV}, mail=mail),
     "docs/api.md": Needs(names=every_public_name),
-    "docs/clients.md": Needs(settings=ALICE),
+    "docs/clients.md": Needs(settings=ALICE, prepare=clinic),
     "docs/commands.md": Needs(settings=ALICE),
     "docs/errors.md": Needs(settings=ALICE),
     "docs/from-mesh-client.md": Needs(settings=ALICE, mail=mail),
