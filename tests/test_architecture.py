@@ -15,19 +15,33 @@ import nel_mesh
 PACKAGE = Path(nel_mesh.__file__).parent
 ROOT = PACKAGE.parent.parent
 
+CLIENT = {
+    "destinations",
+    "errors",
+    "http",
+    "instrumentation",
+    "io",
+    "models",
+    "protocol",
+    "settings",
+    "tls",
+    "tracebacks",
+}
+
 MAY_IMPORT = {
     "_version": set[str](),
     "errors": set[str](),
+    "tracebacks": set[str](),
     "models": {"errors"},
-    "settings": {"errors", "_version"},
+    "settings": {"errors", "tracebacks", "_version"},
     "tls": {"errors", "settings"},
     "protocol": {"errors", "models"},
     "io": {"errors"},
     "http": {"errors"},
     "instrumentation": {"errors", "_version"},
     "destinations": {"errors", "models", "protocol", "io"},
-    "_async": {"destinations", "errors", "models", "settings", "tls", "protocol", "io", "http", "instrumentation"},
-    "_sync": {"destinations", "errors", "models", "settings", "tls", "protocol", "io", "http", "instrumentation"},
+    "_async": CLIENT,
+    "_sync": CLIENT,
     "check": {"errors", "settings", "tls", "protocol", "io", "http", "_sync"},
     "sandbox": {"errors", "protocol", "settings", "io", "_sync", "_async"},
     "cli": {"errors", "models", "settings", "tls", "check", "protocol", "io", "_sync", "sandbox", "_version"},

@@ -149,20 +149,6 @@ def add_context(
         raise
 
 
-def without_frames(error: BaseException) -> BaseException:
-    """Drop the tracebacks of an error and of its causes: their frames keep alive what was read, and patient data."""
-    seen: set[int] = set()
-    left: list[BaseException | None] = [error]
-    while left:
-        one = left.pop()
-        if one is not None and id(one) not in seen:
-            seen.add(id(one))
-            one.__traceback__ = None
-            left += (one.__cause__, one.__context__)
-            left += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
-    return error
-
-
 def _rebuild(kind: type[MeshError], reason: str, state: dict[str, object]) -> MeshError:
     error = kind(reason)
     error.__dict__.update(state)

@@ -32,6 +32,7 @@ from nel_mesh.models import (
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from nel_mesh.protocol.upload import MessageOptions
 from nel_mesh.settings import MeshSettings
+from nel_mesh.tracebacks import without_locals
 
 from .delivery import AsyncReportHandler
 from .download import AsyncDownloader
@@ -42,6 +43,7 @@ from .transport import AsyncTransport
 from .upload import AsyncSender
 
 
+@without_locals
 class AsyncMeshClient:
     """A client for one MESH mailbox. A context manager; it may be shared, as all calls use one connection pool.
 

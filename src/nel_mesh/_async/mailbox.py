@@ -16,6 +16,7 @@ from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Tracking
 from nel_mesh.protocol import endpoints, responses, retry, token, wire
 from nel_mesh.protocol.endpoints import Request
 from nel_mesh.settings import MeshSettings
+from nel_mesh.tracebacks import without_locals
 
 from .http import AsyncConnectionPool, AsyncResponse
 
@@ -26,6 +27,7 @@ AsyncBody = Callable[[], AsyncIterable[bytes]]
 """Makes the same body anew for each attempt."""
 
 
+@without_locals
 class AsyncMailboxOperations:
     """The operations of one mailbox, each as MESH has it; no operation joins chunks or keeps state."""
 

@@ -33,6 +33,7 @@ from nel_mesh.models import (
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from nel_mesh.protocol.upload import MessageOptions
 from nel_mesh.settings import MeshSettings
+from nel_mesh.tracebacks import without_locals
 
 from .delivery import ReportHandler
 from .download import Downloader
@@ -43,6 +44,7 @@ from .transport import Transport
 from .upload import Sender
 
 
+@without_locals
 class MeshClient:
     """A client for one MESH mailbox. A context manager; it may be shared, as all calls use one connection pool.
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from nel_mesh.destinations.base import Destination
 from nel_mesh.destinations.handler import HandlerDestination
-from nel_mesh.errors import Gone, IntegrityError, MeshError, NotFound, StorageError, add_context, without_frames
+from nel_mesh.errors import Gone, IntegrityError, MeshError, NotFound, StorageError, add_context
 from nel_mesh.instrumentation.events import OperationSpan
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.concurrency import call_handler
@@ -31,6 +31,7 @@ from nel_mesh.io.journal import Claim, Journal, JournalEntry
 from nel_mesh.io.partial import MessageBuffer
 from nel_mesh.models import MessageMetadata, ReceivedFile, ReceiveProgress, Report
 from nel_mesh.protocol import endpoints
+from nel_mesh.tracebacks import drop_tracebacks
 
 from .download import Download, Downloader
 from .mailbox import MailboxOperations
@@ -312,7 +313,7 @@ class Deliverer:
             delivery.status = DeliveryStatus.GONE
         delivery.error = error
         self._log(delivery, error)
-        without_frames(error)
+        drop_tracebacks(error)
 
     def _log(self, delivery: Delivery, error: Exception) -> None:
         instrumentation = self._mailbox.instrumentation

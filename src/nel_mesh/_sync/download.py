@@ -20,6 +20,7 @@ from nel_mesh.models import MessageMetadata, ReceivedFile, ReceiveProgress, Repo
 from nel_mesh.protocol import checksum, endpoints, responses, retry, wire
 from nel_mesh.protocol.chunks import ChunkSequence
 from nel_mesh.protocol.download import DownloadRecord, NextStep, Partial, next_step
+from nel_mesh.tracebacks import clear_locals
 
 from .http import Response
 from .mailbox import MailboxOperations
@@ -93,7 +94,8 @@ class Downloader:
                 span=span,
             )
             message = Message(metadata, content, has_content=not is_bare_report(metadata, response))
-        except BaseException:
+        except BaseException as error:
+            clear_locals(error)  # headers
             response.close()
             raise
         try:

@@ -27,6 +27,7 @@ from nel_mesh.models import MessageMetadata, Report
 from nel_mesh.protocol import checksum, gzip, wire
 from nel_mesh.protocol.checksum import Checksum
 from nel_mesh.protocol.chunks import ChunkSequence
+from nel_mesh.tracebacks import without_locals
 
 from .http import Response
 from .mailbox import MailboxOperations
@@ -280,6 +281,7 @@ class Message:
         """Whether the content has the sender's checksum; None before the end, or if it was not compared."""
         return self._content.verified
 
+    @without_locals
     def read(self, size: int | None = -1) -> bytes:
         """Read `size` bytes, fewer only at the end, b"" after it; without a size all the rest, into memory.
 
@@ -296,14 +298,11 @@ class Message:
 
     def readline(self) -> bytes:
         """Read a line with its line feed, b"" at the end. Raises as `read`."""
-        parts = []
+        if not self._fill():
+            return b""
         # Not splitlines(): a carriage return alone ends no line of a binary file.
-        while self._fill():
-            end = self._buffer.find(b"\n", self._position) + 1
-            parts.append(self._take(end - self._position if end else -1))
-            if end:
-                break
-        return b"".join(parts)
+        end = self._buffer.find(b"\n", self._position) + 1
+        return self._take(end - self._position) if end else self._long_line()
 
     def iter_bytes(self) -> Iterator[bytes]:
         """Iterate over the content in blocks of any size, at most 1 MiB each. Raises as `read`."""
@@ -317,6 +316,7 @@ class Message:
         """Iterate as `iter_bytes`."""
         return self.iter_bytes()
 
+    @without_locals
     def save(self, path: str | os.PathLike[str]) -> int:
         """Store the whole content in a file and return its length in bytes.
 
@@ -353,6 +353,16 @@ class Message:
         while self._read_block():
             pass
 
+    @without_locals
+    def _long_line(self) -> bytes:
+        """Read a line that goes beyond the buffer."""
+        parts = []
+        end = 0
+        while not end and self._fill():
+            end = self._buffer.find(b"\n", self._position) + 1
+            parts.append(self._take(end - self._position if end else -1))
+        return b"".join(parts)
+
     def _read_block(self) -> bytes:
         return self._take(-1) if self._fill() else b""
 
@@ -368,6 +378,7 @@ class Message:
         self._position += len(part)
         return part
 
+    @without_locals
     def _next(self) -> bytes:
         """Return the next block, b"" once all content has come and is whole."""
         self._begun = True

@@ -56,9 +56,9 @@ class Request:
 
     operation: str
     method: str
-    path: str
+    path: str = dataclasses.field(repr=False)
     template: str
-    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     success: frozenset[int] = frozenset({200})
     idempotent: bool = True
     needs_token: bool = True

@@ -40,7 +40,7 @@ class Token:
     nonce: str
     nonce_count: str
     timestamp: str
-    digest: str
+    digest: str = dataclasses.field(repr=False)
 
     @property
     def time(self) -> datetime:

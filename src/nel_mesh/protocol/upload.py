@@ -398,15 +398,15 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, Next]]] = {
 class MessageOptions:
     """What the caller says of a message, except its content and its local id; see `send_message`."""
 
-    to: str
+    to: str = dataclasses.field(repr=False)
     workflow_id: str
-    subject: str | None = None
-    file_name: str | None = None
+    subject: str | None = dataclasses.field(default=None, repr=False)
+    file_name: str | None = dataclasses.field(default=None, repr=False)
     checksum: str | None = None
     content_type: str | None = None
     encrypted: bool = False
     compressed: bool = False
-    partner_id: str | None = None
+    partner_id: str | None = dataclasses.field(default=None, repr=False)
     compress: bool = False
 
     def headers(self, sender: str, local_id: str) -> dict[str, str]:

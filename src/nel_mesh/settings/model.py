@@ -34,6 +34,7 @@ from nel_mesh.errors import ConfigurationError, SettingFault
 from nel_mesh.settings import files, sources
 from nel_mesh.settings.proxies import environment_proxy
 from nel_mesh.settings.sources import Given, Reading
+from nel_mesh.tracebacks import without_locals
 
 ENVIRONMENTS = {
     "integration": "https://msg.intspineservices.nhs.uk",
@@ -219,6 +220,7 @@ _Timeout = Annotated[_Number, Field(gt=0, le=_WEEK_IN_SECONDS)]
 _Delay = Annotated[_Number, Field(ge=0, le=_WEEK_IN_SECONDS)]
 
 
+@without_locals
 class MeshSettings(BaseModel):
     """All that a client needs to know about one mailbox. It cannot be changed once made.
 
