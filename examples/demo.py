@@ -31,10 +31,7 @@ CODE = """\
         mesh.handshake()
         sent = mesh.send_file("results.csv", to="X26ABC2", workflow_id="PATH_RESULTS", compress=True)
         print(mesh.track_message(sent.message_id).status)
-        for message_id in mesh.iter_message_ids():
-            with mesh.retrieve_message(message_id) as message:
-                message.save(f"inbox/{message_id}.dat")
-            mesh.acknowledge_message(message_id)
+        mesh.receive_messages("inbox").raise_for_failed()
 """
 
 
@@ -43,15 +40,15 @@ class StepFailed(Exception):
 
 
 def main() -> int:
-    """Runs the demonstration; 0 if every step did what it shows."""
+    """Run the demonstration; return 0 if every step did what it shows."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Ended from outside it must leave nothing behind either.
+    # Clean up on SIGTERM too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory(prefix="nel-mesh-demo-") as folder:
             show(Path(folder))
     except BrokenPipeError:
-        # Whoever read this has read enough.
+        # The reader has gone.
         sys.stderr.close()
         return 1
     except (MeshError, StepFailed, OSError) as error:
@@ -64,7 +61,7 @@ def main() -> int:
 
 
 def show(folder: Path) -> None:
-    """Every step, in order."""
+    """Show every step, in order."""
     started = time.monotonic()
     with sandbox() as server:
         heading(f"An embedded MESH server listens on {server.url}, with TLS and client certificates")
@@ -72,10 +69,10 @@ def show(folder: Path) -> None:
             MeshClient(server.settings("X26ABC1")) as alice,
             MeshClient(server.settings("X26ABC2")) as bob,
         ):
-            heading("Handshake: both mailboxes validate their access")
+            heading("Handshake: both mailboxes check their access")
             alice.handshake()
             bob.handshake()
-            done("X26ABC1 and X26ABC2 may use MESH")
+            done("X26ABC1 and X26ABC2 are accepted")
 
             heading("A small message")
             note = b"Dear Bob, the results are on their way. Alice\n"
@@ -105,17 +102,17 @@ def show(folder: Path) -> None:
             for message_id in inbox:
                 metadata = bob.message_metadata(message_id)
                 done(f"{message_id} from {metadata.sender}, {metadata.workflow_id}, chunks: {metadata.chunks}")
-            check(inbox == [small.message_id, large.message_id], "both messages wait in the inbox")
+            check(inbox == [small.message_id, large.message_id], "both messages are in the inbox")
 
             heading("Retrieval: streamed to files, and compared")
             for sent, expected in ((small, hashlib.sha256(note).hexdigest()), (large, digest(csv))):
                 path = folder / "inbox" / f"{sent.message_id}.dat"
                 with bob.retrieve_message(sent.message_id) as message:
                     length = message.save(path)
-                check(digest(path) == expected, "what arrived is what was sent")
+                check(digest(path) == expected, "the content is the same")
                 done(f"{length:,} bytes, SHA-256 {expected[:16]}... on both sides")
 
-            heading("Acknowledgement: only now, with the content safe")
+            heading("Acknowledgement: only after the content is stored")
             for message_id in inbox:
                 bob.acknowledge_message(message_id)
                 status = alice.track_message(message_id).status
@@ -133,12 +130,12 @@ def show(folder: Path) -> None:
         else:
             raise StepFailed("a wrong password was not refused")
 
-    print(f"\nAll of it in {time.monotonic() - started:.1f} s; nothing is left behind. The code to do it yourself:\n")
+    print(f"\nDone in {time.monotonic() - started:.1f} s; no files are left. The code to do it yourself:\n")
     print(CODE)
 
 
 def write_csv(path: Path, length: int) -> None:
-    """A file of results that nobody ever had, of exactly this length in bytes."""
+    """Write a file of invented results, of exactly this length in bytes."""
     chance = random.Random(2026)  # noqa: S311 - the same file each time
 
     def lines() -> Iterator[str]:
@@ -155,29 +152,29 @@ def write_csv(path: Path, length: int) -> None:
 
 
 def digest(path: Path) -> str:
-    """A file's SHA-256."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def heading(text: str) -> None:
-    """Announces a step."""
+    """Print the title of a step."""
     print(f"\n{text}", flush=True)
 
 
 def done(text: str) -> None:
-    """Tells what a step did."""
+    """Print the result of a step."""
     print(f"  + {text}", flush=True)
 
 
 def check(holds: bool, what: str) -> None:
-    """Ends the demonstration if a step did not do what it shows."""
+    """End the demonstration if a step did not do what it shows."""
     if not holds:
-        raise StepFailed(f"it is not so that {what}")
+        raise StepFailed(f"this does not hold: {what}")
 
 
 def bar(progress: SendProgress) -> None:
-    """Draws how far a send has come: over itself in a terminal, once for each chunk elsewhere."""
+    """Draw the progress of a send: over itself in a terminal, once for each chunk elsewhere."""
     share = progress.bytes_done / progress.bytes_total
     text = f"  [{'#' * int(30 * share):30}] {share:4.0%}  chunk {progress.chunk} of {progress.chunks}"
     if sys.stdout.isatty():

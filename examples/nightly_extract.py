@@ -1,12 +1,11 @@
-"""A nightly extract: one day's results from a database, sent over MESH as CSV, once.
+"""A nightly extract: send one day's results from a database over MESH as CSV, once.
 
     python examples/nightly_extract.py appsettings.json pathology.sqlite --to X26ABC2 --state /var/lib/extract
 
-Run it from cron as often as you like: what was interrupted goes on, and what was sent is not sent again. The first run
-of a night writes the extract into the state folder, and every later one sends that same file; delete old ones when the
-night cannot be run again.
+Run it from cron as often as you like: an interrupted send resumes, and a complete one is not repeated. The first run
+for a day writes the extract into the state folder, and later ones send the same file; delete old ones.
 
-Exit codes: 0 it is sent, now or before; 75 not now, run it again; 1 somebody must look.
+Exit codes: 0 sent, now or before; 75 temporary failure, run it again; 1 a person must look.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ from nel_mesh import (
     ServerError,
 )
 
-SENT, SOMEBODY_MUST_LOOK, RUN_IT_AGAIN = 0, 1, 75  # 75 is EX_TEMPFAIL of sysexits.h
-PASSING = (Busy, ConnectionFailed, ConnectionLost, OutcomeUnknown, ServerError)
+SENT, FAILED, RETRY = 0, 1, 75  # 75 is EX_TEMPFAIL of sysexits.h
+TEMPORARY = (Busy, ConnectionFailed, ConnectionLost, OutcomeUnknown, ServerError)
 
 logger = logging.getLogger("nightly_extract")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Sends the extract of one day; gives the exit code."""
-    parser = argparse.ArgumentParser(description="Sends one day's results over MESH, once.")
+    """Send the extract of one day; return the exit code."""
+    parser = argparse.ArgumentParser(description="Send one day's results over MESH, once.")
     parser.add_argument("settings", type=Path, help="the mailbox's settings file")
     parser.add_argument("database", type=Path, help="the SQLite database with the results")
     parser.add_argument("--to", required=True, help="the recipient's mailbox id")
@@ -54,19 +53,19 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with MeshClient(MeshSettings.from_file(given.settings)) as mesh:
             receipt = send_extract(mesh, given.database, given.day, to=given.to, state=given.state)
-    except PASSING as error:
-        # Under its record, the next run finds out what became of an unknown outcome.
-        logger.warning("not now: %s", error)
-        return RUN_IT_AGAIN
+    except TEMPORARY as error:
+        # With its record, the next run settles an unknown outcome.
+        logger.warning("temporary failure: %s", error)
+        return RETRY
     except (MeshError, sqlite3.Error, OSError) as error:
         logger.error("%s: %s", type(error).__name__, error)
-        return SOMEBODY_MUST_LOOK
+        return FAILED
     logger.info("extract of %s: message %s, %d bytes", given.day, receipt.message_id, receipt.bytes)
     return SENT
 
 
 def send_extract(mesh: MeshClient, database: Path, day: date, *, to: str, state: Path) -> SendReceipt:
-    """Makes the extract of a day unless it is there, and sends it; goes on where an earlier run was interrupted."""
+    """Write the extract of a day unless it exists, and send it; resume an interrupted send."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = state / f"results-{day}.csv"
     if not path.exists():
@@ -85,7 +84,7 @@ def send_extract(mesh: MeshClient, database: Path, day: date, *, to: str, state:
 
 
 def write_extract(database: Path, path: Path, day: date) -> None:
-    """Writes one day's results as CSV, row by row; the file has its name only when it is complete."""
+    """Write one day's results as CSV, row by row; the file has its name only when it is complete."""
     part = path.with_suffix(".part")
     with (
         contextlib.closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection,

@@ -1,11 +1,11 @@
-"""A router: empties an inbox, and gives each message to whoever is responsible for its workflow id.
+"""A router: empty an inbox, and pass each message to the route for its workflow id.
 
     python examples/router.py appsettings.json /var/spool/mesh
 
-Nothing is lost: a message is acknowledged only after its route has come to its end; one whose workflow id nobody knows
-goes into `quarantine` and into the log; reports go into `reports`. What fails stays in the inbox for the next run.
-Interrupt it when you like: the journal knows what was delivered, and where a message comes a second time nevertheless,
-it gets the same file name as before. Exit codes: 0 all is well; 1 something failed or was quarantined.
+A message is acknowledged only after its route has returned. An unknown workflow id goes into `quarantine` and into the
+log, a report into `reports`; a message that fails stays in the inbox for the next run. It can be interrupted at any
+time: the journal records what was delivered, and a duplicate gets the same file name as before.
+Exit codes: 0 success; 1 something failed or was quarantined.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger("router")
 
 
 def routes(spool: Path) -> dict[str, Route]:
-    """Which workflow id goes where. A route reads the whole message, and raises if it is not safe."""
+    """Return the route for each workflow id. A route reads the whole message, and raises if it cannot store it."""
     return {
         "PATH_RESULTS": into(spool / "pathology"),
         "DISCHARGE_SUMMARY": into(spool / "discharges"),
@@ -36,24 +36,24 @@ def routes(spool: Path) -> dict[str, Route]:
 
 
 def into(folder: Path) -> Route:
-    """A route that stores each message in a folder, with what its headers say beside it."""
+    """Return a route that stores each message in a folder, with its metadata beside it."""
 
     def store(message: Message) -> None:
         message_id = message.metadata.message_id
         write_metadata(message.metadata, folder / f"{message_id}.json")
-        message.save(folder / f"{message_id}.dat")  # the last: where it is, all of the message is
+        message.save(folder / f"{message_id}.dat")  # last: if it exists, the message is complete
 
     return store
 
 
 def count_lines(message: Message) -> None:
-    """A route that is a program of your own."""
+    """Count lines: a route with code of your own."""
     lines = sum(1 for _ in message.iter_lines())
     logger.info("message %s: a clinic list of %d lines", message.metadata.message_id, lines)
 
 
 def write_metadata(metadata: MessageMetadata, path: Path) -> None:
-    """Stores what a message's headers say, durably."""
+    """Store a message's metadata durably."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     with part.open("w", encoding="utf-8") as file:
@@ -64,7 +64,7 @@ def write_metadata(metadata: MessageMetadata, path: Path) -> None:
 
 
 def run(mesh: MeshClient, spool: Path, known: Mapping[str, Route], stop: Callable[[], bool]) -> bool:
-    """Goes through the inbox once; gives whether all is well."""
+    """Empty the inbox once; return whether everything was delivered to a known route."""
     quarantined = []
 
     def route(message: Message) -> None:
@@ -72,7 +72,7 @@ def run(mesh: MeshClient, spool: Path, known: Mapping[str, Route], stop: Callabl
         chosen = known.get(metadata.workflow_id or "")
         if chosen is None:
             logger.error(
-                "message %s from %s goes into quarantine: nobody knows its workflow id, %s",
+                "message %s from %s goes into quarantine: unknown workflow id %s",
                 metadata.message_id,
                 metadata.sender,
                 metadata.workflow_id,
@@ -86,27 +86,27 @@ def run(mesh: MeshClient, spool: Path, known: Mapping[str, Route], stop: Callabl
 
     result = mesh.receive_messages(route, on_report=keep_report, journal=spool / "journal", stop=stop)
     for failed in result.failed:
-        # The type alone: what a route raises may quote the message.
+        # The type only: the text may quote the message.
         logger.error("message %s stays in the inbox: %s", failed.message_id, type(failed.error).__name__)
-    return not (result.failed or quarantined)
+    return not (result.failed or result.error or quarantined)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Empties the inbox once; run it every five minutes or more."""
-    parser = argparse.ArgumentParser(description="Empties a MESH inbox, and routes each message by its workflow id.")
+    """Empty the inbox once; run it every five minutes."""
+    parser = argparse.ArgumentParser(description="Empty a MESH inbox, and route each message by its workflow id.")
     parser.add_argument("settings", type=Path, help="the mailbox's settings file")
-    parser.add_argument("spool", type=Path, help="the folder that has a folder for each route")
+    parser.add_argument("spool", type=Path, help="the folder with a folder for each route")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     try:
         with MeshClient(MeshSettings.from_file(given.settings)) as mesh:
-            is_well = run(mesh, given.spool, routes(given.spool), stopping.is_set)
+            succeeded = run(mesh, given.spool, routes(given.spool), stopping.is_set)
     except (MeshError, OSError) as error:
         logger.error("%s: %s", type(error).__name__, error)
         return 1
-    return 0 if is_well else 1
+    return 0 if succeeded else 1
 
 
 if __name__ == "__main__":

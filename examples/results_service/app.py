@@ -1,4 +1,4 @@
-"""The service: a receive loop in the background, and what it received over HTTP."""
+"""The service: a receive loop in the background, and its results over HTTP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 
-from nel_mesh import AsyncMeshClient, AsyncMessage, MeshError, MeshSettings
+from nel_mesh import AsyncMeshClient, AsyncMessage, MeshError, MeshSettings, Report
 from results_service.database import Database, Row
 
 WORKFLOW_ID = "PATH_RESULTS"
@@ -25,44 +25,53 @@ logger = logging.getLogger("results_service")
 
 
 class Receiver:
-    """Goes through the inbox again and again, until it is told to stop."""
+    """Polls the inbox until it is told to stop."""
 
     def __init__(self, mesh: AsyncMeshClient, database: Database) -> None:
         self._mesh = mesh
         self._database = database
         self._handshake: datetime | None = None
-        self.last_round: datetime | None = None
+        self.last_poll: datetime | None = None
 
     async def run(self, stopping: anyio.Event) -> None:
-        """Receives until `stopping` is set; a message under way is finished first."""
+        """Receive until `stopping` is set; finish the current message first."""
         while not stopping.is_set():
             try:
-                await self._round(stopping)
+                await self._poll(stopping)
             except MeshError as error:
-                logger.warning("trying again in %s s: %s", POLL_SECONDS, error)
+                logger.warning("retry in %s s: %s", POLL_SECONDS, error)
             with anyio.move_on_after(POLL_SECONDS):
                 await stopping.wait()
 
-    async def _round(self, stopping: anyio.Event) -> None:
+    async def _poll(self, stopping: anyio.Event) -> None:
         now = datetime.now(UTC)
         if self._handshake is None or now >= self._handshake + HANDSHAKE_EVERY:
             await self._mesh.handshake()
             self._handshake = now
-        collection = await self._mesh.receive_messages(self._store, workflow_filter=WORKFLOW_ID, stop=stopping.is_set)
-        for failed in collection.failed:
+        result = await self._mesh.receive_messages(
+            self._store, on_report=self._store_report, workflow_filter=WORKFLOW_ID, stop=stopping.is_set
+        )
+        for failed in result.failed:
             logger.error("message %s stays in the inbox: %s", failed.message_id, type(failed.error).__name__)
-        self.last_round = now
+        if result.error is not None:
+            raise result.error
+        self.last_poll = now
 
     async def _store(self, message: AsyncMessage) -> None:
-        """Once this has returned, the message is acknowledged; before that, it can come again at any time."""
+        """Store a message, which is acknowledged after this returns; until then it can be delivered again."""
         content = await message.read()
         metadata = message.metadata
         await anyio.to_thread.run_sync(self._database.store, metadata.message_id, metadata.sender, content)
 
+    async def _store_report(self, report: Report) -> None:
+        """Store a report as it came, for a person to look at."""
+        content = report.model_dump_json(exclude_none=True).encode()
+        await anyio.to_thread.run_sync(self._database.store, report.message_id, report.sender, content)
+
 
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Starts the loop with the application, and ends it between two messages, if that does not take too long."""
+    """Start the loop with the application; at shutdown, end it between two messages or after STOP_SECONDS."""
     database = Database(Path(os.environ.get("RESULTS_DATABASE", "results.sqlite")))
     stopping = anyio.Event()
     async with AsyncMeshClient(MeshSettings()) as mesh, anyio.create_task_group() as tasks:
@@ -71,7 +80,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.database, app.state.receiver = database, receiver
         yield
         stopping.set()
-        # What is broken off after that, such as a long wait for a busy MESH, loses nothing: it was not acknowledged.
+        # A message that is cancelled then is not lost: it was not acknowledged.
         tasks.cancel_scope.deadline = anyio.current_time() + STOP_SECONDS
 
 
@@ -80,23 +89,23 @@ app = FastAPI(title="Results", lifespan=lifespan)
 
 @app.get("/results")
 def results(request: Request) -> list[Row]:
-    """Every result that was received."""
+    """List every result."""
     database: Database = request.app.state.database
     return database.results()
 
 
 @app.get("/unreadable")
 def unreadable(request: Request) -> list[Row]:
-    """Messages that a person must look at; they are in the database as they came."""
+    """List the messages that a person must look at; the database has their content."""
     database: Database = request.app.state.database
     return database.unreadable()
 
 
 @app.get("/health")
 def health(request: Request, response: Response) -> dict[str, datetime | None]:
-    """When the inbox was last gone through; 503 if it should have been since."""
+    """Return the time of the last poll; 503 if one is overdue."""
     receiver: Receiver = request.app.state.receiver
-    last_round = receiver.last_round
-    if last_round is None or datetime.now(UTC) - last_round > timedelta(seconds=3 * POLL_SECONDS + 60):
+    last_poll = receiver.last_poll
+    if last_poll is None or datetime.now(UTC) - last_poll > timedelta(seconds=3 * POLL_SECONDS + 60):
         response.status_code = 503
-    return {"last_round": last_round}
+    return {"last_poll": last_poll}

@@ -27,7 +27,7 @@ class Database:
             connection.executescript(SCHEMA)
 
     def store(self, message_id: str, sender: str | None, content: bytes) -> None:
-        """Stores a message with its results; when this returns, they are safe. A second time changes nothing."""
+        """Store a message with its results, durably. A duplicate changes nothing."""
         problem = None
         results: list[list[str]] = []
         try:
@@ -43,11 +43,11 @@ class Database:
                 connection.executemany("INSERT INTO result VALUES (?, ?, ?, ?)", rows)
 
     def results(self) -> list[Row]:
-        """All results, in the order in which they came."""
+        """Return all results, oldest first."""
         return self._select("SELECT message_id, specimen, test, value FROM result ORDER BY rowid")
 
     def unreadable(self) -> list[Row]:
-        """The messages that could not be read as results."""
+        """Return the messages that could not be parsed."""
         return self._select("SELECT message_id, sender, problem FROM message WHERE problem IS NOT NULL")
 
     def _select(self, query: str) -> list[Row]:
@@ -58,13 +58,13 @@ class Database:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(sqlite3.connect(self._path, timeout=30)) as connection, connection:
-            # MESH deletes what we acknowledge: a commit must survive a power cut.
+            # MESH deletes an acknowledged message, so a commit must survive a power cut.
             connection.execute("PRAGMA synchronous = EXTRA")
             yield connection
 
 
 def read_results(content: bytes) -> list[list[str]]:
-    """Reads CSV with the columns specimen, test and value. Raises ValueError if it is not that."""
+    """Parse CSV with the columns specimen, test and value. Raises ValueError for anything else."""
     try:
         lines = list(csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True))
     except csv.Error as error:

@@ -38,6 +38,7 @@ def status(mesh_sandbox: Sandbox, message_id: str) -> str:
 def test_each_message_is_answered_once(mesh_sandbox: Sandbox, arguments: list[str], tmp_path: Path) -> None:
     first, second = deliver(mesh_sandbox), deliver(mesh_sandbox)
     other = deliver(mesh_sandbox, "PATH_RESULTS_ACK")
+    report = mesh_sandbox.deliver_report("X26ABC1", linked_message_id="M0", workflow_id="PATH_RESULTS")
     assert business_acknowledgement.main(arguments) == 0
     assert business_acknowledgement.main(arguments) == 0
     for message_id in (first, second):
@@ -46,6 +47,8 @@ def test_each_message_is_answered_once(mesh_sandbox: Sandbox, arguments: list[st
         assert status(mesh_sandbox, message_id) == "acknowledged"
         assert (tmp_path / "results" / "inbox" / f"{message_id}.dat").read_bytes() == b"results"
     assert status(mesh_sandbox, other) == "accepted"
+    kept = json.loads((tmp_path / "results" / "inbox" / f"report-{report}.json").read_text())
+    assert kept["linked_message_id"] == "M0"
     assert len(mesh_sandbox.delivered("X26ABC2")) == 2
 
 

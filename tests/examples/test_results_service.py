@@ -78,6 +78,7 @@ def test_it_receives_and_one_bad_message_stops_no_other(
     # This one does not even arrive whole.
     damaged = mesh_sandbox.deliver_message("X26ABC2", GOOD, workflow_id="PATH_RESULTS", content_encoding="gzip")
     elsewhere = mesh_sandbox.deliver_message("X26ABC2", GOOD, workflow_id="OTHER")
+    report = mesh_sandbox.deliver_report("X26ABC2", linked_message_id="M0", workflow_id="PATH_RESULTS")
     last = mesh_sandbox.deliver_message("X26ABC2", GOOD, workflow_id="PATH_RESULTS")
     service = run_service()
     service.until(lambda: waiting(mesh_sandbox) == [damaged, elsewhere])
@@ -86,8 +87,8 @@ def test_it_receives_and_one_bad_message_stops_no_other(
         for message_id in (first, last)
         for test, value in (("Sodium", "140"), ("Potassium", "<5"))
     ]
-    assert [row["message_id"] for row in service.get("/unreadable")] == [bad]
-    assert service.get("/health")["last_round"]
+    assert [row["message_id"] for row in service.get("/unreadable")] == [bad, report]
+    assert service.get("/health")["last_poll"]
     assert f"message {damaged} stays in the inbox: IntegrityError" in service.log.read_text()
     assert len(mesh_sandbox.requests("handshake")) == 1
     service.stop()
@@ -114,12 +115,12 @@ def test_killed_between_storing_and_acknowledging_it_stores_once(
 
 
 @needs_sigterm
-def test_a_mesh_that_is_away_is_asked_again(mesh_sandbox: Sandbox, run_service: Callable[[], Service]) -> None:
+def test_a_mesh_that_is_away_is_polled_again(mesh_sandbox: Sandbox, run_service: Callable[[], Service]) -> None:
     mesh_sandbox.deliver_message("X26ABC2", GOOD, workflow_id="PATH_RESULTS")
     mesh_sandbox.add_fault("handshake:answer=403")
     service = run_service()
     service.until(lambda: waiting(mesh_sandbox) == [])
-    assert "trying again" in service.log.read_text()
+    assert "retry in" in service.log.read_text()
     service.stop()
 
 

@@ -16,7 +16,7 @@ def test_results_reach_the_practice(mesh_sandbox: Sandbox, laboratory: MeshClien
     assert [message.message_id for message in mesh_sandbox.delivered("A81001GP")] == [sent.message_id]
 
 
-def test_a_busy_mesh_is_tried_again(
+def test_a_send_to_a_busy_mesh_is_retried(
     mesh_sandbox: Sandbox, laboratory: MeshClient, mesh_fault: PlanFault, results: Path
 ) -> None:
     mesh_fault("send_message:answer=503,retry-after=60")  # the next send; the client does not really wait a minute
@@ -33,7 +33,7 @@ def test_a_connection_that_breaks_in_the_middle_of_chunk_2(
     assert mesh_sandbox.content(sent.message_id) == results.read_bytes()
 
 
-def test_a_send_of_which_nobody_knows_whether_it_arrived(
+def test_a_send_with_an_unknown_outcome(
     mesh_sandbox: Sandbox, mesh_fault: PlanFault, laboratory: MeshClient, tmp_path: Path
 ) -> None:
     small = tmp_path / "small.csv"
@@ -49,8 +49,8 @@ def test_results_that_nobody_collects_are_reported(
 ) -> None:
     sent = send_results(laboratory, results, practice="A81001GP")
     mesh_sandbox.advance(timedelta(days=5))
-    assert undelivered_results(laboratory) == [sent.message_id]
-    assert undelivered_results(laboratory) == []
+    assert list(undelivered_results(laboratory)) == [sent.message_id]
+    assert list(undelivered_results(laboratory)) == []
 
 
 @pytest.mark.anyio
@@ -66,5 +66,5 @@ async def test_a_practice_collects_its_results(
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Async tests run by anyio's pytest plugin, which is installed with nel-mesh; pytest-asyncio does as well."""
+    """Run async tests by anyio's pytest plugin, which is installed with nel-mesh; pytest-asyncio works as well."""
     return "asyncio"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from nel_mesh import AsyncMeshClient, MeshClient, Report, SendReceipt
@@ -10,22 +11,21 @@ WORKFLOW_ID = "PATH_RESULTS"
 
 
 def send_results(mesh: MeshClient, path: Path, *, practice: str) -> SendReceipt:
-    """Sends a file of results to a practice's mailbox."""
+    """Send a file of results to a practice's mailbox."""
     return mesh.send_file(path, to=practice, workflow_id=WORKFLOW_ID)
 
 
-def undelivered_results(mesh: MeshClient) -> list[str]:
-    """The ids of messages that no practice has collected; each is told once."""
-    message_ids = []
+def undelivered_results(mesh: MeshClient) -> Iterator[str]:
+    """Yield the id of each message that no practice has collected; acknowledge its report after the loop body."""
     for message_id in mesh.iter_message_ids(workflow_filter=WORKFLOW_ID):
         report = mesh.message_metadata(message_id)
         if isinstance(report, Report) and report.linked_message_id:
-            message_ids.append(report.linked_message_id)
+            yield report.linked_message_id
             mesh.acknowledge_message(message_id)
-    return message_ids
 
 
 async def collect_results(mesh: AsyncMeshClient, folder: Path) -> list[Path]:
-    """Empties a practice's inbox into a folder; gives the new files."""
-    collection = await mesh.receive_messages(folder, workflow_filter=WORKFLOW_ID)
-    return [file.path for file in collection.files]
+    """Empty a practice's inbox into a folder; return the new files."""
+    result = await mesh.receive_messages(folder, workflow_filter=WORKFLOW_ID)
+    result.raise_for_failed()
+    return [file.path for file in result.files]
