@@ -75,7 +75,7 @@ class ScriptedServer:
             def handle_any(self) -> None:
                 outer._handle(self)
 
-            do_GET = do_POST = do_PUT = do_HEAD = handle_any  # noqa: N815
+            do_GET = do_POST = do_PUT = do_HEAD = do_CONNECT = handle_any  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

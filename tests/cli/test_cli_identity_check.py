@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import socketserver
 import ssl
@@ -21,8 +22,8 @@ import trustme
 
 from certificates import DAY, NOW, root
 from identity_command import at_a_terminal, run
-from nel_mesh.check.network import route
 from nel_mesh.check.steps import Step, _file_with_key, diagnose
+from nel_mesh.http.proxy import Proxy
 from nel_mesh.io.clock import Clock
 from nel_mesh.sandbox import Sandbox
 from nel_mesh.settings import MeshSettings
@@ -79,7 +80,7 @@ class Shifted(Clock):
 
 
 def steps(settings: MeshSettings, clock: Clock | None = None) -> dict[str, Step]:
-    return {step.name: step for step in diagnose(lambda: settings, clock=clock)}
+    return {step.name: step for step in diagnose(lambda **_: settings, clock=clock)}
 
 
 def issued(sandbox: Sandbox, end: datetime) -> str:
@@ -110,10 +111,26 @@ def test_all_is_well(checked: Callable[..., Any], mesh_sandbox: Sandbox) -> None
 
 def test_for_people_with_ticks(mesh_sandbox: Sandbox, tmp_path: Path) -> None:
     path = written(tmp_path, keywords(mesh_sandbox))
-    code, seen = at_a_terminal(tmp_path, "--settings", str(path), "check")
+    code, seen = at_a_terminal(tmp_path, "--settings", str(path), "check", NO_COLOR="1")
     assert code == 0
     assert [line[0] for line in seen.splitlines() if not line.startswith(" ")] == ["\N{CHECK MARK}"] * 9
     assert "TestKey" not in seen
+    # A27: in colour, unless that is not wanted.
+    code, coloured = at_a_terminal(tmp_path, "--settings", str(path), "check")
+    assert coloured.count("\x1b[32m\N{CHECK MARK}\x1b[0m ") == 9
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured).splitlines()[0] == seen.splitlines()[0]
+
+
+def test_a27_several_faults_one_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.toml"
+    path.write_text('mailbox_id = "X 1"\npasword = "p"\nurl = "ftp://x"\nmax_attempts = 0\n')
+    ended = run(tmp_path, "--settings", str(path), "check")
+    lines = [line[22:].strip() for line in ended.output.splitlines()]
+    starts = ("`mailbox_id`", "`pasword`", "`url`", "`max_attempts`", "password:", "shared_key:")
+    assert all(sum(line.startswith(start) for line in lines) == 1 for start in starts), ended.output
+    quiet = run(tmp_path, "--settings", str(path), "--quiet", "check")
+    assert "\N{REPLACEMENT CHARACTER}" not in quiet.output
+    assert quiet.output.splitlines() == ended.output.splitlines()[: len(quiet.output.splitlines())]
 
 
 def test_where_there_are_no_ticks_and_with_quiet(mesh_sandbox: Sandbox, tmp_path: Path) -> None:
@@ -135,19 +152,26 @@ def test_settings_that_are_none(tmp_path: Path) -> None:
     ended = run(tmp_path, "--settings", str(path), "check", "--json")
     assert (ended.code, ended.states) == (14, "ffsssssss")
     assert "did you mean `password`?" in ended.steps["settings"]["detail"]
-    assert ended.steps["secrets"]["detail"] == "password and shared_key not given"
-    first, second, *_ = diagnose(lambda: MeshSettings.from_file(tmp_path / "none.toml"))
+    assert [line.partition(":")[0] for line in ended.steps["secrets"]["detail"].splitlines()] == [
+        "password",
+        "shared_key",
+    ]
+    first, second, *_ = diagnose(lambda **_: MeshSettings.from_file(tmp_path / "none.toml"))
     assert (first.state, second.state) == ("failed", "skipped")
     assert "there is no such file" in first.detail
 
 
 def test_secrets_that_are_missing(mesh_sandbox: Sandbox, tmp_path: Path) -> None:
     path = written(tmp_path, keywords(mesh_sandbox) | {"shared_key": None})
-    found = list(diagnose(lambda: MeshSettings.from_file(path), file=path))
-    assert [step.state for step in found] == ["ok", "failed", *["skipped"] * 7]
-    assert found[1].detail == "shared_key not given"
+    found = list(diagnose(lambda **more: MeshSettings.from_file(path, **more), file=path))
+    # A27: what needs no secret is tried.
+    assert [step.state for step in found] == ["ok", "failed", *["ok"] * 5, "skipped", "skipped"]
+    assert found[1].detail == (
+        "shared_key: it is required, and not given; set MESH_SHARED_KEY, or put `shared_key` in mesh.json"
+    )
     assert "MESH_SHARED_KEY" in found[1].advice[0]
-    assert found[-1].facts == {"needs": "handshake"}
+    assert found[1].facts["faults"][0]["kind"] == "missing"
+    assert [step.facts for step in found[-2:]] == [{"needs": "secrets"}, {"needs": "handshake"}]
 
 
 def test_secrets_that_others_can_read(mesh_sandbox: Sandbox, tmp_path: Path) -> None:
@@ -248,14 +272,14 @@ def test_a_port_that_does_not_speak_tls(mesh_sandbox: Sandbox) -> None:
     with ScriptedServer(Scripted()) as server:
         step = steps(mesh_sandbox.settings(url=server.url.replace("http:", "https:")))["tls"]
     assert step.state == "failed"
-    assert "may not speak TLS" in step.advice[0]
+    assert "does not speak TLS" in step.advice[0]
 
 
 def test_a_name_that_nobody_has(checked: Callable[..., Any]) -> None:
     ended = checked(url="https://mesh.invalid")
     assert (ended.code, ended.states) == (14, "ooofsssss")
     assert "mesh.invalid has no address" in ended.steps["name"]["detail"]
-    assert "HTTPS_PROXY" in ended.steps["name"]["advice"][0]
+    assert "HTTPS_PROXY" in ended.steps["name"]["advice"][1]
 
 
 def test_a_port_where_nothing_listens(checked: Callable[..., Any]) -> None:
@@ -375,24 +399,25 @@ def test_through_a_proxy(mesh_sandbox: Sandbox) -> None:
     assert {step.state for step in found.values()} == {"ok"}, found
     assert found["tcp"].detail == f"{mesh_sandbox.url[8:]} by the proxy {url[7:]}"
     assert "the proxy; it resolves 127.0.0.1" in found["name"].detail
-    assert all(b"Basic am86cCDDpA==" in head for head in asked)
+    assert all(b"Basic am86cCDDpA==" in head for head in asked if head)
     assert "nel_mesh sandbox" in str(found["tls"].facts["root"])
 
 
 @pytest.mark.parametrize(
-    ("answer", "words", "advice"),
+    ("answer", "words", "cure"),
     [
-        (b"HTTP/1.1 407 Who\r\n\r\n", "wants a user and password", "proxy_user and proxy_password"),
-        (b"HTTP/1.1 403 No\r\n\r\n", "answers 403 when asked for", "CONNECT"),
-        (b"\r\n\r\n", "does not answer as a proxy does", "CONNECT"),
+        (b"HTTP/1.1 407 Who\r\n\r\n", "refuses this user and password", "check proxy_user and proxy_password"),
+        (b"HTTP/1.1 403 No\r\n\r\n", "refuses (status 403)", "let this machine connect (CONNECT)"),
+        (b"\r\n\r\n", "does not answer as a proxy", "keyword argument `proxy`"),
     ],
 )
-def test_a_proxy_that_refuses(mesh_sandbox: Sandbox, answer: bytes, words: str, advice: str) -> None:
+def test_a_proxy_that_refuses(mesh_sandbox: Sandbox, answer: bytes, words: str, cure: str) -> None:
     with proxy(answer) as (url, _):
         found = steps(mesh_sandbox.settings(proxy=url.replace("//", "//jo:Pa55@")))
     assert found["tcp"].state == "failed"
     assert words in found["tcp"].detail
-    assert advice in found["tcp"].advice[0]
+    assert cure in f"{found['tcp'].detail} {found['tcp'].advice[0]}"
+    assert "keyword argument `proxy`" in found["tcp"].advice[0]
     assert "Pa55" not in str(found)
     assert found["tls"].state == "skipped"
 
@@ -406,9 +431,11 @@ def test_a_proxy_that_refuses(mesh_sandbox: Sandbox, answer: bytes, words: str, 
     ],
 )
 def test_where_a_proxy_is(mesh_sandbox: Sandbox, proxy_url: str, place: str, tls_to_proxy: bool) -> None:
-    way = route(mesh_sandbox.settings(proxy=proxy_url, proxy_user="jo", proxy_password="Pa55"))
-    assert (str(way.first), way.tls_to_proxy) == (place, tls_to_proxy)
-    assert str(way.authorization) not in repr(way)
+    secret = mesh_sandbox.settings(proxy=proxy_url, proxy_user="jo", proxy_password="Pa55").proxy_for_url()
+    assert secret
+    proxy = Proxy.parse(secret.get_secret_value())
+    assert (str(proxy.origin), proxy.origin.is_tls) == (place, tls_to_proxy)
+    assert proxy.headers["proxy-authorization"] not in repr(proxy)
 
 
 def test_a_proxy_in_the_environment_that_is_none(mesh_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

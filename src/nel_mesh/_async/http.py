@@ -102,6 +102,10 @@ class AsyncConnection:
                     return False
         return True
 
+    def verified_chain(self) -> list[bytes]:
+        """Return the server's certificates as they were verified, DER, the root last; [] without TLS."""
+        return self._tls.verified_chain() if self._tls else []
+
     def is_usable(self) -> bool:
         """Return whether it can carry another exchange."""
         return not self._early and (self._tls is None or self._tls.is_quiet()) and self._socket.is_usable()
@@ -170,6 +174,10 @@ class AsyncResponse:
     def is_delimited(self) -> bool:
         """Whether the body's end is announced, so that its lack would be noticed."""
         return "content-length" in self.headers or "transfer-encoding" in self.headers
+
+    def verified_chain(self) -> list[bytes]:
+        """Return the server's certificates as they were verified, DER, the root last; [] without TLS."""
+        return self._connection.verified_chain()
 
     async def next_block(self) -> bytes | None:
         """Return the next block of the body as it is on the wire; None at its end.

@@ -1,1 +1,1 @@
-"""The steps of `nel-mesh check`: each is tried for itself, and says what it found and what to do."""
+"""The steps of `nel-mesh check`, and the settings in force: for the command line, the agent and the console."""

@@ -1,23 +1,23 @@
-"""The steps of `nel-mesh check`: each is tried for itself, and says what it found and what to do about it."""
+"""The steps of a check, from the settings to the inbox. Each is tried by itself, and names cause and cure."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Unpack
 
 from cryptography import x509
 
 from nel_mesh._sync.client import MeshClient
-from nel_mesh._sync.http import ConnectionPool
+from nel_mesh._sync.http import Connection, ConnectionPool
 from nel_mesh._sync.transport import transport_options
-from nel_mesh.check import advice, network
-from nel_mesh.check.network import Unreachable
+from nel_mesh.check import advice
 from nel_mesh.errors import (
     CertificateError,
     ConfigurationError,
@@ -26,14 +26,18 @@ from nel_mesh.errors import (
     MeshError,
     NotAuthorised,
     NotFound,
+    SettingFault,
 )
+from nel_mesh.http.limits import Deadline, Wait
+from nel_mesh.http.proxy import Origin, Proxy, ProxyRefused
+from nel_mesh.http.sockets import Socket, resolve
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.files import is_open_to_others
 from nel_mesh.protocol import endpoints
 from nel_mesh.protocol.token import CLOCK_TOLERANCE
-from nel_mesh.settings import ENVIRONMENTS, MeshSettings
+from nel_mesh.settings import ENVIRONMENTS, MeshSettings, SettingsKeywords
 from nel_mesh.tls import keys
-from nel_mesh.tls.context import client_ssl_context
+from nel_mesh.tls.context import client_ssl_context, proxy_ssl_context
 from nel_mesh.tls.identity import Identity
 from nel_mesh.tls.keys import Unreadable, WrongPassword, describe, iso, name_of
 
@@ -41,14 +45,17 @@ EXPIRY_WARNING = timedelta(days=60)
 """How long before its end a certificate is warned about: a new one takes weeks to get."""
 
 CLOCK_WARNING = timedelta(minutes=5)
-"""How far this machine's clock may be from the server's before it is spoken of."""
+"""The difference between this machine's clock and the server's that is warned about."""
 
-_ANSWER_LIMIT = 65_536
+_PING_TIMEOUT_SECONDS = 15.0
+"""The longest wait for a response to `_ping`, if the settings have no shorter one; a healthy server takes under one."""
+
+_RESPONSE_LIMIT_BYTES = 65_536
 _PAGE_SIZE = 10
 
 
 class State(enum.StrEnum):
-    """How a step ended."""
+    """The outcome of a step."""
 
     OK = "ok"
     WARNING = "warning"
@@ -61,12 +68,12 @@ class Step:
     """One step's result. No field holds a secret.
 
     Attributes:
-        name: which step: settings, secrets, certificate, name, tcp, tls, clock, handshake, inbox.
-        title: the same for people.
-        state: how it ended.
-        detail: what was found.
-        advice: what to do about it.
-        facts: what was found, for scripts.
+        name: the step: settings, secrets, certificate, name, tcp, tls, clock, handshake, inbox.
+        title: the step's name for people.
+        state: its outcome.
+        detail: what it found, or why it failed: one line for each fault.
+        advice: what to do about a failure or a warning.
+        facts: what it found, for programs.
     """
 
     name: str
@@ -75,6 +82,23 @@ class Step:
     detail: str
     advice: tuple[str, ...] = ()
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class LoadSettings(Protocol):
+    """Loads the settings, with some of them replaced. Raises ConfigurationError."""
+
+    def __call__(self, **keywords: Unpack[SettingsKeywords]) -> MeshSettings:
+        """Load them."""
+
+
+class StepFailed(Exception):
+    """A step failed: the cause, and the cures."""
+
+    def __init__(self, detail: str, advice: Iterable[str], faults: Iterable[SettingFault] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.advice = tuple(advice)
+        self.faults = tuple(faults)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,103 +120,125 @@ _TITLES = {
     "inbox": "Inbox",
 }
 
-_SECRETS = ("password", "shared_key")
-
 _NEEDS = {
-    "secrets": ("settings",),
-    "certificate": ("settings", "secrets"),
-    "name": ("settings", "secrets"),
     "tcp": ("name",),
     "tls": ("certificate", "tcp"),
     "clock": ("tls",),
-    "handshake": ("clock",),
+    "handshake": ("settings", "secrets", "clock"),
     "inbox": ("handshake",),
 }
-"""Without which other steps one cannot be tried."""
+"""The earlier steps without which one cannot be tried; those that need settings are in `_Check.unmet`."""
+
+_SECRETS = ("password", "shared_key")
+
+_PLACEHOLDERS: SettingsKeywords = {
+    "mailbox_id": "X",
+    "password": "-",
+    "shared_key": "-",
+    "url": "https://localhost",
+}
+"""For required settings that are missing or cannot be used, so that the steps that do not need them can be tried."""
 
 
-def diagnose(
-    load: Callable[[], MeshSettings], *, file: Path | None = None, clock: Clock | None = None
-) -> Iterator[Step]:
-    """Tries each step in order; what depends on one that failed is skipped.
+def diagnose(load: LoadSettings, *, file: Path | None = None, clock: Clock | None = None) -> Iterator[Step]:
+    """Try each step in order, but those that depend on one that failed.
 
     Args:
-        load: gives the settings, or raises ConfigurationError.
-        file: where they come from, if from a file.
+        load: loads the settings.
+        file: the file that they are from, if they are.
         clock: this machine's clock.
     """
     check = _Check(load, file, clock or Clock())
     done: dict[str, State] = {}
     for name, title in _TITLES.items():
-        broken = [need for need in _NEEDS.get(name, ()) if done[need] in (State.FAILED, State.SKIPPED)]
-        if name in check.failed_early:
-            broken = []
-        step = _skipped(name, title, broken[0]) if broken else _tried(name, title, getattr(check, name))
+        unmet = [need for need in _NEEDS.get(name, ()) if done[need] in (State.FAILED, State.SKIPPED)]
+        if need := check.unmet(name) or next(iter(unmet), None):
+            detail = f"not tried: it needs '{_TITLES[need]}' first"
+            step = Step(name, title, State.SKIPPED, detail, facts={"needs": need})
+        else:
+            step = _try(name, title, getattr(check, name))
         done[name] = step.state
         yield step
 
 
-def _skipped(name: str, title: str, need: str) -> Step:
-    return Step(name, title, State.SKIPPED, f"not tried: it needs '{_TITLES[need]}' first", facts={"needs": need})
-
-
-def _tried(name: str, title: str, method: Callable[[], _Found]) -> Step:
+def _try(name: str, title: str, method: Callable[[], _Found]) -> Step:
     try:
         found = method()
-    except Unreachable as failure:
-        return Step(name, title, State.FAILED, failure.detail, failure.advice)
+    except StepFailed as failure:
+        facts = {"faults": [dataclasses.asdict(fault) for fault in failure.faults]} if failure.faults else {}
+        return Step(name, title, State.FAILED, failure.detail, failure.advice, facts)
     except ConfigurationError as error:
-        return Step(name, title, State.FAILED, "; ".join(map(str, error.faults)), ("Correct the settings named here.",))
+        return Step(name, title, State.FAILED, _lines(error.faults), tuple(advice.for_settings(error.faults)))
     except MeshError as error:
-        return Step(name, title, State.FAILED, str(error), advice.for_answer(error))
+        return Step(name, title, State.FAILED, str(error), tuple(advice.for_response(error)))
     state = State.WARNING if found.warnings else State.OK
     return Step(name, title, state, found.detail, found.warnings, found.facts)
 
 
-class _Check:
-    """The steps, each by its name, and what each leaves for the later ones."""
+def _lines(faults: Iterable[SettingFault]) -> str:
+    return "\n".join(map(str, faults))
 
-    def __init__(self, load: Callable[[], MeshSettings], file: Path | None, clock: Clock) -> None:
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Pong:
+    """The server's response to `_ping`."""
+
+    status: int
+    date: str | None
+    received: datetime
+    chain: list[bytes]
+
+
+class _Check:
+    """The steps by name, and what each leaves for the later ones."""
+
+    def __init__(self, load: LoadSettings, file: Path | None, clock: Clock) -> None:
         self._load = load
         self._file = file
         self._clock = clock
         self._settings: MeshSettings | None = None
-        self._missing: list[str] = []
-        self._context: ssl.SSLContext | None = None
-        self._date: str | None = None
-        self._dated: datetime = clock.now()
-        self.failed_early: set[str] = set()
-        """Steps of which it is known that they fail, although those that they need failed too."""
+        self._replaced: set[str] = set()
+        self._secret_faults: list[SettingFault] = []
+        self._identity: Identity | None = None
+        self._pinged: _Pong | MeshError | None = None
+
+    def unmet(self, name: str) -> str | None:
+        """The step whose failure leaves a step without the settings that it needs; None if it can be tried."""
+        if name == "settings" or (name == "secrets" and self._secret_faults):
+            return None
+        if self._settings is None or (name == "name" and "url" in self._replaced):
+            return "settings"
+        return None
 
     def settings(self) -> _Found:
         try:
-            settings = self._settings = self._load()
+            self._settings = self._load()
         except ConfigurationError as error:
-            faults = error.faults
-        else:
-            name = next((name for name, url in ENVIRONMENTS.items() if url == settings.url), None)
-            where = f"{settings.url} ({name})" if name else settings.url
-            source = f" from {self._file}" if self._file else ""
-            facts = {"mailbox_id": settings.mailbox_id, "url": settings.url, "environment": name}
-            return _Found(f"mailbox {settings.mailbox_id} at {where}{source}", facts=facts)
-        # Reported by the next step, where someone who waits for them will look.
-        missing = [fault for fault in faults if fault.setting in _SECRETS and fault.kind == "missing"]
-        self._missing = [fault.setting for fault in missing if fault.setting]
-        if self._missing:
-            self.failed_early.add("secrets")
-        others = [str(fault) for fault in faults if fault not in missing]
-        if others:
-            raise Unreachable("; ".join(others), "Correct the settings named here; docs/settings.md has every setting.")
-        return _Found("all are valid that are there")
+            # The next step reports those of secrets, where someone who waits for them will look.
+            self._secret_faults = [fault for fault in error.faults if fault.setting in _SECRETS]
+            self._load_the_rest(error.faults)
+            others = [fault for fault in error.faults if fault not in self._secret_faults]
+            if others:
+                raise StepFailed(_lines(others), advice.for_settings(others), others) from None
+        settings = self._ready()
+        name = next((name for name, url in ENVIRONMENTS.items() if url == settings.url), None)
+        where = f"{settings.url} ({name})" if name else settings.url
+        source = f" from {self._file}" if self._file else ""
+        facts = {"mailbox_id": settings.mailbox_id, "url": settings.url, "environment": name}
+        return _Found(f"mailbox {settings.mailbox_id} at {where}{source}", facts=facts)
+
+    def _load_the_rest(self, faults: Iterable[SettingFault]) -> None:
+        """Load the settings with something harmless in place of each faulty one, if that is possible."""
+        self._replaced = {fault.setting for fault in faults if fault.setting is not None}
+        keywords: Any = {name: MeshSettings.model_fields[name].default for name in self._replaced}
+        keywords |= {name: value for name, value in _PLACEHOLDERS.items() if name in self._replaced}
+        with contextlib.suppress(ConfigurationError):
+            self._settings = self._load(**keywords)
 
     def secrets(self) -> _Found:
-        if self._missing:
-            variables = ", ".join(f"MESH_{name.upper()}" for name in self._missing)
-            raise Unreachable(
-                f"{' and '.join(self._missing)} not given",
-                "NHS England sends both with the mailbox. Keep them in the environment"
-                f" ({variables}), or in a settings file that only its owner can read.",
-            )
+        if self._secret_faults:
+            faults = self._secret_faults
+            raise StepFailed(_lines(faults), advice.for_secrets(faults), faults)
         settings = self._ready()
         sources = ", ".join(f"{name} from {settings.source_of(name)}" for name in _SECRETS)
         warnings = (
@@ -205,12 +251,14 @@ class _Check:
     def certificate(self) -> _Found:
         settings, now = self._ready(), self._clock.now()
         if settings.url.startswith("http:"):
+            self._identity = Identity()
             return _Found("none is used: the address is http")
         try:
             identity = Identity.from_settings(settings, now=now)
-            self._context = client_ssl_context(identity, settings)
+            client_ssl_context(identity, settings)
         except CertificateError as error:
-            raise Unreachable("; ".join(map(str, error.faults)), *advice.for_certificates(error.faults)) from None
+            raise StepFailed(_lines(error.faults), advice.for_certificates(error.faults), error.faults) from None
+        self._identity = identity
         warnings = [
             f"{describe(authority)} ends soon: get its successor from NHS England, and put both into the settings."
             for authority in identity.expiring(now + EXPIRY_WARNING, now)
@@ -219,16 +267,16 @@ class _Check:
         own, not_after = identity.certificate, identity.not_after
         if own is None or not_after is None:
             warnings.append(
-                "MESH wants a client certificate: request one (`nel-mesh csr`), and set"
-                " client_signing_certificate and client_signing_key."
+                "MESH requires a client certificate: request one (`nel-mesh csr`), and set client_signing_certificate"
+                " and client_signing_key."
             )
             return _Found("no client certificate is set", tuple(warnings))
         left = not_after - now
         if left < EXPIRY_WARNING:
             warnings.insert(
                 0,
-                f"The certificate ends in {_days(left)}: request a new one now (`nel-mesh csr`); it takes"
-                " NHS England up to 5 working days.",
+                f"The certificate ends in {_days(left)}: request a new one now (`nel-mesh csr`); NHS England takes up"
+                " to 5 working days.",
             )
         return _Found(
             f"{name_of(own)} and its key match; valid until {iso(not_after)}, {_days(left)} from now",
@@ -238,31 +286,64 @@ class _Check:
 
     def name(self) -> _Found:
         settings = self._ready()
-        way = network.route(settings)
-        addresses = network.resolve(way.first, settings.connect_timeout_in_seconds)
-        proxied = f" (the proxy; it resolves {way.server.host})" if way.proxy else ""
+        server, proxy = Origin.parse(settings.url), _proxy(settings)
+        first = proxy.origin if proxy else server
+        try:
+            found = resolve(first.host, first.port, _limit(settings))
+        except OSError as error:
+            raise StepFailed(
+                f"{first.host} has no address: {error.strerror or error}",
+                advice.for_name(settings, of_proxy=proxy is not None),
+            ) from None
+        addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        proxied = f" (the proxy; it resolves {server.host})" if proxy else ""
         return _Found(
-            f"{way.first.host} is {', '.join(addresses)}{proxied}",
-            facts={"host": way.first.host, "addresses": addresses},
+            f"{first.host} is {', '.join(addresses)}{proxied}", facts={"host": first.host, "addresses": addresses}
         )
 
     def tcp(self) -> _Found:
         settings = self._ready()
-        way = network.route(settings)
-        network.connect(way, settings.connect_timeout_in_seconds).close()
-        facts = {"server": str(way.server), "proxy": str(way.proxy) if way.proxy else None}
-        return _Found(f"{way.server} by the proxy {way.proxy}" if way.proxy else f"{way.server} answers", facts=facts)
+        server, proxy = Origin.parse(settings.url), _proxy(settings)
+        if proxy is None:
+            self._connect(settings, server).close()
+            return _Found(f"{server} answers", facts={"server": str(server), "proxy": None})
+        connection = self._connect(settings, proxy.origin, of_proxy=True)
+        try:
+            if proxy.origin.is_tls:
+                context = proxy_ssl_context(Identity.for_proxy(settings, now=self._clock.now()))
+                connection.start_tls(context, proxy.origin.tls_name, _limit(settings))
+        except OSError as error:
+            raise StepFailed(
+                f"TLS to the proxy {proxy.origin} failed: {error}",
+                ["If a private authority issued the proxy's certificate, give its root as proxy_root_certificates."],
+            ) from None
+        finally:
+            connection.close()
+        if self._identity is not None:
+            pong = self._ping(settings)
+            if isinstance(pong, MeshError) and isinstance(pong.__cause__, ProxyRefused):
+                raise StepFailed(str(pong.__cause__), advice.for_proxy(settings))
+        facts = {"server": str(server), "proxy": str(proxy.origin)}
+        return _Found(f"{server} by the proxy {proxy.origin}", facts=facts)
 
     def tls(self) -> _Found:
         settings = self._ready()
-        status = self._ping(settings)
-        warnings = []
-        if status != 200:
-            warnings.append(f"The server answers {status} to MESH's _ping: check that the url leads to MESH.")
-        if self._context is None:
+        pong = self._ping(settings)
+        if isinstance(pong, MeshError):
+            speaks_tls = settings.url.startswith("http:") and self._speaks_tls(settings)
+            raise StepFailed(
+                pong.reason, advice.for_tls(pong, settings, self._identity, speaks_tls=speaks_tls)
+            ) from None
+        warnings = list(advice.for_ping(pong.status, settings)) if pong.status != 200 else []
+        if settings.url.startswith("http:"):
+            if pong.status == 400 and self._speaks_tls(settings):
+                raise StepFailed(
+                    f"the server answers 400 to http at {settings.url}",
+                    [f"That port speaks TLS: write the url ({settings.source_of('url')}) with https."],
+                )
             warnings.append("The address is http: nothing is encrypted. MESH itself speaks https only.")
             return _Found("none: the address is http", tuple(warnings))
-        root = self._root(settings)
+        root = x509.load_der_x509_certificate(pong.chain[-1]) if pong.chain else None
         source = settings.source_of("tls_root_certificates") if settings.tls_root_certificates else "the system's"
         proved = f"under the root {describe(root)}" if root else "under a trusted root"
         return _Found(
@@ -272,20 +353,23 @@ class _Check:
         )
 
     def clock(self) -> _Found:
+        pong = self._ping(self._ready())
+        if isinstance(pong, MeshError):  # pragma: no cover - then this step is skipped
+            raise pong
         try:
-            date = parsedate_to_datetime(self._date or "")
+            date = parsedate_to_datetime(pong.date or "")
         except ValueError:
             return _Found("the server did not say what time it is")
-        # A Date without a zone is meant in UTC.
-        ahead = self._dated - (date if date.tzinfo else date.replace(tzinfo=UTC))
+        # A Date without a zone is in UTC.
+        ahead = pong.received - (date if date.tzinfo else date.replace(tzinfo=UTC))
         seconds = round(ahead.total_seconds())
         facts = {"seconds_ahead": seconds}
         if abs(seconds) <= 2:
             return _Found("as the server's", facts=facts)
         words = f"{_span(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'} the server's"
-        cure = "Set this machine's clock by a time server (NTP), and its time zone right."
+        cure = "Set this machine's clock by a time server (NTP), and correct its time zone."
         if abs(ahead) > CLOCK_TOLERANCE:
-            raise Unreachable(f"{words}; MESH refuses every request beyond 2 hours", cure)
+            raise StepFailed(f"{words}; MESH refuses every request beyond 2 hours", [cure])
         if abs(ahead) > CLOCK_WARNING:
             return _Found(words, (f"{cure} MESH refuses every request beyond 2 hours.",), facts)
         return _Found(words, facts=facts)
@@ -296,9 +380,14 @@ class _Check:
             with self._client() as client:
                 client.handshake()
         except (NotAuthorised, NotFound) as error:
-            raise Unreachable(
-                f"MESH does not accept mailbox {settings.mailbox_id}: {error.reason} (status {error.status})",
-                *advice.for_refused_mailbox(settings),
+            # If _ping was not MESH's either, the address is to blame, and not the mailbox.
+            if isinstance(self._pinged, _Pong) and self._pinged.status != 200:
+                cures = advice.for_ping(self._pinged.status, settings)
+            else:
+                has_certificate = settings.client_signing_certificate is not None
+                cures = advice.for_refused_mailbox(settings, has_certificate=has_certificate)
+            raise StepFailed(
+                f"MESH does not accept mailbox {settings.mailbox_id}: {error.reason} (status {error.status})", cures
             ) from None
         return _Found(f"mailbox {settings.mailbox_id} is accepted")
 
@@ -311,47 +400,82 @@ class _Check:
         return _Found(f"reachable; {count}", facts={"messages": len(page), "more": len(page) >= _PAGE_SIZE})
 
     def _ready(self) -> MeshSettings:
-        if self._settings is None:
-            raise RuntimeError("there are no settings")  # pragma: no cover - such steps are skipped
+        if self._settings is None:  # pragma: no cover - then the step is skipped
+            raise RuntimeError("there are no settings")
         return self._settings
 
     def _client(self) -> MeshClient:
-        # Whoever runs a check wants to see the first failure, and not to wait for the fifth.
+        # The first failure is the answer; retries would only delay it.
         return MeshClient(self._ready().model_copy(update={"max_attempts": 1}), clock=self._clock)
 
-    def _ping(self, settings: MeshSettings) -> int:
-        """One answer, by the client's own way: a refused certificate shows only when something is read."""
-        pool = ConnectionPool(dataclasses.replace(transport_options(settings), max_connections=1))
-        request = endpoints.ping()
+    def _connect(self, settings: MeshSettings, origin: Origin, *, of_proxy: bool = False) -> Connection:
         try:
-            answer = pool.send(request.method, request.path, {"user-agent": settings.mex_client_version})
-            answer.read(_ANSWER_LIMIT)
-        except (ConnectionFailed, ConnectionLost) as error:
-            raise Unreachable(error.reason, *advice.for_tls(error, settings)) from None
-        finally:
-            pool.close()
-        self._date, self._dated = answer.headers.get("date"), self._clock.now()
-        return answer.status
+            return Connection(Socket.connect(origin.host, origin.port, _limit(settings)))
+        except OSError as error:
+            party = f"the proxy {origin}" if of_proxy else str(origin)
+            problem = f"cannot be reached: {error.strerror or error}"
+            if isinstance(error, TimeoutError):
+                problem = f"does not answer within {settings.connect_timeout_in_seconds:g} s"
+            raise StepFailed(
+                f"{party} {problem}", advice.for_tcp(error, settings, str(origin), of_proxy=of_proxy)
+            ) from None
 
-    def _root(self, settings: MeshSettings) -> x509.Certificate | None:
-        way = network.route(settings)
-        if self._context is None or way.tls_to_proxy:
-            return None
+    def _ping(self, settings: MeshSettings) -> _Pong | MeshError:
+        """Send one request by the client's own way: a refused certificate shows only when something is read."""
+        if self._pinged is None:
+            try:
+                self._pinged = self._send_ping(settings)
+            except (ConnectionFailed, ConnectionLost) as error:
+                self._pinged = error
+        return self._pinged
+
+    def _send_ping(self, settings: MeshSettings) -> _Pong:
+        seconds = min(settings.read_timeout_in_seconds, _PING_TIMEOUT_SECONDS)
+        options = dataclasses.replace(
+            transport_options(settings),
+            read_timeout_in_seconds=seconds,
+            response_head_timeout_in_seconds=2 * seconds,
+            max_connections=1,
+        )
+        request = endpoints.ping()
+        with contextlib.closing(ConnectionPool(options)) as pool:
+            response = pool.send(request.method, request.path, {"user-agent": settings.mex_client_version})
+            chain = response.verified_chain()
+            response.read(_RESPONSE_LIMIT_BYTES)
+        return _Pong(response.status, response.headers.get("date"), self._clock.now(), chain)
+
+    def _speaks_tls(self, settings: MeshSettings) -> bool:
+        """Whether the server at an http address answers to TLS."""
+        origin = Origin.parse(settings.url)
+        secure = settings.model_copy(update={"url": f"https://{origin}"})
         try:
-            connection = network.connect(way, settings.connect_timeout_in_seconds)
-            return network.verified_root(connection, way, self._context)
-        except (OSError, Unreachable):
-            # The client itself has got through: to know the root's name is not worth a failure.
-            return None
+            self._send_ping(secure)
+        except (ConnectionFailed, ConnectionLost) as error:
+            cause = error.__cause__
+            alert = isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or "")
+            return alert or isinstance(cause, ssl.SSLCertVerificationError)
+        except ConfigurationError:
+            return False
+        return True
 
     def _files_with_secrets(self, settings: MeshSettings) -> Iterator[Path]:
         secrets = (*_SECRETS, "client_signing_key", "client_signing_certificate_password")
-        if self._file and any(self._file.name in settings.source_of(name) for name in secrets):
+        if self._file and any(settings.source_of(name).endswith(self._file.name) for name in secrets):
             yield self._file
         for given in (settings.client_signing_key, settings.client_signing_certificate):
             path = _file_with_key(given.get_secret_value()) if given else None
             if path:
                 yield path
+
+
+def _proxy(settings: MeshSettings) -> Proxy | None:
+    secret = settings.proxy_for_url()
+    return Proxy.parse(secret.get_secret_value()) if secret else None
+
+
+def _limit(settings: MeshSettings) -> Deadline:
+    seconds = settings.connect_timeout_in_seconds
+    return Deadline(Wait(seconds, f"no answer in {seconds:g} s"))
 
 
 def _file_with_key(given: str) -> Path | None:

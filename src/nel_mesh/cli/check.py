@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -18,14 +19,18 @@ _MARKS = {"ok": "\N{CHECK MARK}", "warning": "!", "failed": "\N{BALLOT X}", "ski
 _PLAIN_MARKS = {"ok": "ok", "warning": "!", "failed": "X", "skipped": "-"}
 """For a terminal or file whose encoding has no ticks."""
 
+_STYLES = {"ok": "32", "warning": "33;1", "failed": "31;1", "skipped": "2"}
+"""Green, yellow, red and dim, for a terminal."""
+
 _TITLE_WIDTH = 21
 
 
 def check(ctx: typer.Context) -> None:
-    """Tries the settings step by step, up to the inbox, and says what to do about what fails.
+    """Try the settings step by step, up to the inbox.
 
-    Ends with 0 if no step failed, and with 14 if one did. Warnings, such as a certificate that ends within 60 days, are
-    no failure. With --json each step is an object: step, state (ok, warning, failed, skipped), detail, advice, facts.
+    Each step that fails gives its cause and its cure. Ends with 0 if no step failed, and with 14 if one did. A warning,
+    such as of a certificate that ends within 60 days, is no failure. With --json each step is an object: step, state
+    (ok, warning, failed, skipped), detail, advice, facts.
 
     \b
     Examples:
@@ -41,8 +46,9 @@ def check(ctx: typer.Context) -> None:
     failed = 0
     for step in diagnose(session.load_settings, file=session.settings_path()):
         failed += step.state is State.FAILED
-        text = _told(step, marks[step.state], width)
-        session.out.result(_record(step), text, brief=text if step.state in (State.FAILED, State.WARNING) else None)
+        text = "\n".join(_lines(step, marks[step.state], max(width, 60)))
+        brief = text if step.state in (State.FAILED, State.WARNING) else None
+        session.out.result(_record(step), text, brief=brief, style=_STYLES[step.state])
     if failed:
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
@@ -57,26 +63,21 @@ def _record(step: Step) -> dict[str, object]:
     }
 
 
-def _told(step: Step, mark: str, width: int) -> str:
+def _lines(step: Step, mark: str, width: int) -> Iterator[str]:
+    """The step for people: each fault begins a line, and so does each advice."""
     indent = " " * (len(mark) + 1 + _TITLE_WIDTH)
-    lines = textwrap.wrap(
-        f"{mark} {step.title:{_TITLE_WIDTH - 1}} {step.detail}",
-        max(width, 60),
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-        drop_whitespace=True,
+    first = f"{mark} {step.title:{_TITLE_WIDTH - 1}} "
+    for detail in step.detail.splitlines():
+        yield from _wrap(detail, width, first, indent + "  " if "\n" in step.detail else indent)
+        first = indent
+    for cure in step.advice:
+        yield from _wrap(f"-> {cure}", width, indent, indent + "   ")
+
+
+def _wrap(text: str, width: int, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
-    for advice in step.advice:
-        lines += textwrap.wrap(
-            f"-> {advice}",
-            max(width, 60),
-            initial_indent=indent,
-            subsequent_indent=indent + "   ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    return "\n".join(lines)
 
 
 def _can_tick() -> bool:

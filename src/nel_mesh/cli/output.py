@@ -38,20 +38,21 @@ class Output:
         """From here on stdout is a message's content, and results go to stderr."""
         self._results = sys.stderr
 
-    def result(self, record: Record, text: str, *, brief: str | None = None) -> None:
+    def result(self, record: Record, text: str, *, brief: str | None = None, style: str = "") -> None:
         """Gives a result.
 
         Args:
             record: for scripts; as it is documented.
             text: for people.
             brief: for people who said `--quiet`; None: nothing.
+            style: how a terminal shows the first word (SGR), such as "32" for green.
         """
         if self.json:
             self._line(as_json(record))
         elif not self.quiet:
-            self._line(clean(text, keep="\n"))
+            self._line(_first_word_styled(clean(text, keep="\n"), style, self._results))
         elif brief is not None:
-            self._line(clean(brief))
+            self._line(_first_word_styled(clean(brief, keep="\n"), style, self._results))
 
     def table(self, records: Sequence[Record], columns: Mapping[str, str], *, empty: str) -> None:
         """Gives several results: a JSON line for each, or a table; with `--quiet` the first column alone.
@@ -182,6 +183,13 @@ def clean(text: str, *, keep: str = "") -> str:
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether people are looking at it, and it can do more than print."""
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _first_word_styled(text: str, style: str, stream: TextIO) -> str:
+    if not style or not is_terminal(stream) or os.environ.get("NO_COLOR"):
+        return text
+    word, blank, rest = text.partition(" ")
+    return f"\x1b[{style}m{word}\x1b[0m{blank}{rest}"
 
 
 def terminal_width(stream: TextIO) -> int | None:

@@ -6,13 +6,14 @@ import dataclasses
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import typer
 
 if TYPE_CHECKING:
     from nel_mesh import MeshClient, MeshSettings
     from nel_mesh.cli.output import Output
+    from nel_mesh.settings import SettingsKeywords
 
 VARIABLE = "MESH_SETTINGS"
 """The environment variable that names the settings file."""
@@ -54,10 +55,10 @@ class Session:
             return Path(named.strip())
         return next((path for path in default_paths() if path.is_file()), None)
 
-    def load_settings(self) -> MeshSettings:
-        """Settings from the file, if there is one, and the environment, which wins.
+    def load_settings(self, **keywords: Unpack[SettingsKeywords]) -> MeshSettings:
+        """Load the settings from the file, if there is one, and the environment, which wins; keywords win over both.
 
-        Raises ConfigurationError for whatever is wrong with them.
+        Raises ConfigurationError with every fault in them.
         """
         from nel_mesh.errors import ConfigurationError, SettingFault
         from nel_mesh.settings import MeshSettings
@@ -67,10 +68,12 @@ class Session:
             message = f"there is none with the profile {self.profile}; name it with --settings FILE"
             raise ConfigurationError.of([SettingFault(None, "settings file", "missing", message)])
         if path is not None:
-            return MeshSettings.from_file(path, profile=self.profile)
+            return MeshSettings.from_file(path, profile=self.profile, **keywords)
         try:
-            return MeshSettings()
+            return MeshSettings(**keywords)
         except ConfigurationError as error:
+            if all(fault.kind != "missing" for fault in error.faults):
+                raise
             places = ", ".join(str(place) for place in default_paths())
             message = f"there is none ({places}); `nel-mesh init` creates one"
             raise ConfigurationError.of(

@@ -122,7 +122,7 @@ class Socket(NonBlockingSocket):
     @classmethod
     def connect(cls, host: str, port: int, limit: Limit) -> Socket:
         """Open a connection to the host's address that answers first."""
-        return cls(_connect_first(_resolve(host, port, limit), limit))
+        return cls(_connect_first(resolve(host, port, limit), limit))
 
     def receive(self, wait: Wait) -> memoryview:
         """Return what comes, valid until the next call; b"" if the other side has closed."""
@@ -216,7 +216,8 @@ def _check(error: int, *harmless: int) -> None:
 _UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR, getattr(errno, "WSAEWOULDBLOCK", 0))
 
 
-def _resolve(host: str, port: int, limit: Limit) -> list[Address]:
+def resolve(host: str, port: int, limit: Limit) -> list[Address]:
+    """Return the addresses of a host. Raise OSError."""
     if found := literal_addresses(host, port):
         return found
     lookup = NameLookup(host, port)

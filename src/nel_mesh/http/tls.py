@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
 BLOCK_BYTES = 112 * 1024
 """The most that is read at a time: seven records of TLS."""
+
+
+_DER = 2
+"""The encoding of a certificate in Python's private `_ssl`."""
 
 
 class Tls:
@@ -107,6 +112,17 @@ class Tls:
                 raise
             # The content before it counts: it may be the whole response.
         return bytes(self._buffer[:length])
+
+    def verified_chain(self) -> list[bytes]:
+        """Return the other side's certificates as they were verified, DER, the root last; [] where Python has none."""
+        public = getattr(self._object, "get_verified_chain", None)
+        if public is not None:
+            return list(public())
+        # Before Python 3.13 the same method exists, but not in public: it may be absent, and nothing depends on it.
+        with contextlib.suppress(AttributeError, TypeError):
+            chain = cast("Any", self._object)._sslobj.get_verified_chain()
+            return [link.public_bytes(_DER) for link in chain]
+        return []
 
     def is_quiet(self) -> bool:
         """Whether all that came has been read, and nothing announces an end."""
