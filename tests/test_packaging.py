@@ -60,7 +60,7 @@ def test_public_names_are_listed_once_and_can_be_had() -> None:
 
 def test_entry_points_can_be_had() -> None:
     points = [*PROJECT["scripts"].values(), *PROJECT["entry-points"]["pytest11"].values()]
-    assert len(points) == 3
+    assert len(points) == 2
     for point in points:
         assert importlib.metadata.EntryPoint("name", point, "group").load()
 
@@ -75,9 +75,6 @@ sys.meta_path.insert(0, Blocked())
 """
 ALL = "import nel_mesh, nel_mesh.sandbox, nel_mesh.cli\nfor name in nel_mesh.__all__: getattr(nel_mesh, name)\n"
 CLI = "sys.argv = ['nel-mesh', {}]\nfrom nel_mesh.cli.__main__ import main\nsys.exit(main())\n"
-SANDBOX = (
-    "sys.argv = ['nel-mesh-sandbox', '--port', '0']\nfrom nel_mesh.sandbox.__main__ import main\nsys.exit(main())\n"
-)
 
 
 @pytest.mark.parametrize(
@@ -85,10 +82,9 @@ SANDBOX = (
     [
         (("cli", "sandbox"), ALL, None),
         (("cli",), CLI.format("'--help'"), 'nel-mesh needs its extra: pip install "nel-mesh[cli]"'),
-        (("sandbox",), SANDBOX, 'pip install "nel-mesh[sandbox]"'),
         (("sandbox",), CLI.format("'sandbox', 'serve'"), 'pip install "nel-mesh[sandbox]"'),
     ],
-    ids=["base", "cli", "sandbox", "sandbox by cli"],
+    ids=["base", "cli", "sandbox"],
 )
 def test_without_an_extra(missing: tuple[str, ...], program: str, sentence: str | None) -> None:
     """All that needs no extra is there, and what needs it says so in one sentence; no warning anywhere."""

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from nel_command import Nel, wait_until
+from nel_command import Nel
 
 from nel_mesh.sandbox import Sandbox
 
@@ -186,29 +186,8 @@ def test_sandbox_serve(nobody: Nel, tmp_path: Path) -> None:
         assert process.wait(20) == 0
 
 
-def test_sandbox_serve_prints_ready_settings(nobody: Nel) -> None:
-    with nobody.start("sandbox", "serve", "--port", "0") as process:
-        assert process.stdout is not None
-        lines = []
-        output = process.stdout
-        assert output
-
-        def greeted() -> bool:
-            lines.append(output.readline())
-            return b"Ctrl-C" in lines[-1]
-
-        wait_until(greeted)
-        text = b"".join(lines).decode()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-    export = [line for line in text.splitlines() if line.startswith("export ")]
-    script = "\n".join([*export, f"{sys.executable} -m nel_mesh.cli --version; echo $MESH_MAILBOX_ID"])
-    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("X26ABC1\n")
-
-
-@pytest.mark.parametrize("arguments", [("--fault", "nonsense"), ("--mailbox", "small"), ("--faults", "missing.toml")])
+@pytest.mark.parametrize("arguments", [("--fault", "nonsense"), ("--mailbox", "small")])
 def test_a_sandbox_that_cannot_be(nobody: Nel, arguments: tuple[str, str]) -> None:
     done = nobody("sandbox", "serve", "--port", "0", *arguments)
-    assert done.code == (4 if "missing.toml" in arguments else 2)
+    assert done.code == 2
     done.one_paragraph()

@@ -25,7 +25,6 @@ from pages import Block, Page
 
 from nel_mesh import MeshClient, MeshSettings
 from nel_mesh.sandbox import Sandbox
-from nel_mesh.sandbox.faults import faults_from_file
 from nel_mesh.settings import profiles
 from nel_mesh.settings.sources import dotnet_name
 
@@ -164,12 +163,9 @@ class Reader:
         path = self.folder / "home" / "shown" / block.title
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text, encoding="utf-8")
-        if block.title.startswith("faults"):
-            assert faults_from_file(path)
-        else:
-            chosen: list[str | None] = [*profiles(path)]
-            for profile in chosen or [None]:
-                MeshSettings.from_file(path, profile=profile, password="invented", shared_key="invented")
+        chosen: list[str | None] = [*profiles(path)]
+        for profile in chosen or [None]:
+            MeshSettings.from_file(path, profile=profile, password="invented", shared_key="invented")
         if not (self.folder / block.title).exists():
             shutil.copy(path, self.folder / block.title)
 

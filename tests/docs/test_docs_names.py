@@ -27,9 +27,8 @@ from nel_mesh.cli.app import COMMANDS, app
 from nel_mesh.instrumentation import opentelemetry
 from nel_mesh.instrumentation.logs import LogFields
 from nel_mesh.sandbox import pytest_plugin
-from nel_mesh.sandbox.__main__ import _parser
 from nel_mesh.sandbox.operations import Operation
-from nel_mesh.sandbox.request_log import RequestSeen
+from nel_mesh.sandbox.request import RequestSeen
 from nel_mesh.settings.sources import OLD_DOTNET_NAMES, dotnet_name, variable_name
 
 READ = [page for page in PAGES if page.name != "CHANGELOG.md"]
@@ -106,7 +105,7 @@ def _parameters(thing: Any) -> Iterator[str]:
 @cache
 def options() -> frozenset[str]:
     """Every option of every command."""
-    found = {option for action in _parser()._actions for option in action.option_strings}
+    found: set[str] = set()
     root = typer.main.get_command(app)
     with root.make_context("nel-mesh", [], resilient_parsing=True) as context:
         for name in COMMANDS:

@@ -11,7 +11,7 @@ import pytest
 from example_programs import REFUSED_FOR_LONG, kill, refused, start, until
 
 import nightly_extract
-from nel_mesh.sandbox import Mailbox, PlanFault, Sandbox, Workflow, sandbox
+from nel_mesh.sandbox import PlanFault, Sandbox, SandboxMailbox, Workflow, sandbox
 
 pytest_plugins = ["example_fixtures"]
 
@@ -88,7 +88,7 @@ def test_exit_codes(
 
 def test_a_recipient_that_may_not_have_it(arguments: list[str], tmp_path: Path) -> None:
     nobody = Workflow(workflow_id="OTHER", senders=(), receivers=())
-    with sandbox(mailboxes=[Mailbox(mailbox_id="X26ABC1")], workflows=[nobody]) as strict:
+    with sandbox(mailboxes=[SandboxMailbox(mailbox_id="X26ABC1")], workflows=[nobody]) as strict:
         (settings,) = strict.write_settings(tmp_path / "strict")
         assert nightly_extract.main([str(settings), *arguments[1:]]) == 1
         assert strict.messages() == []

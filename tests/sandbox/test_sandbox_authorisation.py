@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from raw_mesh import RawMesh
 
-from nel_mesh.sandbox import Mailbox, Sandbox, sandbox
-from nel_mesh.sandbox.authorisation import Guard
+from nel_mesh.sandbox import Sandbox, SandboxMailbox, sandbox
+from nel_mesh.sandbox.authorisation import TokenVerifier
 from nel_mesh.sandbox.errors import Refusal
 
 pytest_plugins = ["raw_fixtures"]
@@ -90,12 +90,12 @@ def test_clock_is_the_configured_one() -> None:
 
 def test_memory_of_tokens_is_bounded() -> None:
     times = [datetime(2030, 1, 1, tzinfo=UTC)]
-    guard = Guard([Mailbox(mailbox_id="M")], "key", lambda: times[-1])
+    guard = TokenVerifier([SandboxMailbox(mailbox_id="M")], "key", lambda: times[-1])
 
     def admit(nonce: str) -> None:
         from nel_mesh.protocol.token import authorization
 
-        guard.admit(
+        guard.verify(
             "M",
             authorization(mailbox_id="M", password="password", shared_key="key", nonce=nonce, now=times[-1]),
         )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nel_mesh.sandbox import Effect, Fault
-from nel_mesh.sandbox.faults import faults_from_file
 
 TEXTS = {
     "send_message:2:lose-answer": Fault("send_message", "lose-answer", nth=2),
@@ -92,55 +89,3 @@ def test_text_of_a_fault() -> None:
 
 def test_body_is_not_shown() -> None:
     assert "secret" not in repr(Fault("any", "answer", status=503, body="secret"))
-
-
-FAULTS = [
-    Fault("send_message", "lose-answer", nth=2),
-    Fault("any", "answer", nth="every", status=503, retry_after=2),
-]
-AS_JSON: list[Any] = [
-    "send_message:2:lose-answer",
-    {"operation": "any", "effect": "answer", "nth": "every", "status": 503, "retry_after": 2},
-]
-AS_TOML = """
-[[faults]]
-operation = "send_message"
-effect = "lose-answer"
-nth = 2
-
-[[faults]]
-operation = "any"
-effect = "answer"
-nth = "every"
-status = 503
-retry_after = 2
-"""
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("f.json", json.dumps(AS_JSON)), ("f.JSON", json.dumps({"faults": AS_JSON})), ("f.toml", AS_TOML)],
-)
-def test_files(tmp_path: Path, name: str, text: str) -> None:
-    path = tmp_path / name
-    path.write_text(text)
-    assert faults_from_file(path) == FAULTS
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("f.json", "{", "f.json: Expecting"),
-        ("f.json", "{}", "f.json: it has no list of faults"),
-        ("f.toml", "x", "f.toml: "),
-        ("f.json", '["any:1:lose-answer", 1]', "f.json: fault 2: "),
-        ("f.json", '["any"]', "f.json: fault 1: effect ''"),
-        ("f.json", '[{"operation": "any", "effect": "delay", "variant": 1}]', "f.json: fault 1: .*variant"),
-        ("f.json", '[{"operation": ["any"], "effect": "delay"}]', "f.json: fault 1: operation"),
-    ],
-)
-def test_files_that_hold_none(tmp_path: Path, name: str, text: str, said: str) -> None:
-    path = tmp_path / name
-    path.write_text(text)
-    with pytest.raises(ValueError, match=said):
-        faults_from_file(path)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from raw_mesh import V2, RawMesh
 
-from nel_mesh.sandbox import Mailbox, Sandbox, Workflow, sandbox
+from nel_mesh.sandbox import Sandbox, SandboxMailbox, Workflow, sandbox
 
 pytest_plugins = ["raw_fixtures"]
 
@@ -247,7 +247,7 @@ def test_configured_workflows() -> None:
         Workflow(workflow_id="PATH", senders=("LAB",), receivers=("GP",)),
         Workflow(workflow_id="PATH_ACK", senders=("GP",), receivers=("LAB",)),
     ]
-    boxes = [Mailbox(mailbox_id="LAB", ods_code="R1"), Mailbox(mailbox_id="GP", ods_code="G1")]
+    boxes = [SandboxMailbox(mailbox_id="LAB", ods_code="R1"), SandboxMailbox(mailbox_id="GP", ods_code="G1")]
     with sandbox(tls=False, mailboxes=boxes, workflows=flows) as mesh, RawMesh(mesh) as raw:
 
         def send(sender: str, to: str, workflow_id: str) -> tuple[int, str]:

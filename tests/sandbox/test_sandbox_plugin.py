@@ -212,12 +212,12 @@ def test_a_configuration_of_ones_own(pytester: pytest.Pytester, run: Callable[..
     pytester.makeconftest(
         """
         import pytest
-        from nel_mesh.sandbox import Mailbox, SandboxConfiguration, Workflow
+        from nel_mesh.sandbox import SandboxMailbox, SandboxConfiguration, Workflow
 
         @pytest.fixture(scope="session")
         def mesh_sandbox_configuration():
             return SandboxConfiguration(
-                mailboxes=(Mailbox(mailbox_id="RJ1LAB"), Mailbox(mailbox_id="A81001GP")),
+                mailboxes=(SandboxMailbox(mailbox_id="RJ1LAB"), SandboxMailbox(mailbox_id="A81001GP")),
                 workflows=(Workflow(workflow_id="PATH_RESULTS", senders=("RJ1LAB",), receivers=("A81001GP",)),),
             )
         """
@@ -288,9 +288,9 @@ import sys
 for name in ("starlette", "uvicorn", "trustme"):
     sys.modules[name] = None
 import nel_mesh.sandbox.pytest_plugin
-from nel_mesh.sandbox import Mailbox, sandbox
+from nel_mesh.sandbox import SandboxMailbox
 try:
-    sandbox()
+    from nel_mesh.sandbox import sandbox
 except ImportError as error:
     assert 'pip install "nel-mesh[sandbox]"' in str(error), error
 else:

@@ -19,9 +19,9 @@ import trustme
 from raw_mesh import RawMesh
 from wire import connected
 
-from nel_mesh.sandbox import Mailbox, Sandbox, SandboxConfiguration, client_settings, sandbox
+from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox, client_settings, sandbox
 from nel_mesh.sandbox.representations import tracking
-from nel_mesh.sandbox.store import Description, Message
+from nel_mesh.sandbox.store import Description, StoredMessage
 from nel_mesh.settings import MeshSettings
 
 pytest_plugins = ["raw_fixtures"]
@@ -233,7 +233,7 @@ def test_looking_inside(raw: RawMesh, mesh_sandbox: Sandbox) -> None:
 
 def test_sizes_beyond_32_bits() -> None:
     moment = datetime(2030, 1, 1, tzinfo=UTC)
-    message = Message(
+    message = StoredMessage(
         message_id="M",
         sender="A",
         recipient="B",
@@ -244,17 +244,17 @@ def test_sizes_beyond_32_bits() -> None:
         changed=moment,
         sizes=[100_000_000] * 60,
     )
-    assert tracking(message, lambda box: Mailbox(mailbox_id=box), 1)["fileSize"] == 6_000_000_000
+    assert tracking(message, lambda box: SandboxMailbox(mailbox_id=box), 1)["fileSize"] == 6_000_000_000
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Mailbox(mailbox_id="lower"),
-        lambda: Mailbox(mailbox_id=""),
-        lambda: Mailbox(mailbox_id="A:B"),
+        lambda: SandboxMailbox(mailbox_id="lower"),
+        lambda: SandboxMailbox(mailbox_id=""),
+        lambda: SandboxMailbox(mailbox_id="A:B"),
         lambda: SandboxConfiguration(mailboxes=()),
-        lambda: SandboxConfiguration(mailboxes=(Mailbox(mailbox_id="A"), Mailbox(mailbox_id="A"))),
+        lambda: SandboxConfiguration(mailboxes=(SandboxMailbox(mailbox_id="A"), SandboxMailbox(mailbox_id="A"))),
     ],
 )
 def test_configurations_that_cannot_be(make: object) -> None:
@@ -264,7 +264,7 @@ def test_configurations_that_cannot_be(make: object) -> None:
 
 
 def test_configuration_hides_secrets() -> None:
-    chosen = SandboxConfiguration(mailboxes=(Mailbox(mailbox_id="A", password="hunter2"),), shared_key="hunter3")
+    chosen = SandboxConfiguration(mailboxes=(SandboxMailbox(mailbox_id="A", password="hunter2"),), shared_key="hunter3")
     assert "hunter" not in repr(chosen)
 
 
@@ -308,7 +308,7 @@ def test_environment(mesh_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a24_settings_for_plain_http_on_another_machine_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     details: dict[str, Any] = {"shared_key": "k", "url": "http://192.0.2.1:8700", "certificates": None}
-    mailbox = Mailbox(mailbox_id="X26ABC1")
+    mailbox = SandboxMailbox(mailbox_id="X26ABC1")
     assert MeshSettings(**client_settings.keywords(mailbox, **details)).allow_plain_http
     appsettings = client_settings.appsettings(mailbox, **details)
     client_settings.write_private(tmp_path / "appsettings.json", appsettings)

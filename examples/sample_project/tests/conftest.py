@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from nel_mesh import MeshClient
-from nel_mesh.sandbox import ClientFactory, Mailbox, SandboxConfiguration
+from nel_mesh.sandbox import ClientFactory, SandboxConfiguration, SandboxMailbox
 
 
 @pytest.fixture(scope="session")
 def mesh_sandbox_configuration() -> SandboxConfiguration:
     """Name the mailboxes of this project."""
-    return SandboxConfiguration(mailboxes=(Mailbox(mailbox_id="RJ1LAB"), Mailbox(mailbox_id="A81001GP")))
+    return SandboxConfiguration(mailboxes=[SandboxMailbox(mailbox_id="RJ1LAB"), SandboxMailbox(mailbox_id="A81001GP")])
 
 
 @pytest.fixture

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
+import contextlib
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nel_mesh.cli.failures import CommandFailed, missing_extra
-from nel_mesh.cli.session import Session, session_of
+from nel_mesh.cli.exit_codes import ExitCode
+from nel_mesh.cli.failures import CommandFailed, missing_extra, simple
+from nel_mesh.cli.session import VARIABLE, Session, session_of
 from nel_mesh.io.signals import told_to_stop
 
 if TYPE_CHECKING:
-    from nel_mesh.sandbox import Mailbox, Sandbox, SandboxConfiguration
+    from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -37,7 +39,9 @@ def serve(
     mailboxes: Annotated[
         list[str] | None,
         typer.Option(
-            "--mailbox", metavar="ID[:ODS]", help="A mailbox, in place of the three default ones; repeatable."
+            "--mailbox",
+            metavar="ID[:ODS[:PASSWORD]]",
+            help="A mailbox, in place of the three default ones; repeatable.",
         ),
     ] = None,
     plain_http: Annotated[bool, typer.Option("--plain-http", help="No TLS.")] = False,
@@ -54,17 +58,23 @@ def serve(
             "repeatable.",
         ),
     ] = None,
-    fault_files: Annotated[
-        list[Path] | None, typer.Option("--faults", metavar="FILE", help="A JSON or TOML file of faults; repeatable.")
-    ] = None,
     inbox_life_in_seconds: Annotated[
         float, typer.Option("--inbox-life", metavar="SECONDS", min=1, help="How long a message waits.")
     ] = 5 * 24 * 3600.0,
+    shared_key: Annotated[str, typer.Option(metavar="KEY", help="The shared key, an invented one.")] = "TestKey",
+    reports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--report",
+            metavar="MAILBOX[:MESSAGE-ID]",
+            help="Put a report of a message that was not delivered into this inbox; repeatable.",
+        ),
+    ] = None,
 ) -> None:
-    """Serves MESH on this machine until it is told to stop.
+    """Serve MESH until Ctrl-C or SIGTERM.
 
-    Strict, with mutual TLS; certificates are made at each start. For invented data only. It prints settings for the
-    first mailbox as environment variables, or the settings files that it wrote.
+    The server is strict and uses mutual TLS, with new certificates at each start. Use it for invented data only. It
+    writes a settings file for each mailbox; without --settings-folder they are removed when it stops.
 
     \b
     Examples:
@@ -73,62 +83,74 @@ def serve(
     """
     session = session_of(ctx)
     try:
-        from nel_mesh.sandbox import DEFAULT_MAILBOXES, Fault, Sandbox, SandboxConfiguration
-        from nel_mesh.sandbox.faults import faults_from_file
+        from nel_mesh.sandbox import DEFAULT_MAILBOXES, Sandbox, SandboxConfiguration
     except ImportError as error:
         raise CommandFailed(missing_extra("sandbox")) from error
     try:
         configuration = SandboxConfiguration(
             mailboxes=tuple(map(_mailbox, mailboxes or ())) or DEFAULT_MAILBOXES,
+            shared_key=shared_key,
             host=host,
             port=port,
             tls=not plain_http,
             data_folder=data_folder,
-            faults=(
-                *(fault for path in fault_files or () for fault in faults_from_file(path)),
-                *map(Fault.parse, faults or ()),
-            ),
+            faults=faults or (),
             inbox_life=timedelta(seconds=inbox_life_in_seconds),
         )
         server = Sandbox(configuration)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    _serve(session, server, configuration, settings_folder)
-
-
-def _mailbox(text: str) -> Mailbox:
-    from nel_mesh.sandbox import Mailbox
-
-    mailbox_id, _, ods_code = text.partition(":")
-    return Mailbox(mailbox_id=mailbox_id, ods_code=ods_code or "X26")
-
-
-def _serve(
-    session: Session, server: Sandbox, configuration: SandboxConfiguration, settings_folder: Path | None
-) -> None:
-    try:
-        with told_to_stop() as wait, server:
-            written = server.write_settings(settings_folder) if settings_folder else []
-            _greet(session, server, written)
-            wait()
-    except OSError as error:
-        if error.filename is None and error.strerror:
-            error.filename = f"{configuration.host} port {configuration.port}"
-        raise
+    known = server.mailbox_ids
+    for mailbox_id, _ in map(_report, reports or ()):
+        if mailbox_id not in known:
+            raise typer.BadParameter(f"--report {mailbox_id}: there is no such mailbox; there are {', '.join(known)}")
+    with contextlib.ExitStack() as stack:
+        wait = stack.enter_context(told_to_stop())
+        _start(stack, server, configuration)
+        folder = settings_folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nel-mesh-sandbox-")))
+        written = server.write_settings(folder)
+        for mailbox_id, linked_message_id in map(_report, reports or ()):
+            server.deliver_report(mailbox_id, linked_message_id=linked_message_id)
+        _greet(session, server, written, kept=settings_folder is not None)
+        wait()
     session.out.note("Stopped.")
 
 
-def _greet(session: Session, server: Sandbox, written: list[Path]) -> None:
+def _mailbox(text: str) -> SandboxMailbox:
+    from nel_mesh.sandbox import SandboxMailbox
+
+    mailbox_id, _, rest = text.partition(":")
+    ods_code, _, password = rest.partition(":")
+    return SandboxMailbox(mailbox_id=mailbox_id, ods_code=ods_code or "X26", password=password or "password")
+
+
+def _report(text: str) -> tuple[str, str]:
+    mailbox_id, _, message_id = text.partition(":")
+    return mailbox_id, message_id or "20200101000000000000_000000"
+
+
+def _start(stack: contextlib.ExitStack, server: Sandbox, configuration: SandboxConfiguration) -> None:
+    try:
+        stack.enter_context(server)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        text = (
+            f"Cannot listen on {configuration.host} port {configuration.port}: {error.strerror or error}. "
+            "Stop the program that uses the port, or choose another one: `--port 0` takes a free one."
+        )
+        raise CommandFailed(simple(ExitCode.FILE, "cannot_listen", text)) from error
+
+
+def _greet(session: Session, server: Sandbox, written: list[Path], *, kept: bool) -> None:
     from nel_mesh.sandbox.client_settings import in_a_shell
 
     first = server.mailbox_ids[0]
     lines = [f"MESH sandbox at {server.url}", f"Mailboxes: {', '.join(server.mailbox_ids)}", ""]
-    if written:
-        lines += ["Settings:", *(f"  {path}" for path in written), ""]
-        lines.append(f"Try: nel-mesh --settings {shlex.quote(str(written[0]))} handshake")
-    else:
-        lines.append(f"Settings for {first} (--settings-folder writes them for every mailbox):")
-        lines += in_a_shell(server.environment(first))
+    lines.append("Settings:" if kept else "Settings, until it stops (--settings-folder keeps them):")
+    lines += [f"  {path}" for path in written]
+    lines += ["", f"In another terminal, as {first}:"]
+    lines += [*in_a_shell({VARIABLE: str(written[0].absolute())}), "nel-mesh handshake"]
     if server.faults:
         lines += ["", "Faults:", *(f"  {fault}" for fault in server.faults)]
     session.out.result(
@@ -136,7 +158,7 @@ def _greet(session: Session, server: Sandbox, written: list[Path]) -> None:
             "url": server.url,
             "mailboxes": list(server.mailbox_ids),
             "settings": [str(path) for path in written],
-            "environment": {} if written else server.environment(first),
+            "environment": server.environment(first),
             "faults": [str(fault) for fault in server.faults],
         },
         "\n".join([*lines, "", "Ctrl-C stops it."]),

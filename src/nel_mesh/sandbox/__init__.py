@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nel_mesh.sandbox.clients import AsyncClientFactory, ClientFactory
-    from nel_mesh.sandbox.configuration import DEFAULT_MAILBOXES, Mailbox, SandboxConfiguration, Workflow
+    from nel_mesh.sandbox.configuration import DEFAULT_MAILBOXES, SandboxConfiguration, SandboxMailbox, Workflow
     from nel_mesh.sandbox.faults import Effect, Fault, PlanFault
-    from nel_mesh.sandbox.opening import sandbox
-    from nel_mesh.sandbox.server import Sandbox
+    from nel_mesh.sandbox.server import Sandbox, sandbox
 
 __all__ = [
     "DEFAULT_MAILBOXES",
@@ -26,10 +25,10 @@ __all__ = [
     "ClientFactory",
     "Effect",
     "Fault",
-    "Mailbox",
     "PlanFault",
     "Sandbox",
     "SandboxConfiguration",
+    "SandboxMailbox",
     "Workflow",
     "sandbox",
 ]
@@ -40,12 +39,12 @@ _HOMES = {
     "ClientFactory": "clients",
     "Effect": "faults",
     "Fault": "faults",
-    "Mailbox": "configuration",
+    "SandboxMailbox": "configuration",
     "PlanFault": "faults",
     "Sandbox": "server",
     "SandboxConfiguration": "configuration",
     "Workflow": "configuration",
-    "sandbox": "opening",
+    "sandbox": "server",
 }
 
 _EXTRA = 'the sandbox needs its extra: pip install "nel-mesh[sandbox]"'

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 from nel_mesh.protocol import token
-from nel_mesh.sandbox.configuration import Mailbox
+from nel_mesh.sandbox.configuration import SandboxMailbox
 from nel_mesh.sandbox.errors import Refusal
 
 
-class Guard:
+class TokenVerifier:
     """Lets a request in, once for each token. A refusal is a 403 that says why, which MESH itself does not."""
 
-    def __init__(self, mailboxes: Iterable[Mailbox], shared_key: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, mailboxes: Iterable[SandboxMailbox], shared_key: str, clock: Callable[[], datetime]) -> None:
         self._passwords = {mailbox.mailbox_id: mailbox.password for mailbox in mailboxes}
         self._shared_key = shared_key
         self._clock = clock
@@ -27,7 +27,7 @@ class Guard:
             self._used: set[tuple[str, str, str]] = set()
             self._used_by_minute: dict[str, list[tuple[str, str, str]]] = {}
 
-    def admit(self, mailbox_id: str, header: str | None) -> None:
+    def verify(self, mailbox_id: str, header: str | None) -> None:
         """Checks the `Authorization` header of a request for this mailbox, and takes the token's one use.
 
         Raises Refusal, 403, for a token that is missing, malformed, another mailbox's, not made with this

@@ -11,30 +11,30 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from nel_mesh.sandbox.errors import TooLarge
-from nel_mesh.sandbox.store import Upload
+from nel_mesh.sandbox.errors import RequestTooLarge
+from nel_mesh.sandbox.store import IncomingBody
 
 BLOCK_BYTES = 1 << 18
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-async def receive_body(request: Request, upload: Upload, max_bytes: int) -> None:
+async def receive_body(request: Request, upload: IncomingBody, max_bytes: int) -> None:
     """Writes a request's body to disk as it comes.
 
-    Raises TooLarge once there are more than `max_bytes`, before reading if the request says so itself, and
+    Raises RequestTooLarge once there are more than `max_bytes`, before reading if the request says so itself, and
     ClientDisconnect if the body breaks off.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
-        raise TooLarge
+        raise RequestTooLarge
     async for block in request.stream():
         if upload.size + len(block) > max_bytes:
-            raise TooLarge
+            raise RequestTooLarge
         upload.write(block)
     upload.close()
 
 
-class BodyAnswer(Response):
+class BodyResponse(Response):
     """An answer whose body comes from blocks.
 
     Args:

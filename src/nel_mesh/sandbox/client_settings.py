@@ -12,12 +12,14 @@ from urllib.parse import urlsplit
 
 from nel_mesh.io.files import write_file
 from nel_mesh.sandbox.certificates import Certificates
-from nel_mesh.sandbox.configuration import Mailbox
+from nel_mesh.sandbox.configuration import SandboxMailbox
 
 _NO_PROXY = "none"  # it is on this machine, and many an environment sends everything through a proxy
 
 
-def keywords(mailbox: Mailbox, *, shared_key: str, url: str, certificates: Certificates | None) -> dict[str, Any]:
+def keywords(
+    mailbox: SandboxMailbox, *, shared_key: str, url: str, certificates: Certificates | None
+) -> dict[str, Any]:
     """The arguments of `MeshSettings`; certificates as PEM."""
     given: dict[str, Any] = {
         "mailbox_id": mailbox.mailbox_id,
@@ -34,7 +36,9 @@ def keywords(mailbox: Mailbox, *, shared_key: str, url: str, certificates: Certi
     return given
 
 
-def appsettings(mailbox: Mailbox, *, shared_key: str, url: str, certificates: Certificates | None) -> dict[str, Any]:
+def appsettings(
+    mailbox: SandboxMailbox, *, shared_key: str, url: str, certificates: Certificates | None
+) -> dict[str, Any]:
     """The content of a settings file as NEL.MESH has it; certificates as base64, the key in PKCS#12."""
     settings: dict[str, Any] = {
         "MailboxId": mailbox.mailbox_id,

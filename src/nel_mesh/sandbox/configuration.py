@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from nel_mesh.protocol.chunks import MAX_REQUEST_BYTES
-from nel_mesh.sandbox.faults import Fault
+from nel_mesh.sandbox.faults import Fault, as_faults
 
 INBOX_LIFE = timedelta(days=5)
 """How long a message waits in an inbox (MESH API, "Message expiration")."""
@@ -25,8 +26,36 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class MovableClock:
+    """The present time of another clock, plus what it has been moved on by. Calling it gives the time.
+
+    Args:
+        base: the clock that it is ahead of, with its time zone.
+    """
+
+    def __init__(self, base: Callable[[], datetime]) -> None:
+        self._base = base
+        self._ahead = timedelta()
+        self._lock = threading.Lock()
+
+    def __call__(self) -> datetime:
+        return self._base() + self._ahead
+
+    def advance(self, by: timedelta) -> None:
+        """Moves the clock on. Raises ValueError for a time that is negative."""
+        if by < timedelta():
+            raise ValueError("by: a clock cannot be moved back")
+        with self._lock:
+            self._ahead += by
+
+    def reset(self) -> None:
+        """Puts it back to the clock that it is made from."""
+        with self._lock:
+            self._ahead = timedelta()
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Mailbox:
+class SandboxMailbox:
     """A mailbox of the sandbox. The password is invented: never put a real one here.
 
     Args:
@@ -60,9 +89,9 @@ class Workflow:
 
 
 DEFAULT_MAILBOXES = (
-    Mailbox(mailbox_id="X26ABC1", name="TESTMB1"),
-    Mailbox(mailbox_id="X26ABC2", name="TESTMB2"),
-    Mailbox(mailbox_id="X26ABC3", name="TESTMB3", ods_code="X27"),
+    SandboxMailbox(mailbox_id="X26ABC1", name="TESTMB1"),
+    SandboxMailbox(mailbox_id="X26ABC2", name="TESTMB2"),
+    SandboxMailbox(mailbox_id="X26ABC3", name="TESTMB3", ods_code="X27"),
 )
 
 
@@ -86,21 +115,24 @@ class SandboxConfiguration:
         faults: what is to go wrong, from the start and again after each `reset`.
     """
 
-    mailboxes: tuple[Mailbox, ...] = DEFAULT_MAILBOXES
+    mailboxes: Sequence[SandboxMailbox] = DEFAULT_MAILBOXES
     shared_key: str = dataclasses.field(default="TestKey", repr=False)
-    workflows: tuple[Workflow, ...] = ()
+    workflows: Sequence[Workflow] = ()
     host: str = "127.0.0.1"
     port: int = 0
     tls: bool = True
-    data_folder: Path | None = None
+    data_folder: Path | str | None = None
     clock: Callable[[], datetime] = utc_now
     inbox_life: timedelta = INBOX_LIFE
     compress_downloads: bool = False
     max_request_bytes: int = MAX_REQUEST_BYTES
     requests_remembered: int = 2000
-    faults: tuple[Fault, ...] = ()
+    faults: Sequence[Fault | str] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "mailboxes", tuple(self.mailboxes))
+        object.__setattr__(self, "workflows", tuple(self.workflows))
+        object.__setattr__(self, "faults", as_faults(self.faults))
         ids = [mailbox.mailbox_id for mailbox in self.mailboxes]
         if not ids:
             raise ValueError("mailboxes: a sandbox needs at least one")

@@ -13,7 +13,7 @@ from nel_mesh.protocol import wire
 V1_MEDIA_TYPE = "application/json"
 
 
-def json_answer(content: Any, version: int, *, status: int = 200) -> Response:
+def json_response(content: Any, version: int, *, status: int = 200) -> Response:
     """A JSON answer, under the media type of the API version that was asked for."""
     return Response(
         json.dumps(content, separators=(",", ":")),
@@ -58,12 +58,12 @@ class Refusal(Exception):
             }
             if self.message_id:
                 content = {"messageID": self.message_id, **content}
-        answer = json_answer(content, version, status=self.status)
+        answer = json_response(content, version, status=self.status)
         answer.headers.update(self.headers)
         return answer
 
 
-class Invalid(Refusal):
+class InvalidRequest(Refusal):
     """400: a part of the request is not as the specification has it (MESH API, "HTTPValidationError")."""
 
     def __init__(self, place: str, name: str, message: str, kind: str = "value_error") -> None:
@@ -72,10 +72,10 @@ class Invalid(Refusal):
 
     def answer(self, version: int) -> Response:
         """The refusal as an answer, the same in both versions."""
-        return json_answer({"detail": [self.detail]}, 1, status=self.status)
+        return json_response({"detail": [self.detail]}, 1, status=self.status)
 
 
-class TooLarge(Refusal):
+class RequestTooLarge(Refusal):
     """413: more than one request may carry. Whatever stands in front of MESH says so, in HTML."""
 
     def __init__(self) -> None:

@@ -9,15 +9,15 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Message as Event
+from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
 from nel_mesh.protocol import wire
 from nel_mesh.protocol.chunks import ChunkRange
-from nel_mesh.sandbox.faults import TRICKLE_SECONDS, Effect, Strike
+from nel_mesh.sandbox.faults import TRICKLE_SECONDS, DueFault, Effect
+from nel_mesh.sandbox.listener import RawConnection
 from nel_mesh.sandbox.operations import Operation
-from nel_mesh.sandbox.raw_connection import Connection
-from nel_mesh.sandbox.request_log import RequestSeen
+from nel_mesh.sandbox.request import RequestSeen
 from nel_mesh.sandbox.routes import Call
 
 _GZIP_TRAILER: Final = 8
@@ -26,12 +26,12 @@ _BODILESS: Final = (204, 304)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
+class FaultedRequest:
     """One request that is to suffer a fault.
 
     Attributes:
         work: does what a call asks for, and gives the true answer.
-        spend_token: uses up the request's token, as it is when the request is never looked at further.
+        consume_token: uses up the request's token, as it is when the request is never looked at further.
         chunks: how many chunks the message has that the call is about; 0 if there is none.
     """
 
@@ -40,20 +40,20 @@ class Exchange:
     send: Send
     seen: RequestSeen
     call: Call
-    strike: Strike
+    due: DueFault
     chunks: int
     work: Callable[[Call], Awaitable[Response]]
-    spend_token: Callable[[], None]
+    consume_token: Callable[[], None]
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> RawConnection:
         """What the request came over."""
-        return Connection(self.scope, self.receive)
+        return RawConnection(self.scope, self.receive)
 
-    def struck(self) -> None:
+    def mark_fired(self) -> None:
         """Notes the fault, before the client can see anything of it."""
-        self.seen.fault = self.strike.fault
-        self.strike.struck()
+        self.seen.fault = self.due.fault
+        self.due.mark_fired()
 
     async def answer(self, answer: Response, send: Send | None = None) -> None:
         """Sends an answer, through `send` if it is given."""
@@ -61,58 +61,58 @@ class Exchange:
         await answer(self.scope, self.receive, send or self.send)
 
 
-async def carry_out(exchange: Exchange) -> None:
+async def inject(faulted: FaultedRequest) -> None:
     """Answers a request, with the fault if it can be done; else truly, and the fault waits for the next one."""
     try:
-        await _DOINGS[Effect(exchange.strike.fault.effect)](exchange)
+        await _DOINGS[Effect(faulted.due.fault.effect)](faulted)
     finally:
-        exchange.strike.missed()
+        faulted.due.mark_skipped()
 
 
-async def _cut_before_body(exchange: Exchange) -> None:
-    exchange.spend_token()
-    exchange.struck()
-    await exchange.connection.reset()
+async def _cut_before_body(faulted: FaultedRequest) -> None:
+    faulted.consume_token()
+    faulted.mark_fired()
+    await faulted.connection.reset()
 
 
-async def _cut_during_body(exchange: Exchange) -> None:
-    exchange.spend_token()
-    wanted = exchange.strike.fault.at_byte
+async def _cut_during_body(faulted: FaultedRequest) -> None:
+    faulted.consume_token()
+    wanted = faulted.due.fault.at_byte
     if wanted is None:
-        announced = exchange.seen.headers.get("content-length", "")
+        announced = faulted.seen.headers.get("content-length", "")
         wanted = int(announced) // 2 if announced.isdigit() else 1
-    await _read(exchange.receive, wanted)
-    exchange.struck()
-    await exchange.connection.reset()
+    await _read(faulted.receive, wanted)
+    faulted.mark_fired()
+    await faulted.connection.reset()
 
 
-async def _cut_after_body(exchange: Exchange) -> None:
-    exchange.spend_token()
-    await _read(exchange.receive)
-    exchange.struck()
-    await exchange.connection.reset()
+async def _cut_after_body(faulted: FaultedRequest) -> None:
+    faulted.consume_token()
+    await _read(faulted.receive)
+    faulted.mark_fired()
+    await faulted.connection.reset()
 
 
-async def _lose_answer(exchange: Exchange) -> None:
-    await exchange.work(exchange.call)
-    exchange.struck()
-    await exchange.connection.reset()
+async def _lose_answer(faulted: FaultedRequest) -> None:
+    await faulted.work(faulted.call)
+    faulted.mark_fired()
+    await faulted.connection.reset()
 
 
-async def _delay(exchange: Exchange) -> None:
-    answer = await exchange.work(exchange.call)
-    exchange.struck()
-    if await exchange.connection.pause(exchange.strike.fault.seconds or 0):
-        await exchange.answer(answer)
+async def _delay(faulted: FaultedRequest) -> None:
+    answer = await faulted.work(faulted.call)
+    faulted.mark_fired()
+    if await faulted.connection.pause(faulted.due.fault.seconds or 0):
+        await faulted.answer(answer)
 
 
-async def _answer(exchange: Exchange) -> None:
-    fault = exchange.strike.fault
+async def _answer(faulted: FaultedRequest) -> None:
+    fault = faulted.due.fault
     if fault.done:
-        await exchange.work(exchange.call)
+        await faulted.work(faulted.call)
     else:
-        exchange.spend_token()
-        await _read(exchange.receive)
+        faulted.consume_token()
+        await _read(faulted.receive)
     status = fault.status or 500
     content_type, body = "text/html", f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>"
     if status == 500:
@@ -121,8 +121,8 @@ async def _answer(exchange: Exchange) -> None:
             '<?xml version="1.0"?><error><code>500</code><text>Internal error</text></error>',
         )
     headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-    exchange.struck()
-    await exchange.answer(
+    faulted.mark_fired()
+    await faulted.answer(
         Response(
             None if status in _BODILESS else body if fault.body is None else fault.body,
             status_code=status,
@@ -132,110 +132,110 @@ async def _answer(exchange: Exchange) -> None:
     )
 
 
-async def _missing_chunk(exchange: Exchange) -> None:
-    exchange.struck()
-    await exchange.answer(await exchange.work(dataclasses.replace(exchange.call, message_id="")))
+async def _missing_chunk(faulted: FaultedRequest) -> None:
+    faulted.mark_fired()
+    await faulted.answer(await faulted.work(dataclasses.replace(faulted.call, message_id="")))
 
 
-async def _skip_chunk(exchange: Exchange) -> None:
-    await _other_chunk(exchange, +1, relabel=False)
+async def _skip_chunk(faulted: FaultedRequest) -> None:
+    await _other_chunk(faulted, +1, relabel=False)
 
 
-async def _repeat_chunk(exchange: Exchange) -> None:
-    await _other_chunk(exchange, -1, relabel=False)
+async def _repeat_chunk(faulted: FaultedRequest) -> None:
+    await _other_chunk(faulted, -1, relabel=False)
 
 
-async def _repeat_content(exchange: Exchange) -> None:
-    await _other_chunk(exchange, -1, relabel=True)
+async def _repeat_content(faulted: FaultedRequest) -> None:
+    await _other_chunk(faulted, -1, relabel=True)
 
 
-async def _other_chunk(exchange: Exchange, step: int, *, relabel: bool) -> None:
-    number = _number(exchange.call)
-    if not 1 <= number + step <= exchange.chunks:
-        await exchange.answer(await exchange.work(exchange.call))
+async def _other_chunk(faulted: FaultedRequest, step: int, *, relabel: bool) -> None:
+    number = _number(faulted.call)
+    if not 1 <= number + step <= faulted.chunks:
+        await faulted.answer(await faulted.work(faulted.call))
         return
-    other = dataclasses.replace(exchange.call, operation=Operation.RETRIEVE_CHUNK, chunk_number=str(number + step))
-    answer = await exchange.work(other)
+    other = dataclasses.replace(faulted.call, operation=Operation.RETRIEVE_CHUNK, chunk_number=str(number + step))
+    answer = await faulted.work(other)
     if _is_chunk(answer):
-        exchange.struck()
+        faulted.mark_fired()
         if relabel:
-            answer.headers[wire.CHUNK_RANGE] = str(ChunkRange(number, exchange.chunks))
-            answer.status_code = 200 if number == exchange.chunks else 206
-    await exchange.answer(answer)
+            answer.headers[wire.CHUNK_RANGE] = str(ChunkRange(number, faulted.chunks))
+            answer.status_code = 200 if number == faulted.chunks else 206
+    await faulted.answer(answer)
 
 
-async def _wrong_range(exchange: Exchange) -> None:
-    number = _number(exchange.call)
-    answer = await exchange.work(exchange.call)
+async def _wrong_range(faulted: FaultedRequest) -> None:
+    number = _number(faulted.call)
+    answer = await faulted.work(faulted.call)
     wrong = number - 1 or 2
-    if _is_chunk(answer) and wrong <= exchange.chunks:
-        exchange.struck()
-        answer.headers[wire.CHUNK_RANGE] = str(ChunkRange(wrong, exchange.chunks))
-    await exchange.answer(answer)
+    if _is_chunk(answer) and wrong <= faulted.chunks:
+        faulted.mark_fired()
+        answer.headers[wire.CHUNK_RANGE] = str(ChunkRange(wrong, faulted.chunks))
+    await faulted.answer(answer)
 
 
-async def _cut_answer(exchange: Exchange) -> None:
-    answer = await exchange.work(exchange.call)
-    length, wanted = _length(answer), exchange.strike.fault.at_byte
+async def _cut_answer(faulted: FaultedRequest) -> None:
+    answer = await faulted.work(faulted.call)
+    length, wanted = _length(answer), faulted.due.fault.at_byte
     if not length and length is not None:
-        await exchange.answer(answer)
+        await faulted.answer(answer)
         return
-    exchange.struck()
-    await _send_part(exchange, answer, _position(wanted, length, (length or 0) // 2))
-    await exchange.connection.flush()
-    await exchange.connection.abandon()
+    faulted.mark_fired()
+    await _send_part(faulted, answer, _position(wanted, length, (length or 0) // 2))
+    await faulted.connection.flush()
+    await faulted.connection.abandon()
 
 
-async def _truncate_gzip(exchange: Exchange) -> None:
-    answer = await _measured(exchange, await exchange.work(exchange.call))
+async def _truncate_gzip(faulted: FaultedRequest) -> None:
+    answer = await _measured(faulted, await faulted.work(faulted.call))
     length = _length(answer)
     if not length or not _is_gzip(answer):
-        await exchange.answer(answer)
+        await faulted.answer(answer)
         return
-    keep = _position(exchange.strike.fault.at_byte, length, length // 2)
+    keep = _position(faulted.due.fault.at_byte, length, length // 2)
     answer.headers["content-length"] = str(keep)
-    exchange.struck()
-    await _send_part(exchange, answer, keep)
-    await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
+    faulted.mark_fired()
+    await _send_part(faulted, answer, keep)
+    await faulted.send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _corrupt_gzip(exchange: Exchange) -> None:
-    answer = await _measured(exchange, await exchange.work(exchange.call))
+async def _corrupt_gzip(faulted: FaultedRequest) -> None:
+    answer = await _measured(faulted, await faulted.work(faulted.call))
     length = _length(answer)
     if not length or not _is_gzip(answer):
-        await exchange.answer(answer)
+        await faulted.answer(answer)
         return
-    at = _position(exchange.strike.fault.at_byte, length, length - _GZIP_TRAILER)
-    exchange.struck()
-    await exchange.answer(answer, _Corrupting(exchange.send, at))
+    at = _position(faulted.due.fault.at_byte, length, length - _GZIP_TRAILER)
+    faulted.mark_fired()
+    await faulted.answer(answer, _Corrupting(faulted.send, at))
 
 
-async def _trickle(exchange: Exchange) -> None:
-    answer = await exchange.work(exchange.call)
-    exchange.struck()
-    await exchange.answer(answer, _Trickling(exchange))
+async def _trickle(faulted: FaultedRequest) -> None:
+    answer = await faulted.work(faulted.call)
+    faulted.mark_fired()
+    await faulted.answer(answer, _Trickling(faulted))
 
 
-async def _longer_length(exchange: Exchange) -> None:
-    await _wrong_length(exchange, exchange.strike.fault.by_bytes or 1)
+async def _longer_length(faulted: FaultedRequest) -> None:
+    await _wrong_length(faulted, faulted.due.fault.by_bytes or 1)
 
 
-async def _shorter_length(exchange: Exchange) -> None:
-    await _wrong_length(exchange, -(exchange.strike.fault.by_bytes or 1))
+async def _shorter_length(faulted: FaultedRequest) -> None:
+    await _wrong_length(faulted, -(faulted.due.fault.by_bytes or 1))
 
 
-async def _wrong_length(exchange: Exchange, by: int) -> None:
-    answer = await _measured(exchange, await exchange.work(exchange.call))
+async def _wrong_length(faulted: FaultedRequest, by: int) -> None:
+    answer = await _measured(faulted, await faulted.work(faulted.call))
     length = _length(answer)
     if length is None or length + by < 0:
-        await exchange.answer(answer)
+        await faulted.answer(answer)
         return
     answer.headers["content-length"] = str(length + by)
     # Else what is left over would be in the way of the next request on it, or not, by chance.
     answer.headers["connection"] = "close"
-    exchange.struck()
-    await exchange.answer(answer, _Unchecked(exchange))
-    await exchange.connection.close()
+    faulted.mark_fired()
+    await faulted.answer(answer, _Unchecked(faulted))
+    await faulted.connection.close()
 
 
 async def _read(receive: Receive, at_least: int | None = None) -> None:
@@ -249,27 +249,27 @@ async def _read(receive: Receive, at_least: int | None = None) -> None:
         more = event.get("more_body", False)
 
 
-async def _send_part(exchange: Exchange, answer: Response, keep: int) -> None:
+async def _send_part(faulted: FaultedRequest, answer: Response, keep: int) -> None:
     """Sends an answer's head and the first bytes of its body, without an end."""
     with contextlib.suppress(_Enough):
-        await exchange.answer(answer, _Keeping(exchange.send, keep))
+        await faulted.answer(answer, _Keeping(faulted.send, keep))
 
 
-async def _measured(exchange: Exchange, answer: Response) -> Response:
+async def _measured(faulted: FaultedRequest, answer: Response) -> Response:
     """An answer whose length is known: one that is made while it is sent is made beforehand, in memory."""
     if _length(answer) is not None:
         return answer
     parts, ended = [], False
 
-    async def collect(event: Event) -> None:
+    async def collect(event: AsgiMessage) -> None:
         nonlocal ended
         parts.append(event.get("body", b""))
         ended = event["type"] == "http.response.body" and not event.get("more_body", False)
 
-    await answer(exchange.scope, exchange.receive, collect)
+    await answer(faulted.scope, faulted.receive, collect)
     if not ended:
         # What is stored is damaged, and cannot be told in any other way.
-        await exchange.connection.abandon()
+        await faulted.connection.abandon()
         raise ClientDisconnect
     return Response(b"".join(parts), status_code=answer.status_code, headers=dict(answer.headers))
 
@@ -283,7 +283,7 @@ class _Keeping:
         self._send = send
         self._left = keep
 
-    async def __call__(self, event: Event) -> None:
+    async def __call__(self, event: AsgiMessage) -> None:
         if event["type"] != "http.response.body":
             await self._send(event)
             return
@@ -299,7 +299,7 @@ class _Corrupting:
         self._send = send
         self._at = at
 
-    async def __call__(self, event: Event) -> None:
+    async def __call__(self, event: AsgiMessage) -> None:
         body = event.get("body", b"")
         if 0 <= self._at < len(body):
             damaged = bytearray(body)
@@ -310,14 +310,14 @@ class _Corrupting:
 
 
 class _Trickling:
-    def __init__(self, exchange: Exchange) -> None:
-        fault = exchange.strike.fault
-        self._send = exchange.send
-        self._connection = exchange.connection
+    def __init__(self, faulted: FaultedRequest) -> None:
+        fault = faulted.due.fault
+        self._send = faulted.send
+        self._connection = faulted.connection
         self._rate = fault.bytes_per_second or 1
         self._seconds_left = TRICKLE_SECONDS if fault.seconds is None else fault.seconds
 
-    async def __call__(self, event: Event) -> None:
+    async def __call__(self, event: AsgiMessage) -> None:
         body = event.get("body", b"")
         step = max(1, self._rate // _STEPS_PER_SECOND)
         while body and self._seconds_left > 0:
@@ -333,10 +333,10 @@ class _Trickling:
 class _Unchecked:
     """Sends the head as HTTP and the body as bytes, since no server would send a length that is wrong."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, faulted: FaultedRequest) -> None:
+        self._exchange = faulted
 
-    async def __call__(self, event: Event) -> None:
+    async def __call__(self, event: AsgiMessage) -> None:
         if event["type"] != "http.response.body":
             await self._exchange.send(event)
         else:
@@ -368,7 +368,7 @@ def _position(wanted: int | None, length: int | None, usual: int) -> int:
     return position if length is None else min(position, length - 1)
 
 
-_DOINGS: Final[dict[Effect, Callable[[Exchange], Awaitable[None]]]] = {
+_DOINGS: Final[dict[Effect, Callable[[FaultedRequest], Awaitable[None]]]] = {
     Effect.CUT_BEFORE_BODY: _cut_before_body,
     Effect.CUT_DURING_BODY: _cut_during_body,
     Effect.CUT_AFTER_BODY: _cut_after_body,

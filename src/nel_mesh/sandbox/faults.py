@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import json
 import threading
-import tomllib
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from nel_mesh.sandbox.operations import Operation
@@ -222,30 +219,6 @@ class Fault:
         )
 
 
-def faults_from_file(path: Path) -> list[Fault]:
-    """Reads the faults in a file: JSON if its name ends in .json, else TOML.
-
-    JSON is a list, or an object with the list under "faults"; TOML has the list under `faults` (`[[faults]]`). Each
-    is either Fault's arguments by name or the text form. Raises OSError if it cannot be read, and ValueError, naming
-    the file and the fault, for what is not one.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        content: Any = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    listed = content.get("faults") if isinstance(content, dict) else content
-    if not isinstance(listed, list):
-        raise ValueError(f"{path}: it has no list of faults")  # noqa: TRY004 - it is what the file says that is wrong
-    faults = []
-    for number, given in enumerate(listed, start=1):
-        try:
-            faults.append(Fault.parse(given) if isinstance(given, str) else Fault(**given))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: fault {number}: {error}") from None
-    return faults
-
-
 def as_faults(given: Iterable[Fault | str]) -> tuple[Fault, ...]:
     """Faults, from themselves or their text form."""
     return tuple(Fault.parse(fault) if isinstance(fault, str) else fault for fault in given)
@@ -255,7 +228,7 @@ PlanFault: TypeAlias = Callable[[Fault | str], Fault]
 """What plans a fault, given as itself or in its text form: `Sandbox.add_fault`, and the pytest fixture `mesh_fault`."""
 
 
-class Strike:
+class DueFault:
     """A planned fault whose turn has come for one request."""
 
     def __init__(self, planned: _Planned, plan: FaultPlan) -> None:
@@ -263,13 +236,13 @@ class Strike:
         self._planned = planned
         self._plan = plan
 
-    def struck(self) -> None:
+    def mark_fired(self) -> None:
         """To be called as soon as the fault is certain to be done, before the client can see anything of it."""
-        self._plan.settle(self._planned, struck=True)
+        self._plan.settle(self._planned, fired=True)
 
-    def missed(self) -> None:
+    def mark_skipped(self) -> None:
         """To be called if it was not done after all; after `struck` it changes nothing."""
-        self._plan.settle(self._planned, struck=False)
+        self._plan.settle(self._planned, fired=False)
 
 
 class _Planned:
@@ -277,7 +250,7 @@ class _Planned:
         self.fault = fault
         self.matched = 0
         self.busy = False
-        self.struck = False
+        self.fired = False
 
     def due(self) -> bool:
         nth = self.fault.nth
@@ -316,9 +289,9 @@ class FaultPlan:
     def pending(self) -> tuple[Fault, ...]:
         """Those that have not struck yet."""
         with self._lock:
-            return tuple(planned.fault for planned in self._planned if not planned.struck)
+            return tuple(planned.fault for planned in self._planned if not planned.fired)
 
-    def take(self, operation: Operation, message_id: str, chunk: int | None) -> Strike | None:
+    def take(self, operation: Operation, message_id: str, chunk: int | None) -> DueFault | None:
         """Counts a request, and says which fault it is to suffer."""
         with self._lock:
             chosen = None
@@ -331,15 +304,15 @@ class FaultPlan:
             if chosen is None:
                 return None
             chosen.busy = True
-            return Strike(chosen, self)
+            return DueFault(chosen, self)
 
-    def settle(self, planned: _Planned, *, struck: bool) -> None:
+    def settle(self, planned: _Planned, *, fired: bool) -> None:
         """Notes whether a fault was done; the one that was to be done once is then used up."""
         with self._lock:
             planned.busy = False
-            if not struck:
+            if not fired:
                 return
-            planned.struck = True
+            planned.fired = True
             if planned.fault.nth != EVERY and planned in self._planned:
                 self._planned.remove(planned)
 

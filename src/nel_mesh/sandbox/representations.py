@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nel_mesh.protocol import wire
-from nel_mesh.sandbox.configuration import Mailbox
-from nel_mesh.sandbox.store import Message, MessageStatus, not_collected
+from nel_mesh.sandbox.configuration import SandboxMailbox
+from nel_mesh.sandbox.store import MessageStatus, StoredMessage, not_collected
 
 
-def message_headers(message: Message, number: int) -> dict[str, str]:
+def message_headers(message: StoredMessage, number: int) -> dict[str, str]:
     """The Mex headers of a message or one of its chunks (MESH API, "Get Message", "Error Report Header")."""
     about = message.description
     headers = {
@@ -53,14 +53,14 @@ def message_headers(message: Message, number: int) -> dict[str, str]:
     return {name: value for name, value in headers.items() if value}
 
 
-def tracking(message: Message, mailbox: Callable[[str], Mailbox], version: int) -> dict[str, Any]:
+def tracking(message: StoredMessage, mailbox: Callable[[str], SandboxMailbox], version: int) -> dict[str, Any]:
     """What tracking says of a sent message (MESH API, "Track outbox"); `mailbox` finds one by its id."""
     recipient, sender = mailbox(message.recipient), mailbox(message.sender)
     fields = _tracking_v2(message, recipient) if version == 2 else _tracking_v1(message, recipient, sender)
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _tracking_v2(message: Message, recipient: Mailbox) -> dict[str, Any]:
+def _tracking_v2(message: StoredMessage, recipient: SandboxMailbox) -> dict[str, Any]:
     about = message.description
     failure = not_collected(message.message_id) if message.status is MessageStatus.ERROR else None
     return {
@@ -84,7 +84,7 @@ def _tracking_v2(message: Message, recipient: Mailbox) -> dict[str, Any]:
     }
 
 
-def _tracking_v1(message: Message, recipient: Mailbox, sender: Mailbox) -> dict[str, Any]:
+def _tracking_v1(message: StoredMessage, recipient: SandboxMailbox, sender: SandboxMailbox) -> dict[str, Any]:
     about = message.description
     acknowledged = message.status is MessageStatus.ACKNOWLEDGED
     failure = not_collected(message.message_id) if message.status is MessageStatus.ERROR else None

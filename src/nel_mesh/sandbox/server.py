@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
 
 from nel_mesh.sandbox import client_settings
-from nel_mesh.sandbox.app import SandboxApp
+from nel_mesh.sandbox.asgi import SandboxApp
 from nel_mesh.sandbox.certificates import Certificates
-from nel_mesh.sandbox.clock import MovableClock
-from nel_mesh.sandbox.configuration import Mailbox, SandboxConfiguration
+from nel_mesh.sandbox.configuration import MovableClock, SandboxConfiguration, SandboxMailbox
 from nel_mesh.sandbox.faults import Fault, FaultPlan, as_faults
 from nel_mesh.sandbox.listener import Listener
-from nel_mesh.sandbox.request_log import RequestSeen
-from nel_mesh.sandbox.store import Description, Failure, Message, MessageStatus, Store
+from nel_mesh.sandbox.request import RequestSeen
+from nel_mesh.sandbox.store import Description, MessageStatus, ReportReason, Store, StoredMessage
 
 if TYPE_CHECKING:
     from nel_mesh.settings import MeshSettings, SettingsKeywords
@@ -36,7 +36,7 @@ class Sandbox:
         self.configuration = configuration or SandboxConfiguration()
         self._mailboxes = {mailbox.mailbox_id: mailbox for mailbox in self.configuration.mailboxes}
         self._clock = MovableClock(self.configuration.clock)
-        self._plan = FaultPlan(self.configuration.faults)
+        self._plan = FaultPlan(as_faults(self.configuration.faults))
         self._certificates: Certificates | None = None
         self._store: Store | None = None
         self._app: SandboxApp | None = None
@@ -156,7 +156,7 @@ class Sandbox:
         recipient: str | None = None,
         sender: str | None = None,
         status: MessageStatus | str | None = None,
-    ) -> list[Message]:
+    ) -> list[StoredMessage]:
         """Copies of all messages, oldest first, in every state: uploading, accepted, acknowledged, error; or of some.
 
         A message that nobody collected in time is in error, and is gone after 30 days.
@@ -169,7 +169,7 @@ class Sandbox:
             and (status is None or message.status == status)
         ]
 
-    def delivered(self, recipient: str) -> list[Message]:
+    def delivered(self, recipient: str) -> list[StoredMessage]:
         """The messages, without reports, that have reached an inbox, whether acknowledged or not; oldest first."""
         return [message for message in self.messages(recipient=recipient) if message.position and not message.failure]
 
@@ -189,7 +189,7 @@ class Sandbox:
 
     def requests(self, operation: str | None = None) -> list[RequestSeen]:
         """Copies of the last requests, oldest first; or of those for one operation, such as `send_message`."""
-        seen = self._running_app().journal.all()
+        seen = self._running_app().request_log.all()
         return [request for request in seen if operation is None or request.operation == operation]
 
     def add_fault(self, fault: Fault | str) -> Fault:
@@ -333,7 +333,7 @@ class Sandbox:
                 local_id=about.local_id if local_id is None else local_id,
                 file_name=file_name,
             ),
-            failure=Failure(linked_message_id=linked_message_id, event=event, code=code, description=description),
+            failure=ReportReason(linked_message_id=linked_message_id, event=event, code=code, description=description),
         )
         return message.message_id
 
@@ -343,20 +343,20 @@ class Sandbox:
         The faults of the configuration are planned again. Connections stay.
         """
         store = self._running_store()
-        self._plan.replace(self.configuration.faults)
+        self._plan.replace(as_faults(self.configuration.faults))
         self._clock.reset()
         store.reset()
         app = self._running_app()
-        app.journal.clear()
-        app.guard.forget()
+        app.request_log.clear()
+        app.tokens.forget()
 
-    def _message(self, message_id: str) -> Message:
+    def _message(self, message_id: str) -> StoredMessage:
         message = self._running_store().find(message_id)
         if message is None:
             raise KeyError(message_id)
         return message
 
-    def _mailbox(self, mailbox_id: str | None) -> Mailbox:
+    def _mailbox(self, mailbox_id: str | None) -> SandboxMailbox:
         try:
             return self._mailboxes[self.mailbox_ids[0] if mailbox_id is None else mailbox_id]
         except KeyError:
@@ -382,3 +382,22 @@ class Sandbox:
         if self._app is None:
             raise RuntimeError("this sandbox has not been started")
         return self._app
+
+
+_P = ParamSpec("_P")
+
+
+def _taking(_: Callable[_P, object]) -> Callable[[Callable[..., Sandbox]], Callable[_P, Sandbox]]:
+    """Give a function the parameters of another callable."""
+
+    def decorate(function: Callable[..., Sandbox]) -> Callable[_P, Sandbox]:
+        function.__signature__ = inspect.signature(_)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+@_taking(SandboxConfiguration)
+def sandbox(**options: Any) -> Sandbox:
+    """Make a sandbox, to be started by `with sandbox() as mesh:`. The arguments are SandboxConfiguration's."""
+    return Sandbox(SandboxConfiguration(**options))

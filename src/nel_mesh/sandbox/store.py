@@ -50,7 +50,7 @@ class Description:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class ReportReason:
     """What a REPORT says went wrong with the message that it is about."""
 
     linked_message_id: str
@@ -59,9 +59,9 @@ class Failure:
     description: str
 
 
-def not_collected(message_id: str) -> Failure:
+def not_collected(message_id: str) -> ReportReason:
     """What is reported of a message that nobody acknowledged in time (MESH API, "Error codes", 14)."""
-    return Failure(
+    return ReportReason(
         linked_message_id=message_id,
         event="SEND",
         code="14",
@@ -70,7 +70,7 @@ def not_collected(message_id: str) -> Failure:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Message:
+class StoredMessage:
     """One message, and what has happened to it so far.
 
     `sizes` are the bytes of each chunk that has arrived, as they were on the wire. `position` is its place among
@@ -89,7 +89,7 @@ class Message:
     changed: datetime
     sizes: list[int] = dataclasses.field(default_factory=list)
     position: int = 0
-    failure: Failure | None = None
+    failure: ReportReason | None = None
 
     @property
     def message_type(self) -> str:
@@ -97,7 +97,7 @@ class Message:
         return "REPORT" if self.failure else "DATA"
 
 
-class Upload:
+class IncomingBody:
     """A body on its way to disk. Leaving the `with` block without having stored it removes it."""
 
     def __init__(self, path: Path) -> None:
@@ -115,7 +115,7 @@ class Upload:
         """Ends the body; what was written can now be stored."""
         self._file.close()
 
-    def __enter__(self) -> Upload:
+    def __enter__(self) -> IncomingBody:
         return self
 
     def __exit__(
@@ -129,10 +129,10 @@ class _Inbox:
     """The messages delivered to one mailbox, oldest first; those acknowledged are swept out now and then."""
 
     def __init__(self) -> None:
-        self._messages: list[Message] = []
+        self._messages: list[StoredMessage] = []
         self.waiting = 0
 
-    def add(self, message: Message) -> None:
+    def add(self, message: StoredMessage) -> None:
         self._messages.append(message)
         self.waiting += 1
 
@@ -142,9 +142,9 @@ class _Inbox:
         if len(self._messages) > 2 * self.waiting + 1000:
             self._messages = [message for message in self._messages if _waits(message)]
 
-    def page(self, after: int, limit: int) -> list[Message]:
+    def page(self, after: int, limit: int) -> list[StoredMessage]:
         """The first `limit` waiting messages whose position is beyond `after`."""
-        found: list[Message] = []
+        found: list[StoredMessage] = []
         start = bisect.bisect_right(self._messages, after, key=lambda message: message.position)
         for index in range(start, len(self._messages)):
             if len(found) == limit:
@@ -154,7 +154,7 @@ class _Inbox:
         return found
 
 
-def _waits(message: Message) -> bool:
+def _waits(message: StoredMessage) -> bool:
     return message.status is MessageStatus.ACCEPTED
 
 
@@ -167,7 +167,9 @@ class Store:
         inbox_life: how long a message waits to be acknowledged.
     """
 
-    def __init__(self, folder: Path | None, clock: Callable[[], datetime], inbox_life: timedelta = INBOX_LIFE) -> None:
+    def __init__(
+        self, folder: Path | str | None, clock: Callable[[], datetime], inbox_life: timedelta = INBOX_LIFE
+    ) -> None:
         self._clock = clock
         self._inbox_life = inbox_life
         self._lock = threading.RLock()
@@ -197,8 +199,8 @@ class Store:
         self._generation += 1
         self._folder = self._root / str(self._generation)
         self._folder.mkdir()
-        self._messages: dict[str, Message] = {}
-        self._by_local_id: dict[tuple[str, str], list[Message]] = defaultdict(list)
+        self._messages: dict[str, StoredMessage] = {}
+        self._by_local_id: dict[tuple[str, str], list[StoredMessage]] = defaultdict(list)
         self._inboxes: dict[str, _Inbox] = defaultdict(_Inbox)
         self._delivered = 0
         self._deadlines: list[tuple[datetime, str]] = []
@@ -220,7 +222,7 @@ class Store:
                 elif message.status is MessageStatus.ERROR:
                     self._delete(message)
 
-    def _expire(self, message: Message, moment: datetime) -> None:
+    def _expire(self, message: StoredMessage, moment: datetime) -> None:
         message.status = MessageStatus.ERROR
         message.changed = moment
         self._inboxes[message.recipient].removed()
@@ -235,7 +237,7 @@ class Store:
                 now=moment,
             )
 
-    def _delete(self, message: Message) -> None:
+    def _delete(self, message: StoredMessage) -> None:
         del self._messages[message.message_id]
         same = self._by_local_id.get((message.sender, message.description.local_id), [])
         if message in same:
@@ -243,19 +245,19 @@ class Store:
         for number in range(1, len(message.sizes) + 1):
             self.body(message, number).unlink(missing_ok=True)
 
-    def new_upload(self) -> Upload:
+    def new_upload(self) -> IncomingBody:
         """A place for a body that is about to arrive."""
         with self._lock:
             self._numbers += 1
-            return Upload(self._folder / f"arriving-{self._numbers}")
+            return IncomingBody(self._folder / f"arriving-{self._numbers}")
 
-    def body(self, message: Message, number: int) -> Path:
+    def body(self, message: StoredMessage, number: int) -> Path:
         """The file that holds chunk `number` of a message, as it came over the wire."""
         return self._folder / f"{message.message_id}.{number}"
 
     def add(
-        self, *, sender: str, recipient: str, description: Description, total_chunks: int, upload: Upload
-    ) -> Message:
+        self, *, sender: str, recipient: str, description: Description, total_chunks: int, upload: IncomingBody
+    ) -> StoredMessage:
         """Stores a new message with its only or first chunk; one chunk of one is delivered at once."""
         with self._lock:
             message = self._new_message(sender, recipient, description, total_chunks, self._clock())
@@ -264,12 +266,12 @@ class Store:
             self._keep(message)
             return message
 
-    def add_report(self, *, recipient: str, description: Description, failure: Failure) -> Message:
+    def add_report(self, *, recipient: str, description: Description, failure: ReportReason) -> StoredMessage:
         """Delivers a REPORT, which has no content."""
         with self._lock:
             return self._report(recipient=recipient, description=description, failure=failure, now=self._clock())
 
-    def check_chunk(self, message: Message, number: int, total: int) -> None:
+    def check_chunk(self, message: StoredMessage, number: int, total: int) -> None:
         """Whether this chunk may come now: the one after the last received, or that one once more.
 
         Raises Refusal: 423 if all have arrived, 406 for a number beyond the total, 417 for any other fault.
@@ -290,7 +292,7 @@ class Store:
         if number not in (received, received + 1):
             raise malformed(f"chunk {received + 1} is next, or {received} once more", identity)
 
-    def add_chunk(self, message: Message, number: int, upload: Upload) -> None:
+    def add_chunk(self, message: StoredMessage, number: int, upload: IncomingBody) -> None:
         """Stores a chunk, over an earlier copy if there is one; the last one delivers the message.
 
         Raises Refusal as `check_chunk` does, since another request may have come first.
@@ -301,7 +303,7 @@ class Store:
             message.sizes[number - 1 :] = [upload.size]
             self._deliver_if_whole(message, self._clock())
 
-    def acknowledge(self, message: Message) -> None:
+    def acknowledge(self, message: StoredMessage) -> None:
         """Takes a message out of its inbox; a second time changes nothing."""
         with self._lock:
             if message.status is not MessageStatus.ACCEPTED:
@@ -310,16 +312,16 @@ class Store:
             message.changed = self._clock()
             self._inboxes[message.recipient].removed()
 
-    def find(self, message_id: str) -> Message | None:
+    def find(self, message_id: str) -> StoredMessage | None:
         """The message with this id, in whatever state."""
         return self._messages.get(message_id)
 
-    def sent_as(self, sender: str, local_id: str) -> list[Message]:
+    def sent_as(self, sender: str, local_id: str) -> list[StoredMessage]:
         """All that a mailbox sent under one local id, oldest first."""
         with self._lock:
             return list(self._by_local_id.get((sender, local_id), ()))
 
-    def inbox_page(self, mailbox_id: str, *, after: int, limit: int) -> tuple[list[Message], bool]:
+    def inbox_page(self, mailbox_id: str, *, after: int, limit: int) -> tuple[list[StoredMessage], bool]:
         """Up to `limit` messages that wait beyond a position, oldest first, and whether more follow."""
         with self._lock:
             found = self._inboxes[mailbox_id].page(after, limit + 1)
@@ -330,12 +332,14 @@ class Store:
         with self._lock:
             return self._inboxes[mailbox_id].waiting
 
-    def snapshot(self) -> list[Message]:
+    def snapshot(self) -> list[StoredMessage]:
         """Copies of all messages, oldest first."""
         with self._lock:
             return [dataclasses.replace(message, sizes=list(message.sizes)) for message in self._messages.values()]
 
-    def _report(self, *, recipient: str, description: Description, failure: Failure, now: datetime) -> Message:
+    def _report(
+        self, *, recipient: str, description: Description, failure: ReportReason, now: datetime
+    ) -> StoredMessage:
         message = self._new_message("", recipient, description, 0, now)
         message.failure = failure
         self._keep(message)
@@ -343,8 +347,8 @@ class Store:
 
     def _new_message(
         self, sender: str, recipient: str, description: Description, total_chunks: int, now: datetime
-    ) -> Message:
-        return Message(
+    ) -> StoredMessage:
+        return StoredMessage(
             message_id=self._new_id(now),
             sender=sender,
             recipient=recipient,
@@ -361,13 +365,13 @@ class Store:
         self._numbers += 1
         return f"{self._last_id_time:%Y%m%d%H%M%S%f}_{self._numbers % 0x1000000:06X}"
 
-    def _keep(self, message: Message) -> None:
+    def _keep(self, message: StoredMessage) -> None:
         self._messages[message.message_id] = message
         if message.sender and message.description.local_id:
             self._by_local_id[message.sender, message.description.local_id].append(message)
         self._deliver_if_whole(message, message.created)
 
-    def _deliver_if_whole(self, message: Message, now: datetime) -> None:
+    def _deliver_if_whole(self, message: StoredMessage, now: datetime) -> None:
         if len(message.sizes) < message.total_chunks:
             return
         self._delivered += 1

@@ -15,9 +15,9 @@ from starlette.responses import Response
 
 from nel_mesh.protocol import wire
 from nel_mesh.sandbox import bodies, representations
-from nel_mesh.sandbox.errors import Invalid, Refusal
-from nel_mesh.sandbox.request_context import Context
-from nel_mesh.sandbox.store import Message, MessageStatus
+from nel_mesh.sandbox.errors import InvalidRequest, Refusal
+from nel_mesh.sandbox.request import RequestContext
+from nel_mesh.sandbox.store import MessageStatus, StoredMessage
 
 DEFAULT_PAGE: Final = 500
 MIN_PAGE: Final = 10
@@ -26,7 +26,7 @@ OCTETS: Final = "application/octet-stream"
 _GONE: Final = (MessageStatus.ACKNOWLEDGED, MessageStatus.ERROR)
 
 
-async def list_messages(context: Context) -> Response:
+async def list_messages(context: RequestContext) -> Response:
     """One page of the inbox (MESH API, "Check an inbox").
 
     A page looks at `max_results` messages and shows those that the filter lets through: so a filtered page can
@@ -53,7 +53,7 @@ async def list_messages(context: Context) -> Response:
     )
 
 
-async def count_messages(context: Context) -> Response:
+async def count_messages(context: RequestContext) -> Response:
     """How many messages wait (MESH API, "Check an inbox count (deprecated)")."""
     count = context.store.inbox_count(context.call.mailbox_id)
     if context.version == 2:
@@ -61,13 +61,13 @@ async def count_messages(context: Context) -> Response:
     return context.json({"count": count, "internalID": secrets.token_hex(16), "allResultsIncluded": True})
 
 
-async def metadata(context: Context) -> Response:
+async def metadata(context: RequestContext) -> Response:
     """A message's headers alone (MESH API, "Head Message")."""
     message = _message(context, foreign_status=404)
     return Response(headers=representations.message_headers(message, 1), media_type=wire.ACCEPT_V2)
 
 
-async def retrieve(context: Context) -> Response:
+async def retrieve(context: RequestContext) -> Response:
     """A message or one of its chunks (MESH API, "Get Message", "Get Message chunk").
 
     The last chunk comes with 200, any other with 206.
@@ -83,7 +83,7 @@ async def retrieve(context: Context) -> Response:
     return _body_answer(context, message, number)
 
 
-async def acknowledge(context: Context) -> Response:
+async def acknowledge(context: RequestContext) -> Response:
     """Takes a message out of the inbox for good (MESH API, "Acknowledge message"); once more is harmless."""
     message = _message(context, foreign_status=403, gone=(MessageStatus.ERROR,))
     context.store.acknowledge(message)
@@ -92,7 +92,7 @@ async def acknowledge(context: Context) -> Response:
     return context.json({"messageId": message.message_id})
 
 
-def _message(context: Context, *, foreign_status: int, gone: tuple[MessageStatus, ...] = _GONE) -> Message:
+def _message(context: RequestContext, *, foreign_status: int, gone: tuple[MessageStatus, ...] = _GONE) -> StoredMessage:
     message = context.store.find(context.call.message_id)
     if message is None:
         raise _no_such_message()
@@ -109,7 +109,7 @@ def _no_such_message() -> Refusal:
     return Refusal(404, event="RECEIVE", code="20", description="the message does not exist")
 
 
-def _body_answer(context: Context, message: Message, number: int) -> Response:
+def _body_answer(context: RequestContext, message: StoredMessage, number: int) -> Response:
     path = context.store.body(message, number)
     stored_as = message.description.content_encoding
     takes_gzip = _accepts_gzip(context.header("accept-encoding"))
@@ -123,7 +123,7 @@ def _body_answer(context: Context, message: Message, number: int) -> Response:
     headers[wire.CONTENT_TYPE] = _content_type(message, context.version)
     if encoding:
         headers |= {wire.CONTENT_ENCODING: encoding, wire.COMPRESSED: "Y"}
-    return bodies.BodyAnswer(
+    return bodies.BodyResponse(
         make(path),
         status=200 if number == message.total_chunks else 206,
         headers=headers,
@@ -132,7 +132,7 @@ def _body_answer(context: Context, message: Message, number: int) -> Response:
     )
 
 
-def _content_type(message: Message, version: int) -> str:
+def _content_type(message: StoredMessage, version: int) -> str:
     # A part of something is not of its type, and version 1 never says what the type is.
     whole = message.total_chunks == 1
     return (whole and version == 2 and message.description.content_type) or OCTETS
@@ -146,20 +146,20 @@ def _accepts_gzip(accept_encoding: str) -> bool:
     return False
 
 
-def _max_results(context: Context) -> int:
+def _max_results(context: RequestContext) -> int:
     text = context.request.query_params.get("max_results", str(DEFAULT_PAGE))
     if not (text.isascii() and text.isdigit() and MIN_PAGE <= int(text[:9]) <= MAX_PAGE):
-        raise Invalid("query", "max_results", f"a number from {MIN_PAGE} to {MAX_PAGE} is needed")
+        raise InvalidRequest("query", "max_results", f"a number from {MIN_PAGE} to {MAX_PAGE} is needed")
     return int(text)
 
 
-def _filter(context: Context) -> Callable[[str], bool]:
+def _filter(context: RequestContext) -> Callable[[str], bool]:
     """The test that `workflow_filter` describes: WORKFLOW1, WORKFL*, *_ACK*, each also with ! before it."""
     text = context.request.query_params.get("workflow_filter")
     if text is None:
         return lambda _: True
     if not 2 <= len(text) <= 255:
-        raise Invalid("query", "workflow_filter", "2 to 255 characters are needed")
+        raise InvalidRequest("query", "workflow_filter", "2 to 255 characters are needed")
     wanted = not text.startswith("!")
     pattern = text.removeprefix("!")
     if pattern.startswith("*"):
@@ -171,24 +171,24 @@ def _filter(context: Context) -> Callable[[str], bool]:
     return lambda workflow_id: (workflow_id == pattern) is wanted
 
 
-def _continue_from(context: Context) -> int:
+def _continue_from(context: RequestContext) -> int:
     """The position after which the page begins: from our own link in version 2, a message id in version 1."""
     text = context.request.query_params.get("continue_from")
     if text is None:
         return 0
     if not 24 <= len(text) <= 1000:
-        raise Invalid("query", "continue_from", "24 to 1000 characters are needed")
+        raise InvalidRequest("query", "continue_from", "24 to 1000 characters are needed")
     if context.version == 1:
         message = context.store.find(text)
         position = message.position if message and message.recipient == context.call.mailbox_id else 0
     else:
         position = _bookmark_position(context.call.mailbox_id, text)
     if not position:
-        raise Invalid("query", "continue_from", "it was not made by an earlier page of this inbox")
+        raise InvalidRequest("query", "continue_from", "it was not made by an earlier page of this inbox")
     return position
 
 
-def _bookmark(mailbox_id: str, message: Message) -> str:
+def _bookmark(mailbox_id: str, message: StoredMessage) -> str:
     return base64.urlsafe_b64encode(json.dumps({"pk": mailbox_id, "sk": message.position}).encode()).decode()
 
 

@@ -12,32 +12,31 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from nel_mesh.sandbox import fault_injection, inbox, lookup, outbox, routes
-from nel_mesh.sandbox.authorisation import Guard
+from nel_mesh.sandbox import fault_injection, inbox_handlers, lookup_handlers, outbox_handlers, routes
+from nel_mesh.sandbox.authorisation import TokenVerifier
 from nel_mesh.sandbox.configuration import SandboxConfiguration
-from nel_mesh.sandbox.errors import Invalid, Refusal
+from nel_mesh.sandbox.errors import InvalidRequest, Refusal
 from nel_mesh.sandbox.faults import FaultPlan
 from nel_mesh.sandbox.operations import OPEN, Operation
-from nel_mesh.sandbox.request_context import Context
-from nel_mesh.sandbox.request_log import Journal, RequestSeen
+from nel_mesh.sandbox.request import RequestContext, RequestLog, RequestSeen
 from nel_mesh.sandbox.routes import Call
 from nel_mesh.sandbox.store import Store
 
 _HANDLERS = {
-    Operation.PING: lookup.ping,
-    Operation.HANDSHAKE: lookup.handshake,
-    Operation.LOOKUP_ENDPOINT: lookup.lookup_endpoint,
-    Operation.SEARCH_WORKFLOW: lookup.search_workflow,
-    Operation.LIST_MESSAGES: inbox.list_messages,
-    Operation.COUNT_MESSAGES: inbox.count_messages,
-    Operation.RETRIEVE_MESSAGE: inbox.retrieve,
-    Operation.RETRIEVE_CHUNK: inbox.retrieve,
-    Operation.MESSAGE_METADATA: inbox.metadata,
-    Operation.ACKNOWLEDGE_MESSAGE: inbox.acknowledge,
-    Operation.SEND_MESSAGE: outbox.send_message,
-    Operation.SEND_CHUNK: outbox.send_chunk,
-    Operation.TRACK_MESSAGE: outbox.track_message,
-    Operation.TRACK_BY_LOCAL_ID: outbox.track_by_local_id,
+    Operation.PING: lookup_handlers.ping,
+    Operation.HANDSHAKE: lookup_handlers.handshake,
+    Operation.LOOKUP_ENDPOINT: lookup_handlers.lookup_endpoint,
+    Operation.SEARCH_WORKFLOW: lookup_handlers.search_workflow,
+    Operation.LIST_MESSAGES: inbox_handlers.list_messages,
+    Operation.COUNT_MESSAGES: inbox_handlers.count_messages,
+    Operation.RETRIEVE_MESSAGE: inbox_handlers.retrieve,
+    Operation.RETRIEVE_CHUNK: inbox_handlers.retrieve,
+    Operation.MESSAGE_METADATA: inbox_handlers.metadata,
+    Operation.ACKNOWLEDGE_MESSAGE: inbox_handlers.acknowledge,
+    Operation.SEND_MESSAGE: outbox_handlers.send_message,
+    Operation.SEND_CHUNK: outbox_handlers.send_chunk,
+    Operation.TRACK_MESSAGE: outbox_handlers.track_message,
+    Operation.TRACK_BY_LOCAL_ID: outbox_handlers.track_by_local_id,
 }
 
 
@@ -48,9 +47,9 @@ class SandboxApp:
         self.configuration = configuration
         self.store = store
         self.faults = faults
-        self.journal = Journal(configuration.requests_remembered)
+        self.request_log = RequestLog(configuration.requests_remembered)
         # Tokens are judged by the clock that cannot be moved on, since no client's clock moves with the other.
-        self.guard = Guard(configuration.mailboxes, configuration.shared_key, configuration.clock)
+        self.tokens = TokenVerifier(configuration.mailboxes, configuration.shared_key, configuration.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -62,12 +61,12 @@ class SandboxApp:
             mailbox_id="",
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
         )
-        self.journal.note(seen)
+        self.request_log.add(seen)
         self.store.keep_time()
         try:
-            exchange = None if self.faults.empty else self._exchange(request, seen, send)
-            if exchange is not None:
-                await fault_injection.carry_out(exchange)
+            faulted = None if self.faults.empty else self._faulted_request(request, seen, send)
+            if faulted is not None:
+                await fault_injection.inject(faulted)
                 return
             answer = await self._answer(request, seen)
             seen.status = answer.status_code
@@ -75,36 +74,38 @@ class SandboxApp:
         except ClientDisconnect:
             return
 
-    def _exchange(self, request: Request, seen: RequestSeen, send: Send) -> fault_injection.Exchange | None:
+    def _faulted_request(
+        self, request: Request, seen: RequestSeen, send: Send
+    ) -> fault_injection.FaultedRequest | None:
         """The request as one that suffers a fault, if there is one whose turn has come."""
         try:
             call = routes.find(request.method, request.scope["raw_path"])
         except Refusal:
             return None
-        strike = self.faults.take(call.operation, call.message_id, call.chunk())
-        if strike is None:
+        due = self.faults.take(call.operation, call.message_id, call.chunk())
+        if due is None:
             return None
         seen.operation, seen.mailbox_id = call.operation.value, call.mailbox_id
 
         async def work(what: Call) -> Response:
             return await self._answer(request, seen, what)
 
-        def spend_token() -> None:
+        def consume_token() -> None:
             if call.operation not in OPEN:
                 with contextlib.suppress(Refusal):
-                    self.guard.admit(call.mailbox_id, seen.headers.get("authorization"))
+                    self.tokens.verify(call.mailbox_id, seen.headers.get("authorization"))
 
         message = self.store.find(call.message_id)
-        return fault_injection.Exchange(
+        return fault_injection.FaultedRequest(
             scope=request.scope,
             receive=request.receive,
             send=send,
             seen=seen,
             call=call,
-            strike=strike,
+            due=due,
             chunks=message.total_chunks if message else 0,
             work=work,
-            spend_token=spend_token,
+            consume_token=consume_token,
         )
 
     async def _answer(self, request: Request, seen: RequestSeen, instead: Call | None = None) -> Response:
@@ -115,9 +116,9 @@ class SandboxApp:
             call = routes.find(request.method, request.scope["raw_path"])
             seen.operation, seen.mailbox_id = call.operation.value, call.mailbox_id
             if call.operation not in OPEN:
-                self.guard.admit(call.mailbox_id, seen.headers.get("authorization"))
+                self.tokens.verify(call.mailbox_id, seen.headers.get("authorization"))
             call = instead or call
-            context = Context(self.configuration, self.store, call, request, seen.headers, version)
+            context = RequestContext(self.configuration, self.store, call, request, seen.headers, version)
             return await _HANDLERS[call.operation](context)
         except Refusal as refusal:
             return refusal.answer(version)
@@ -135,5 +136,5 @@ def _version(accept: str) -> int:
         return 2
     unknown = [part for part in asked if "vnd.mesh" in part and part != "application/vnd.mesh.v1+json"]
     if unknown:
-        raise Invalid("header", "accept", "there is no such version of the API")
+        raise InvalidRequest("header", "accept", "there is no such version of the API")
     return 1

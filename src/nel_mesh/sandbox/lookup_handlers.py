@@ -7,31 +7,31 @@ import secrets
 from starlette.responses import Response
 
 from nel_mesh.protocol import wire
-from nel_mesh.sandbox.configuration import Mailbox
-from nel_mesh.sandbox.errors import Invalid, json_answer
-from nel_mesh.sandbox.request_context import Context
+from nel_mesh.sandbox.configuration import SandboxMailbox
+from nel_mesh.sandbox.errors import InvalidRequest, json_response
+from nel_mesh.sandbox.request import RequestContext
 
 
-async def ping(context: Context) -> Response:
+async def ping(context: RequestContext) -> Response:
     """Says that the server is there; no token is needed."""
     return context.json({"ping": "pong"})
 
 
-async def handshake(context: Context) -> Response:
+async def handshake(context: RequestContext) -> Response:
     """Validates a mailbox (MESH API, "Validate a mailbox (Handshake)")."""
     for name in (wire.CLIENT_VERSION, wire.OS_NAME, wire.OS_VERSION):
         if not context.header(name):
-            raise Invalid("header", name, "this header is required", "missing")
+            raise InvalidRequest("header", name, "this header is required", "missing")
     if context.version == 2:
         return Response(media_type=wire.ACCEPT_V2)
     return context.json({"mailboxId": context.call.mailbox_id})
 
 
-async def lookup_endpoint(context: Context) -> Response:
+async def lookup_endpoint(context: RequestContext) -> Response:
     """The mailboxes of an organisation that receive a workflow (MESH API, "Look up MESH address")."""
     ods_code = context.call.ods_code.strip().upper()
     if not ods_code:
-        raise Invalid("path", "ods_code", "it is empty")
+        raise InvalidRequest("path", "ods_code", "it is empty")
     found = [box for box in _receivers(context) if box.ods_code.upper() == ods_code]
     if context.version == 2:
         return context.json(_results(found))
@@ -43,15 +43,15 @@ async def lookup_endpoint(context: Context) -> Response:
     )
 
 
-async def search_workflow(context: Context) -> Response:
+async def search_workflow(context: RequestContext) -> Response:
     """The mailboxes that receive a workflow (MESH API, "Lookup by workflow"): one form for both versions."""
-    return json_answer(_results(_receivers(context)), context.version)
+    return json_response(_results(_receivers(context)), context.version)
 
 
-def _receivers(context: Context) -> list[Mailbox]:
+def _receivers(context: RequestContext) -> list[SandboxMailbox]:
     workflow_id = context.call.workflow_id.strip()
     if not workflow_id:
-        raise Invalid("path", "workflow_id", "it is empty")
+        raise InvalidRequest("path", "workflow_id", "it is empty")
     mailboxes, workflows = context.configuration.mailboxes, context.configuration.workflows
     if not workflows:
         return list(mailboxes)
@@ -59,5 +59,5 @@ def _receivers(context: Context) -> list[Mailbox]:
     return [box for box in mailboxes if box.mailbox_id in receivers]
 
 
-def _results(mailboxes: list[Mailbox]) -> dict[str, list[dict[str, str]]]:
+def _results(mailboxes: list[SandboxMailbox]) -> dict[str, list[dict[str, str]]]:
     return {"results": [{"mailbox_id": box.mailbox_id, "mailbox_name": box.name} for box in mailboxes]}

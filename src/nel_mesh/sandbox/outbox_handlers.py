@@ -10,10 +10,10 @@ from nel_mesh.protocol import wire
 from nel_mesh.protocol.chunks import ChunkRange
 from nel_mesh.sandbox import representations
 from nel_mesh.sandbox.bodies import receive_body
-from nel_mesh.sandbox.configuration import Mailbox
-from nel_mesh.sandbox.errors import Invalid, Refusal, json_answer, malformed
-from nel_mesh.sandbox.request_context import Context
-from nel_mesh.sandbox.store import Description, Message
+from nel_mesh.sandbox.configuration import SandboxMailbox
+from nel_mesh.sandbox.errors import InvalidRequest, Refusal, json_response, malformed
+from nel_mesh.sandbox.request import RequestContext
+from nel_mesh.sandbox.store import Description, StoredMessage
 
 _CHECKED = (
     *wire.LIMITS,
@@ -25,7 +25,7 @@ _CHECKED = (
 )
 
 
-async def send_message(context: Context) -> Response:
+async def send_message(context: RequestContext) -> Response:
     """A new message, or its first chunk (MESH API, "Send message")."""
     _check_headers(context)
     recipient = _recipient(context)
@@ -45,7 +45,7 @@ async def send_message(context: Context) -> Response:
     return _accepted(context, message)
 
 
-async def send_chunk(context: Context) -> Response:
+async def send_chunk(context: RequestContext) -> Response:
     """A further chunk of a message (MESH API, "Send chunked message")."""
     number = context.chunk_number()
     message = context.store.find(context.call.message_id)
@@ -65,38 +65,38 @@ async def send_chunk(context: Context) -> Response:
     return _accepted(context, message)
 
 
-async def track_message(context: Context) -> Response:
+async def track_message(context: RequestContext) -> Response:
     """What has become of a message, by its message id (MESH API, "Track outbox")."""
     message_id = context.request.query_params.get("messageID", "")
     if not message_id:
-        raise Invalid("query", "messageID", "this parameter is required", "missing")
+        raise InvalidRequest("query", "messageID", "this parameter is required", "missing")
     message = context.store.find(message_id)
     if message is None or message.sender != context.call.mailbox_id:
         raise Refusal(404, description="this mailbox sent no such message")
     return context.json(representations.tracking(message, _known(context), context.version))
 
 
-async def track_by_local_id(context: Context) -> Response:
+async def track_by_local_id(context: RequestContext) -> Response:
     """What has become of a message, by its sender's own id, if just one has it (MESH API, deprecated)."""
     found = context.store.sent_as(context.call.mailbox_id, context.call.local_id)
     if not found:
         raise Refusal(404, description="this mailbox sent no message with this local id")
     if len(found) > 1:
         raise Refusal(300, description="several messages have this local id")
-    return json_answer(representations.tracking(found[0], _known(context), 1), 1)
+    return json_response(representations.tracking(found[0], _known(context), 1), 1)
 
 
-def _known(context: Context) -> Callable[[str], Mailbox]:
+def _known(context: RequestContext) -> Callable[[str], SandboxMailbox]:
     boxes = {box.mailbox_id: box for box in context.configuration.mailboxes}
     return boxes.__getitem__
 
 
-def _check_headers(context: Context) -> None:
+def _check_headers(context: RequestContext) -> None:
     for header in _CHECKED:
         rule = wire.CONTENT_TYPE if header == wire.MEX_CONTENT_TYPE else header
         fault = wire.header_fault(rule, context.header(header))
         if fault:
-            raise Invalid("header", header, fault)
+            raise InvalidRequest("header", header, fault)
     sender = context.header(wire.FROM)
     if sender and sender != context.call.mailbox_id:
         raise Refusal(417, event="SEND", code="07", description="Mex-From is not the mailbox that the token is for")
@@ -106,13 +106,13 @@ def _check_headers(context: Context) -> None:
         raise Refusal(417, event="SEND", code="11", description="Mex-MessageType is not DATA")
 
 
-def _recipient(context: Context) -> Mailbox:
+def _recipient(context: RequestContext) -> SandboxMailbox:
     to = context.header(wire.TO).upper()
     if not to:
         raise Refusal(417, event="SEND", code="08", description="Mex-To is missing")
     workflow_id = context.header(wire.WORKFLOW_ID)
     if not workflow_id:
-        raise Invalid("header", wire.WORKFLOW_ID, "this header is required", "missing")
+        raise InvalidRequest("header", wire.WORKFLOW_ID, "this header is required", "missing")
     recipient = context.mailbox(to)
     if recipient is None:
         raise Refusal(417, event="SEND", code="12", description="Mex-To is not a registered mailbox")
@@ -126,7 +126,7 @@ def _recipient(context: Context) -> Mailbox:
     return recipient
 
 
-def _first_of(context: Context) -> int:
+def _first_of(context: RequestContext) -> int:
     """How many chunks the message will have."""
     text = context.header(wire.CHUNK_RANGE)
     if not text:
@@ -137,7 +137,7 @@ def _first_of(context: Context) -> int:
     return given.total
 
 
-def _total(context: Context, message: Message, number: int) -> int:
+def _total(context: RequestContext, message: StoredMessage, number: int) -> int:
     """How many chunks a further chunk says that there are."""
     if number > message.total_chunks:
         # The store knows how to refuse this, and the header can only be wrong too.
@@ -155,7 +155,7 @@ def _range(text: str, message_id: str | None = None) -> ChunkRange:
         raise malformed("Mex-Chunk-Range must be k:n, with k from 1 to n", message_id) from None
 
 
-def _description(context: Context) -> Description:
+def _description(context: RequestContext) -> Description:
     return Description(
         workflow_id=context.header(wire.WORKFLOW_ID),
         subject=context.header(wire.SUBJECT),
@@ -170,7 +170,7 @@ def _description(context: Context) -> Description:
     )
 
 
-def _encoding(context: Context) -> str:
+def _encoding(context: RequestContext) -> str:
     encoding = context.header(wire.CONTENT_ENCODING).lower()
     if encoding not in ("", "identity", "gzip"):
         raise malformed("the only content encoding is gzip")
@@ -181,6 +181,6 @@ def _no_data(message_id: str | None = None) -> Refusal:
     return Refusal(417, event="COLLECT", code="02", description="the message has no data", message_id=message_id)
 
 
-def _accepted(context: Context, message: Message) -> Response:
+def _accepted(context: RequestContext, message: StoredMessage) -> Response:
     name = "message_id" if context.version == 2 else "messageID"
     return context.json({name: message.message_id}, status=202)
