@@ -19,7 +19,7 @@ import pytest
 from nel_mesh import MeshSettings
 from nel_mesh.sandbox import Sandbox
 from scripted_server import Rule, ScriptedServer
-from secrecy import LISTENER, at_sandbox, at_scripted, found
+from secrecy import LISTENER, at_sandbox, at_scripted, found, unprintable
 from variants import VARIANTS, Connector, settings_for
 
 
@@ -67,6 +67,7 @@ def _nothing_private_is_logged(request: pytest.FixtureRequest) -> Iterator[list[
         private = {text for server in servers for text in at_scripted(server)}
         private |= {text for sandbox in sandboxes for text in at_sandbox(sandbox)}
         assert found(said, private) == []
+        assert unprintable(said) == []
 
 
 @pytest.fixture(params=VARIANTS)

@@ -92,6 +92,12 @@ def found(said: Iterable[str], private: Iterable[str]) -> list[str]:
     return sorted(text for text in wanted if text in everything)
 
 
+def unprintable(said: Iterable[str]) -> list[str]:
+    """Texts that a terminal or a log must not get: control characters, and lines without a limit (R10)."""
+    lines = (line for text in said for line in text.split("\n"))
+    return sorted({line[:200] for line in lines if len(line) > 20_000 or not line.isprintable()})
+
+
 def at_scripted(server: ScriptedServer) -> Iterable[str]:
     """What is private of what a scripted server was asked, and what it has answered."""
     for seen in list(server.seen):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from nel_mesh import MeshClient, MeshError
 from nel_mesh.instrumentation import (
     AcknowledgementFailed,
+    ChecksumNotVerified,
     Event,
     Failure,
     MessageFailed,
@@ -26,8 +30,9 @@ from nel_mesh.instrumentation import (
     events,
 )
 from nel_mesh.sandbox import Sandbox
+from scripted_server import ScriptedServer, Step
 from secrecy import Listener, at_sandbox, found, text_of_event
-from variants import Connector
+from variants import Connector, Face
 
 TO: dict[str, Any] = {"to": "X26ABC2", "workflow_id": "WF"}
 SERVER = Server(address="127.0.0.1", port=443, url="https://127.0.0.1")
@@ -199,6 +204,19 @@ def test_private_data_in_an_event_would_be_found() -> None:
     assert found(listener.take(), []) == ["canary-password"]
 
 
+def test_a_hook_receives_a_checksum_that_is_not_verified(
+    received: Received, connect: Connector, mesh_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"content", workflow_id="WF", checksum="0" * 32)
+    bob = connect(mesh_sandbox.settings("X26ABC2"), hooks=[received])
+    assert bob.receive_file(message_id, tmp_path).verified is False
+    with bob.retrieve_message(message_id, verify_checksum=True) as message:
+        message.read()
+    first, second = received.of(ChecksumNotVerified)
+    assert (first.operation, second.operation) == ("receive_file", "retrieve_message")
+    assert (first.message_id, first.algorithm, first.differs) == (message_id, "md5", True)
+
+
 HOSTILE = (
     "\x1b[2J",
     "two\nlines",
@@ -231,6 +249,53 @@ def test_r10_texts_of_a_server_are_printable_bounded_and_no_nhs_number(text: str
         outcome=None,
     )
     assert (finished.message_id, finished.local_id, finished.workflow_id) == (hidden,) * 3
+
+
+Serve = Callable[..., tuple[Any, ScriptedServer]]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("form", ["folder", "handler", "iterator"])
+def test_r10_hostile_ids_of_an_inbox_are_failed_messages_and_logs_stay_printable(
+    scripted: Serve, received: Received, caplog: pytest.LogCaptureFixture, tmp_path: Path, text: str, form: str
+) -> None:
+    """And a report with hostile headers; conftest searches every record and event."""
+    header = "".join(character if " " < character < "\x7f" else "\x1b" for character in text[:1000])
+    report = {
+        "mex-messagetype": "REPORT",
+        "mex-linkedmsgid": header,
+        "mex-statusevent": header,
+        "mex-statuscode": header,
+        "mex-statusdescription": header,
+        "mex-workflowid": header,
+    }
+    mesh, _ = scripted(
+        Step(200, body=json.dumps({"messages": [text, "M1"]}).encode()),
+        Step(200, report),
+        Step(200),
+        Step(200, body=b'{"messages": []}'),
+    )
+    if form == "iterator":
+        assert [message.metadata.message_id for message in mesh.iter_messages()] == ["M1"]
+    else:
+
+        async def handle_async(message: Any) -> None:
+            await message.read()
+
+        handler = handle_async if isinstance(mesh, Face) else lambda message: message.read()
+        result = mesh.receive_messages(tmp_path if form == "folder" else handler)
+        assert len(result.failed) == len(result.reports) == 1
+    everything = "\n".join(record.getMessage() for record in caplog.records)
+    assert "M1" in everything
+    assert not re.search(r"943.?476.?5919", everything)
+
+
+def test_r10_the_id_of_a_hostile_answer_to_a_send(scripted: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    body = json.dumps({"message_id": "\x1b[2J9434765919", "messageID": "\x1b[2J9434765919"}).encode()
+    mesh, _ = scripted(Step(202, body=body), max_attempts=1)
+    with pytest.raises(MeshError):
+        mesh.send_message(b"content", **TO)
+    assert "9434765919" not in "\n".join(record.getMessage() for record in caplog.records)
 
 
 def test_r10_usual_ids_are_shown_as_they_are() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +21,6 @@ from nel_mesh.protocol import responses, wire
 from .http import AsyncResponse
 from .mailbox import AsyncMailboxOperations
 from .message import WRITE_BYTES, AsyncChunk
-
-_logger = logging.getLogger("nel_mesh")
 
 MAX_PREFETCH_BYTES = 256 * 1024 * 1024
 """How much content of one chunk may wait for its turn; it may be far longer than it was on the wire."""
@@ -123,7 +120,9 @@ class _AsyncPrefetch:
             finally:
                 await response.close()
         except MeshError as error:
-            _logger.debug("receive_file: chunk %d could not be prefetched (%s)", self._number, type(error).__name__)
+            self._mailbox.instrumentation.prefetch_failed(
+                "receive_file", self._message_id, chunk=self._number, error=error
+            )
             return None
         finally:
             self._budget.release()

@@ -32,7 +32,6 @@ from .message import (
     fetch_chunk,
     is_bare_report,
     verify,
-    warn_unverified,
 )
 from .prefetch import ConnectionBudget, Prefetcher
 
@@ -448,12 +447,17 @@ class Download:
         expected = checksum.recognise(metadata.checksum)
         if expected is None or not verify_checksum:
             return None
+        instrumentation = self._mailbox.instrumentation
         try:
             digest = self._upload.digest(expected.algorithm, record.length)
         except ValueError:
-            warn_unverified(expected.algorithm, self._message_id)
+            instrumentation.checksum_not_verified(
+                "receive_file", self._message_id, algorithm=expected.algorithm, differs=False
+            )
             return None
-        return verify(expected, digest, strict=self._strict, message_id=self._message_id)
+        return verify(
+            instrumentation, "receive_file", expected, digest, strict=self._strict, message_id=self._message_id
+        )
 
     def _publish(self, record: DownloadRecord, metadata: MessageMetadata, file_name: str | None) -> str:
         """Give the content a name that is free. The record says which before the name is given."""

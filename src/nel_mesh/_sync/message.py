@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from nel_mesh.errors import (
     StorageError,
     add_context,
 )
-from nel_mesh.instrumentation.events import OperationSpan
+from nel_mesh.instrumentation.events import Instrumentation, OperationSpan
 from nel_mesh.io.files import NewFile
 from nel_mesh.io.partial import MessageBuffer
 from nel_mesh.models import MessageMetadata, Report
@@ -31,8 +30,6 @@ from nel_mesh.tracebacks import without_locals
 
 from .http import Response
 from .mailbox import MailboxOperations
-
-_logger = logging.getLogger("nel_mesh")
 
 WRITE_BYTES = 1024 * 1024
 """How many bytes on the wire are gathered for one write: to wait for a thread costs as much as to write 100 KiB."""
@@ -101,44 +98,25 @@ def fetch_chunk(mailbox: MailboxOperations, message_id: str, number: int, total:
         raise IntegrityError(f"chunk {number}{of} is missing", status=error.status) from error
 
 
-def verify(expected: Checksum, digest: str, *, strict: bool, message_id: str) -> bool:
+def verify(
+    instrumentation: Instrumentation,
+    operation: str,
+    expected: Checksum,
+    digest: str,
+    *,
+    strict: bool,
+    message_id: str,
+) -> bool:
     """Compare a digest with the sender's checksum; return whether they are the same.
 
     A difference is an IntegrityError where the sender named the algorithm, or if `strict`; otherwise a warning.
     """
     if digest == expected.digest:
         return True
-    reason = f"the content does not have the sender's checksum ({expected.algorithm})"
     if expected.is_named or strict:
-        raise IntegrityError(reason)
-    _logger.warning(
-        "message %s: %s; the sender did not name the algorithm, so the content is kept as not verified",
-        message_id,
-        reason,
-        extra={"mesh_message_id": message_id},
-    )
+        raise IntegrityError(f"the content does not have the sender's checksum ({expected.algorithm})")
+    instrumentation.checksum_not_verified(operation, message_id, algorithm=expected.algorithm, differs=True)
     return False
-
-
-def new_digest(expected: Checksum | None, message_id: str) -> hashlib._Hash | None:
-    """Return the hash object for a checksum; None without one, or if this machine refuses the algorithm (FIPS)."""
-    if expected is None:
-        return None
-    try:
-        return hashlib.new(expected.algorithm, usedforsecurity=False)
-    except ValueError:
-        warn_unverified(expected.algorithm, message_id)
-        return None
-
-
-def warn_unverified(algorithm: str, message_id: str) -> None:
-    """Log that a checksum could not be compared."""
-    _logger.warning(
-        "message %s: this machine refuses %s, so the sender's checksum is not compared",
-        message_id,
-        algorithm,
-        extra={"mesh_message_id": message_id},
-    )
 
 
 class MessageContent(Protocol):
@@ -179,7 +157,7 @@ class FetchedContent:
         self._more = False
         self._chunk: Chunk | None = None
         self._expected = checksum.recognise(metadata.checksum) if verify_checksum else None
-        self._digest = new_digest(self._expected, self._message_id)
+        self._digest = self._new_digest()
         span.bytes, span.workflow_id = 0, metadata.workflow_id
 
     def next_block(self) -> bytes:
@@ -201,12 +179,32 @@ class FetchedContent:
             else:
                 if self._expected is not None and self._digest is not None:
                     digest = self._digest.hexdigest()
-                    self.verified = verify(self._expected, digest, strict=self._strict, message_id=self._message_id)
+                    self.verified = verify(
+                        self._mailbox.instrumentation,
+                        "retrieve_message",
+                        self._expected,
+                        digest,
+                        strict=self._strict,
+                        message_id=self._message_id,
+                    )
                 return b""
 
     def close(self) -> None:
         """Let the connection go."""
         self._response.close()
+
+    def _new_digest(self) -> hashlib._Hash | None:
+        """Return the hash object for the checksum; None without one, or if this machine refuses it (FIPS)."""
+        if self._expected is None:
+            return None
+        algorithm = self._expected.algorithm
+        try:
+            return hashlib.new(algorithm, usedforsecurity=False)
+        except ValueError:
+            self._mailbox.instrumentation.checksum_not_verified(
+                "retrieve_message", self._message_id, algorithm=algorithm, differs=False
+            )
+            return None
 
     def _open(self, number: int) -> bool:
         if number > 1:

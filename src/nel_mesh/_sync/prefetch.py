@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +22,6 @@ from nel_mesh.protocol import responses, wire
 from .http import Response
 from .mailbox import MailboxOperations
 from .message import WRITE_BYTES, Chunk
-
-_logger = logging.getLogger("nel_mesh")
 
 MAX_PREFETCH_BYTES = 256 * 1024 * 1024
 """How much content of one chunk may wait for its turn; it may be far longer than it was on the wire."""
@@ -124,7 +121,9 @@ class _Prefetch:
             finally:
                 response.close()
         except MeshError as error:
-            _logger.debug("receive_file: chunk %d could not be prefetched (%s)", self._number, type(error).__name__)
+            self._mailbox.instrumentation.prefetch_failed(
+                "receive_file", self._message_id, chunk=self._number, error=error
+            )
             return None
         finally:
             self._budget.release()

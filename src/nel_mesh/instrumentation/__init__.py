@@ -2,6 +2,7 @@
 
 from .events import (
     AcknowledgementFailed,
+    ChecksumNotVerified,
     Event,
     Failure,
     Hook,
@@ -10,6 +11,7 @@ from .events import (
     OperationFinished,
     OperationLeft,
     OperationStarted,
+    PrefetchFailed,
     ProgressFailed,
     ReportReceived,
     RequestFinished,
@@ -20,6 +22,7 @@ from .events import (
 
 __all__ = [
     "AcknowledgementFailed",
+    "ChecksumNotVerified",
     "Event",
     "Failure",
     "Hook",
@@ -28,6 +31,7 @@ __all__ = [
     "OperationFinished",
     "OperationLeft",
     "OperationStarted",
+    "PrefetchFailed",
     "ProgressFailed",
     "ReportReceived",
     "RequestFinished",

@@ -28,9 +28,9 @@ from nel_mesh.errors import MeshError
 
 _logger = logging.getLogger("nel_mesh")
 
-_MAX_TEXT_CHARACTERS = 100
+_MAX_TEXT_CHARACTERS = 300
 
-_HIDDEN = re.compile(r"[^ -~]|(?<!\d)\d{3}[ -]?\d{3}[ -]?\d{4}(?!\d)")
+_HIDDEN = re.compile(r"[^ -~]|(?<![A-Za-z0-9])(\d{10}|\d{3}([ _-])\d{3}\2\d{4})(?![A-Za-z0-9])")
 """Text of a server that is not shown: control characters, other than ASCII, and NHS numbers (10 digits)."""
 
 
@@ -245,6 +245,36 @@ class AcknowledgementFailed(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChecksumNotVerified(Event):
+    """A message is complete, but its content is not verified by the sender's checksum.
+
+    Attributes:
+        message_id: the message.
+        algorithm: of the checksum.
+        differs: True if the content has another checksum, while the sender did not name the algorithm; False
+            if this machine refuses the algorithm (FIPS), so that nothing was compared.
+    """
+
+    message_id: str
+    algorithm: str
+    differs: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PrefetchFailed(Event):
+    """A chunk could not be fetched before its turn; it is fetched again in its turn.
+
+    Attributes:
+        message_id, chunk: the message, and the number of the chunk.
+        failure: why it failed.
+    """
+
+    message_id: str
+    chunk: int
+    failure: Failure
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressFailed(Event):
     """The caller's `progress` raised when MESH had the message already, so the send did not fail.
 
@@ -371,6 +401,18 @@ class Instrumentation:
 
     def acknowledgement_failed(self, operation: str, message_id: str, error: BaseException) -> None:
         self._report(AcknowledgementFailed, operation, message_id=message_id, failure=_failure(error))
+
+    def checksum_not_verified(self, operation: str, message_id: str, *, algorithm: str, differs: bool) -> None:
+        self._report(
+            ChecksumNotVerified,
+            operation,
+            message_id=message_id,
+            algorithm=algorithm,
+            differs=differs,
+        )
+
+    def prefetch_failed(self, operation: str, message_id: str, *, chunk: int, error: BaseException) -> None:
+        self._report(PrefetchFailed, operation, message_id=message_id, chunk=chunk, failure=_failure(error))
 
     def progress_failed(self, operation: str, error: BaseException) -> None:
         self._report(ProgressFailed, operation, failure=_failure(error), where=_where(error))

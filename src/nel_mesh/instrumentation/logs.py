@@ -7,10 +7,12 @@ from typing import TypedDict, Unpack
 
 from .events import (
     AcknowledgementFailed,
+    ChecksumNotVerified,
     Event,
     Failure,
     MessageFailed,
     OperationFinished,
+    PrefetchFailed,
     ProgressFailed,
     ReportReceived,
     RequestFinished,
@@ -26,6 +28,8 @@ _LEVELS: dict[type[Event], int] = {
     ReportReceived: logging.WARNING,
     MessageFailed: logging.WARNING,
     AcknowledgementFailed: logging.WARNING,
+    ChecksumNotVerified: logging.WARNING,
+    PrefetchFailed: logging.DEBUG,
     ProgressFailed: logging.ERROR,
 }
 """The highest level of what is logged of an event; other events are not logged."""
@@ -81,6 +85,16 @@ class LogHook:
                     "%s: message %s is not acknowledged yet (%s)",
                     event.operation,
                     event.message_id,
+                    event.failure.error,
+                    extra=_extra(event, event.failure, message_id=event.message_id),
+                )
+            case ChecksumNotVerified():
+                _log_checksum(event)
+            case PrefetchFailed():
+                _logger.debug(
+                    "%s: chunk %d could not be prefetched (%s)",
+                    event.operation,
+                    event.chunk,
                     event.failure.error,
                     extra=_extra(event, event.failure, message_id=event.message_id),
                 )
@@ -177,6 +191,23 @@ def _log_failed_message(event: MessageFailed) -> None:
         event.message_id,
         event.where,
         extra=extra,
+    )
+
+
+def _log_checksum(event: ChecksumNotVerified) -> None:
+    if event.differs:
+        text = (
+            "%s: message %s: the content does not have the sender's checksum (%s); the sender did not "
+            "name the algorithm, so the content is kept as not verified"
+        )
+    else:
+        text = "%s: message %s: this machine refuses %s, so the sender's checksum is not compared"
+    _logger.warning(
+        text,
+        event.operation,
+        event.message_id,
+        event.algorithm,
+        extra=_extra(event, None, message_id=event.message_id),
     )
 
 
