@@ -96,13 +96,13 @@ class SettingsKeywords(TypedDict, total=False):
     default_workflow_id: str | None
 
 
-def _not_a_truth_value(value: object) -> object:
+def _not_a_bool(value: object) -> object:
     if isinstance(value, bool):  # which pydantic would take for 0 or 1
         raise ValueError("must be a number")  # noqa: TRY004  pydantic lets a TypeError through
     return value
 
 
-def _several(value: object) -> object:
+def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
@@ -113,7 +113,7 @@ def _mailbox_id(value: str) -> str:
     return value
 
 
-def _name(value: str) -> str:
+def _without_blanks(value: str) -> str:
     # With one of these every request would be refused, or no key opened, and nothing would show why.
     if any(character in value for character in "\r\n\t\0"):
         raise ValueError("it holds a line break or another control character; give it without")
@@ -123,7 +123,7 @@ def _name(value: str) -> str:
 
 
 def _credential(value: SecretStr) -> SecretStr:
-    _name(value.get_secret_value())
+    _without_blanks(value.get_secret_value())
     return value
 
 
@@ -139,7 +139,7 @@ def _header(value: str) -> str:
 
 
 def _split(url: str) -> SplitResult | None:
-    """The URL's parts, or None for what is no URL. The library's own errors would quote it."""
+    """Split a URL; None if it is not one. The library's own errors would quote it."""
     try:
         parts = urlsplit(url)
         # Resolving a name raises for a part that is empty or over 63 characters, and not an OSError.
@@ -211,18 +211,18 @@ def _for_header(value: str) -> str:
 
 
 _Header = Annotated[str, AfterValidator(_header)]
-_Name = Annotated[str, AfterValidator(_name)]
+_UserName = Annotated[str, AfterValidator(_without_blanks)]
 _Credential = Annotated[SecretStr, AfterValidator(_credential)]
-_Certificates = Annotated[tuple[str, ...], BeforeValidator(_several)]
-_Number = Annotated[float, BeforeValidator(_not_a_truth_value), Field(allow_inf_nan=False)]
-_Whole = Annotated[int, BeforeValidator(_not_a_truth_value)]
+_Certificates = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+_Number = Annotated[float, BeforeValidator(_not_a_bool), Field(allow_inf_nan=False)]
+_Whole = Annotated[int, BeforeValidator(_not_a_bool)]
 _Timeout = Annotated[_Number, Field(gt=0, le=_WEEK_IN_SECONDS)]
 _Delay = Annotated[_Number, Field(ge=0, le=_WEEK_IN_SECONDS)]
 
 
 @without_locals
 class MeshSettings(BaseModel):
-    """All that a client needs to know about one mailbox. It cannot be changed once made.
+    """The settings of one mailbox. Immutable.
 
     Each setting comes from the first of these that gives it:
 
@@ -239,12 +239,11 @@ class MeshSettings(BaseModel):
     of strings, or else one item. Unknown names are faults, except a `MESH_` variable that resembles none of
     ours: it is another program's.
 
-    A certificate or key is given as base64 (of DER, PEM or PKCS#12), as PEM text, or as the path of a file
-    that holds any of these. A relative path is taken from the working directory.
+    A certificate or key is given as base64 (of DER, PEM, PKCS#7 or PKCS#12), as PEM text, or as the path of a
+    file with any of these. A relative path is relative to the working directory.
 
     Raises:
-        ConfigurationError: with `faults`: everything that is wrong, each with the setting, its source, and
-            the cure.
+        ConfigurationError: with every fault in `faults`, each with its setting, source, kind and cure.
     """
 
     model_config = ConfigDict(
@@ -258,45 +257,44 @@ class MeshSettings(BaseModel):
     shared_key: _Credential
     """The environment's shared secret, from NHS England. Required: there is no built-in one."""
     allow_plain_http: bool = False
-    """Whether `url` may be http to another machine, for a test server in another container: messages and tokens go
-    unencrypted."""
+    """Allow `url` to be http to another machine, such as a test server in another container. Messages and tokens
+    are then sent unencrypted."""
     url: Annotated[str, AfterValidator(_url)]
     """The server's address (https; http to this machine; a path is kept), or integration, deployment or
     production. Required."""
 
     mex_client_version: _Header = Field(default=f"nel-mesh=={__version__}")
-    """What the handshake says of this program. Default: nel-mesh==<its version>."""
+    """The client's name and version in the handshake. Default: nel-mesh==<its version>."""
     mex_os_name: _Header = Field(default_factory=lambda: _for_header(platform.system()))
-    """What the handshake says of the operating system. Default: what the system says."""
+    """The operating system's name in the handshake. Default: the system's own."""
     mex_os_version: _Header = Field(default_factory=lambda: _for_header(platform.release()))
-    """The operating system's version. Default: what the system says."""
+    """The operating system's version in the handshake. Default: the system's own."""
     mex_os_architecture: _Header = Field(default_factory=lambda: _for_header(platform.machine()))
-    """The machine's architecture. Default: what the system says."""
+    """The machine's architecture in the handshake. Default: the system's own."""
 
     tls_root_certificates: _Certificates = Field(default=(), repr=False)
-    """The authorities to trust in the server's certificate: these and no others. None given: the system's."""
+    """The roots to trust in the server's certificate, and no others; may be one bundle with intermediates. None
+    given: the system's."""
     tls_intermediate_certificates: _Certificates = Field(default=(), repr=False)
-    """Certificates that complete a chain, the server's or ours. They are not trusted by themselves."""
+    """Certificates that complete a chain, the server's or the client's. They are not trusted by themselves."""
     client_signing_certificate: SecretStr | None = None
-    """The certificate by which the server knows us; may hold its key and chain. Without: no client
-    certificate."""
+    """The client certificate, which may include its key and chain. None given: no client certificate is shown."""
     client_signing_key: SecretStr | None = None
-    """The certificate's private key, where it is apart."""
+    """The client certificate's private key, if it is not in the same file."""
     client_signing_certificate_password: _Credential | None = None
-    """What the key, or the PKCS#12 file, is encrypted with."""
+    """The password of the private key, or of the PKCS#12 file."""
 
     max_chunk_size_in_megabytes: Annotated[_Number, Field(gt=0, le=100)] = 20
-    """Where content is cut for sending, before compression; 1 MB = 1,000,000 bytes. More than 0, at most
-    100."""
+    """The size of a chunk, before compression; 1 MB = 1,000,000 bytes. More than 0, at most 100."""
     max_request_timeout_in_seconds: _Timeout | None = None
-    """NEL.MESH's single limit. It stands for the read and the write timeout, where those are not given."""
+    """NEL.MESH's single timeout: sets the read and the write timeout, unless those are given."""
     connect_timeout_in_seconds: _Timeout = 10
-    """For name resolution, TCP and TLS together. Short, because a healthy server takes well under a
-    second, and a connection that was not made is always safe to try again."""
+    """For name resolution, TCP and TLS together. Short, since a healthy server takes well under a second, and a
+    failed connection is always safe to retry."""
     read_timeout_in_seconds: _Timeout = 60
-    """For each wait for bytes to come; not for the whole transfer, which has no limit."""
+    """For each wait for received bytes, not for the whole transfer, which has no limit."""
     write_timeout_in_seconds: _Timeout = 60
-    """For each wait for bytes to go; not for the whole transfer, which has no limit."""
+    """For each wait to send bytes, not for the whole transfer, which has no limit."""
     response_head_timeout_in_seconds: _Timeout | None = None
     """The longest time for the whole head of a response, from the end of its request. Default: twice the
     read timeout."""
@@ -305,20 +303,19 @@ class MeshSettings(BaseModel):
     connection. 0: no limit."""
 
     max_attempts: Annotated[_Whole, Field(ge=1, le=100)] = 5
-    """How often a request is tried in all, where trying again is safe. 1: never again."""
+    """The number of attempts at a request, where a retry is safe. 1: no retries."""
     retry_initial_delay_in_seconds: _Delay = 0.5
-    """How long to wait before the second attempt, about; each later wait is longer."""
+    """The wait before the first retry, approximately; each later wait is longer."""
     retry_max_delay_in_seconds: _Delay = 30
-    """The longest wait between two attempts, unless the server asks for more."""
+    """The longest wait before a retry, unless the server asks for a longer one."""
     max_retry_after_in_seconds: _Delay = 300
-    """The longest wait that a server may ask for (Retry-After). If it asks for more, the call fails at
-    once."""
+    """The longest wait that a server may ask for (Retry-After). If it asks for a longer one, the call fails at once."""
     max_connections: Annotated[_Whole, Field(ge=1, le=10_000)] = 100
-    """How many connections may be open at once."""
+    """The number of connections that may be open at the same time."""
     chunks_at_once: Annotated[_Whole, Field(ge=1, le=16)] = 4
-    """How many chunks of one message are fetched at once, at most, when it is received into a file: two, and
-    more where they come slowly. Those that come before their turn wait on that file's disk, up to 268 MB
-    each, and use up to half of the connections. 1: one after another."""
+    """The maximum number of chunks of one message that are fetched at the same time when it is received into a
+    file: two, or more if they arrive slowly. Prefetched chunks wait on that file's disk, up to 268 MB each, and
+    use up to half of the connections. 1: no prefetching."""
 
     max_message_size_in_megabytes: Annotated[_Number, Field(gt=0, le=1_000_000)] = 100_000
     """The longest content that is received, in MB of 1,000,000 bytes. A longer message fails, and stays in the
@@ -331,25 +328,22 @@ class MeshSettings(BaseModel):
     enforced. Default: no."""
 
     proxy: Annotated[SecretStr, AfterValidator(_proxy)] | None = None
-    """The HTTP proxy, http://host:port, with user:password@ if it needs them. 'none' or 'direct': no
-    proxy, even if the environment has one. Default: what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY
-    say."""
-    proxy_user: _Name | None = None
-    """The proxy's user, where it is not in `proxy`, or the proxy comes from the environment. Wins over one
-    there."""
+    """The HTTP proxy, http://host:port, with user:password@ if it needs them. 'none' or 'direct': no proxy, even
+    if the environment has one. Default: from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY."""
+    proxy_user: _UserName | None = None
+    """The proxy's user, if it is not in `proxy`, or the environment names the proxy. Wins over a user there."""
     proxy_password: _Credential | None = None
-    """That user's password."""
+    """The password of `proxy_user`."""
     proxy_root_certificates: _Certificates = Field(default=(), repr=False)
     """The authorities to trust in the certificate of an https proxy. None given: the system's."""
 
     spool_directory: Annotated[Path, BeforeValidator(_stripped), AfterValidator(_folder)] | None = None
-    """Where content of unknown length waits until it is sent. Must exist. Default: the system's temporary
-    folder."""
+    """The folder for content of unknown length until it is sent. Must exist. Default: the system's temporary folder."""
 
     default_to: Annotated[str, AfterValidator(_mailbox_id)] | None = None
-    """The recipient of `nel-mesh send` where `--to` is not given; for a profile that sends to one mailbox."""
+    """The recipient of `nel-mesh send` without `--to`; for a profile that sends to one mailbox."""
     default_workflow_id: _Header | None = None
-    """The workflow id of `nel-mesh send` where `--workflow-id` is not given."""
+    """The workflow id of `nel-mesh send` without `--workflow-id`."""
 
     _labels: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -360,18 +354,17 @@ class MeshSettings(BaseModel):
     def from_file(
         cls, path: str | os.PathLike[str], *, profile: str | None = None, **keywords: Unpack[SettingsKeywords]
     ) -> Self:
-        """Reads a file as well, which gives way to the environment and to keyword arguments.
+        """Load the settings from a file, too; the environment and keyword arguments win over it.
 
         Args:
             path: NEL.MESH's `appsettings.json`; or JSON or TOML with the settings' own names at the top
                 level.
-            profile: the name of one of the file's profiles, such as a mailbox's: its settings win over those
-                outside of profiles. None: those outside alone. See `profiles`.
+            profile: the name of one of the file's profiles, such as a mailbox's, whose settings win over those
+                outside of profiles. None: only those outside. See `profiles`.
             keywords: settings, as for the class.
 
         Raises:
-            ConfigurationError: as for the class; or the file cannot be read, with the place in it, or has no
-                such profile.
+            ConfigurationError: as for the class; also if the file cannot be read, or has no such profile.
         """
         settings = cls.__new__(cls)
         reading = files.from_file(path, cls.model_fields, profile)
@@ -456,11 +449,10 @@ class MeshSettings(BaseModel):
         return max(1, round(self.max_message_size_in_megabytes * _MEGABYTE))
 
     def source_of(self, setting: str) -> str:
-        """How a setting's source calls it, to name it to whoever set it: "environment variable MESH_URL".
+        """Where a setting was given, in the words of its source, such as "environment variable MESH_URL".
 
         Args:
-            setting: the setting's name in this class; for one that has its default, this is what you get
-                back.
+            setting: the setting's name in this class; returned unchanged for one that has its default.
         """
         return self._labels.get(setting, setting)
 

@@ -9,9 +9,9 @@ from nel_mesh.errors import InvalidArgument
 
 SUFFIX = "api.mesh-client.nhs.uk"
 KEY_SIZES = (2048, 3072, 4096)
-"""The RSA keys that may be asked for, in bits. NHS England names no size; its own instructions make 2048."""
+"""The sizes of RSA keys, in bits. NHS England requires none; its own instructions use 2048."""
 
-_LONGEST_NAME = 64  # what X.509 allows a common name
+_LONGEST_NAME = 64  # the limit of X.509 for a common name
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class Request:
 
 
 def common_name(local_id: str, ods_code: str) -> str:
-    """The name to ask a certificate for: `SERVER001.X26.api.mesh-client.nhs.uk`.
+    """The common name for a certificate: `SERVER001.X26.api.mesh-client.nhs.uk`.
 
     Args:
-        local_id: a name of your own for this client: a server's name, or the mailbox id.
-        ods_code: your organisation's ODS code; goes in upper case.
+        local_id: your name for this client: a server's name, or the mailbox id.
+        ods_code: your organisation's ODS code; converted to upper case.
 
     Raises:
         InvalidArgument: one of them cannot be part of such a name.
@@ -35,7 +35,7 @@ def common_name(local_id: str, ods_code: str) -> str:
     local_id, ods_code = local_id.strip(), ods_code.strip().upper()
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?", local_id):
         raise InvalidArgument(
-            "local id: it is part of a host name, so it may have letters, digits and hyphens within it, such as"
+            "local id: it is part of a host name: letters, digits, and hyphens between them, such as"
             " SERVER001 or your mailbox id"
         )
     if not re.fullmatch(r"[A-Z0-9]{3,10}", ods_code):
@@ -46,17 +46,19 @@ def common_name(local_id: str, ods_code: str) -> str:
     name = f"{local_id}.{ods_code}.{SUFFIX}"
     if len(name) > _LONGEST_NAME:
         over = len(name) - _LONGEST_NAME
-        raise InvalidArgument(f"local id: the whole name is {over} too long for a certificate; choose a shorter one")
+        raise InvalidArgument(
+            f"local id: the whole name is {over} characters too long for a certificate; choose a shorter one"
+        )
     return name
 
 
 def make(name: str, *, key_size: int = KEY_SIZES[0], passphrase: str | None = None) -> Request:
-    """Makes an RSA key, and a request for a certificate for its name; the request says nothing else.
+    """Make an RSA key, and a certificate request with a common name and nothing else.
 
     Args:
         name: see `common_name`.
         key_size: one of KEY_SIZES.
-        passphrase: what to encrypt the key with; None leaves it as it is.
+        passphrase: encrypts the key; None leaves it unencrypted.
 
     Raises:
         InvalidArgument: the key size is not one of those.
@@ -74,7 +76,7 @@ def make(name: str, *, key_size: int = KEY_SIZES[0], passphrase: str | None = No
     from cryptography.x509.oid import NameOID
 
     if key_size not in KEY_SIZES:
-        raise InvalidArgument(f"key size: one of {', '.join(map(str, KEY_SIZES))} is needed")
+        raise InvalidArgument(f"key size: must be one of {', '.join(map(str, KEY_SIZES))}")
     encryption: KeySerializationEncryption = NoEncryption()
     if passphrase:
         encryption = BestAvailableEncryption(passphrase.encode())
