@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import os
 import re
 import socket
 import ssl
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -22,221 +24,20 @@ import pytest
 import trustme
 from anyio.from_thread import start_blocking_portal
 
+from http_peers import LONG, Peer, Server, answer, client_tls, echo, server_tls
 from nel_mesh._async.http import AsyncConnectionPool
 from nel_mesh._sync.http import ConnectionPool
 from nel_mesh.errors import ConnectionFailed, ConnectionLost, InvalidArgument
+from nel_mesh.http.proxy import Origin
 from nel_mesh.http.sockets import TransportOptions
 from nel_mesh.http.tls import BLOCK_BYTES, Tls
 from nel_mesh.http.translation import translate_transfer_errors
 from variants import VARIANTS, Face
 
-LONG = 10.0
-"""Seconds; no test waits so long unless it fails."""
-
 BIG = bytes(range(256)) * 40_000
 """More than the system's buffers of two sockets take."""
 
 SECRET = "pass%word:@/Jones"
-
-
-class Peer:
-    """A server's end of one connection; TLS as bytes, so that a test can send any part of it, or too much."""
-
-    def __init__(self, raw: socket.socket, tls: ssl.SSLContext | None = None, below: Peer | None = None) -> None:
-        self.raw = raw
-        self._below = below
-        self._held = b""
-        self._tls = tls
-        self._lock = threading.RLock()
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        if tls is not None:
-            self._object = tls.wrap_bio(self._incoming, self._outgoing, server_side=True)
-            self._step(self._object.do_handshake)
-            self._send_below(self._outgoing.read())
-
-    def _step(self, call: Callable[[], Any]) -> Any:
-        while True:
-            with self._lock:
-                try:
-                    return call()
-                except ssl.SSLWantReadError:
-                    self._send_below(self._outgoing.read())
-                except ssl.SSLError:
-                    self._send_below(self._outgoing.read())
-                    raise
-            self._feed(self._receive_below())
-
-    def _feed(self, data: bytes) -> None:
-        if data:
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
-
-    def _send_below(self, data: bytes) -> None:
-        if self._below:
-            self._below.send(data)
-        else:
-            self.raw.sendall(data)
-
-    def _receive_below(self) -> bytes:
-        return self._below.receive() if self._below else self.raw.recv(65536)
-
-    def receive(self) -> bytes:
-        """What has come; b"" at the end."""
-        if self._tls is None:
-            return self._receive_below()
-        try:
-            return bytes(self._step(lambda: self._object.read(65536)))
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            return b""
-
-    def coded(self, data: bytes) -> bytes:
-        """The data as it goes over the wire."""
-        if self._tls is None:
-            return data
-        self._object.write(data)
-        return self._outgoing.read()
-
-    def goodbye(self) -> bytes:
-        """TLS's announcement that no more comes."""
-        with contextlib.suppress(ssl.SSLWantReadError):
-            self._object.unwrap()
-        return self._outgoing.read()
-
-    def alert(self) -> bytes:
-        """A fatal alert, for a record that nobody sent."""
-        self._incoming.write(b"\x17\x03\x03\x00\x20" + bytes(32))
-        with contextlib.suppress(ssl.SSLError):
-            self._object.read(1)
-        return self._outgoing.read()
-
-    def send(self, data: bytes) -> None:
-        with self._lock:
-            self._send_below(self.coded(data))
-
-    def head(self) -> bytes:
-        """A request's head; b"" if there is none."""
-        while b"\r\n\r\n" not in self._held:
-            block = self.receive()
-            if not block:
-                return b""
-            self._held += block
-        head, _, self._held = self._held.partition(b"\r\n\r\n")
-        return head + b"\r\n"
-
-    def request(self) -> tuple[bytes, bytes]:
-        """A request's head and its whole body."""
-        head = self.head()
-        found = re.search(rb"(?i)\r\ncontent-length: *(\d+)\r\n", head)
-        return head, self.take(int(found[1]) if found else 0)
-
-    def take(self, length: int) -> bytes:
-        """So much of what comes."""
-        held = bytearray(self._held)
-        while len(held) < length:
-            block = self.receive()
-            assert block, "a request whose body is cut"
-            held += block
-        self._held = bytes(held[length:])
-        return bytes(held[:length])
-
-    def wait_for_the_end(self) -> bytes:
-        """Reads until the client hangs up; what it still said."""
-        said, self._held = self._held, b""
-        with contextlib.suppress(ConnectionError):
-            while block := self.receive():
-                said += block
-        return said
-
-    def reset(self) -> None:
-        """Ends the connection at once, and rudely."""
-        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-        self.raw.close()
-
-
-class Server:
-    """Gives each connection to `serve`, in a thread of its own; what fails there fails the test."""
-
-    def __init__(
-        self,
-        serve: Callable[[Peer], object],
-        tls: ssl.SSLContext | None = None,
-        *,
-        host: str = "127.0.0.1",
-        plain_until_asked: bool = False,
-    ) -> None:
-        self.connections = 0
-        self.ended = threading.Semaphore(0)
-        self.failures: list[BaseException] = []
-        self._serve = serve
-        self._tls = None if plain_until_asked else tls
-        self._open: list[socket.socket] = []
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listening = socket.socket(family)
-        self._listening.bind((host, 0))
-        self._listening.listen(50)
-        self.port: int = self._listening.getsockname()[1]
-        host = f"[{host}]" if ":" in host else host
-        self.url = f"{'https' if tls else 'http'}://{host}:{self.port}"
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                raw, _ = self._listening.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._open.append(raw)
-            thread = threading.Thread(target=self._run, args=(raw,), daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _run(self, raw: socket.socket) -> None:
-        raw.settimeout(LONG)
-        # What is sent has arrived when `send` returns.
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            self._serve(Peer(raw, self._tls))
-        except BaseException as error:  # noqa: BLE001 - raised when the test ends
-            # A client that hangs up, or does not trust us, is what many tests are about.
-            if isinstance(error, TimeoutError) or not isinstance(error, OSError):
-                self.failures.append(error)
-        finally:
-            raw.close()
-            self.ended.release()
-
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        for raw in self._open:
-            with contextlib.suppress(OSError):
-                raw.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(LONG)
-        if error is None and self.failures:
-            raise self.failures[0]
-
-
-def answer(body: bytes = b"", status: int = 200, *more: str) -> bytes:
-    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *more, "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
-def echo(peer: Peer) -> None:
-    """Answers every request with its body, or with its first line and headers if it has none."""
-    while True:
-        head, body = peer.request()
-        if not head:
-            return
-        peer.send(answer(body or head))
 
 
 class Blocks:
@@ -286,6 +87,13 @@ class Client:
         got.read(100_000_000)
         assert got.status == 200
         return bytes(got.body)
+
+    def waiting(self) -> list[Any]:
+        """Who has a slot, or waits for one."""
+        return list(self._slots()._line)
+
+    def _slots(self) -> Any:
+        return (self._pool._target if self._portal else self._pool)._slots
 
     def close(self) -> None:
         self._pool.close()
@@ -344,19 +152,6 @@ Serve = Callable[..., Server]
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-def server_tls(authority: trustme.CA, name: str = "127.0.0.1", version: str = "TLSv1_3") -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
-    authority.issue_cert(name).configure_cert(context)
-    return context
-
-
-def client_tls(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 Wire = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
@@ -494,26 +289,141 @@ def test_what_tls_still_holds_is_no_quiet_connection(authority: trustme.CA) -> N
     assert (ours.read(), ours.is_quiet(), ours.ended) == (b"", False, True)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
-def test_a_forked_child_does_not_use_its_parents_connection(serve: Serve, tls: Wire) -> None:
-    server = serve(echo, tls[0])
-    client = Client(ConnectionPool(connection(server.url, ssl_context=tls[1])), None)
-    client.ask()
+def in_a_child(run: Callable[[], object]) -> None:
+    """Run something in a fork of this process; it must not raise."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads
         child = os.fork()
     if child == 0:  # pragma: no cover - in the child
         try:
-            client.ask()
-            client.close()
+            run()
         except BaseException:  # noqa: BLE001
+            traceback.print_exc()
             os._exit(1)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
+
+
+can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+
+
+@can_fork
+def test_a_forked_child_does_not_use_its_parents_connection(serve: Serve, tls: Wire) -> None:
+    server = serve(echo, tls[0])
+    client = Client(ConnectionPool(connection(server.url, ssl_context=tls[1])), None)
+    client.ask()
+
+    def run() -> None:
+        client.ask()
+        client.close()
+
+    in_a_child(run)
     assert server.connections == 2
     client.ask()
     assert server.connections == 2
     client.close()
+
+
+@can_fork
+def test_a_forked_child_has_every_slot_although_its_parent_uses_one(serve: Serve) -> None:
+    """A23: the thread that has the slot does not exist in the child. What it reads is not the child's to read."""
+
+    def give(peer: Peer) -> None:
+        while peer.head():
+            peer.send(answer(BIG))
+
+    client = Client(ConnectionPool(connection(serve(give).url)), None)
+    held = client.send()
+
+    def run() -> None:
+        with pytest.raises(ConnectionLost, match="belongs to the process"):
+            held.read(len(BIG))
+        for _ in range(2):
+            client.ask()
+
+    in_a_child(run)
+    held.read(len(BIG))
+    assert held.body == BIG
+    client.close()
+
+
+def test_idle_connections_that_will_not_be_used_again_are_closed(serve: Serve, connect: Connect) -> None:
+    """A23: at the next request, all of them; they do not pile up to the maximum."""
+    enough = threading.Barrier(5)
+
+    def once(peer: Peer) -> None:
+        peer.request()
+        enough.wait(LONG)
+        peer.send(answer(b"ok"))
+        peer.raw.shutdown(socket.SHUT_WR)
+        ended.release()
+        assert peer.wait_for_the_end() == b""
+        closed.release()
+
+    ended, closed = threading.Semaphore(0), threading.Semaphore(0)
+    client = connect(serve(once).url, max_connections=5)
+    with ThreadPoolExecutor(5) as threads:
+        assert list(threads.map(lambda _: client.ask(), range(5))) == [b"ok"] * 5
+        for _ in range(5):
+            assert ended.acquire(timeout=LONG)
+        again = threads.submit(client.ask)
+        for _ in range(5):
+            assert closed.acquire(timeout=LONG)
+        for _ in range(4):
+            threads.submit(enough.wait, LONG)
+        assert again.result(LONG) == b"ok"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_second_event_loop_is_refused(serve: Serve, backend: str) -> None:
+    """A23: its waits would never be woken, or end in an error of the other loop."""
+    server = serve(echo)
+    pool = AsyncConnectionPool(connection(server.url))
+
+    async def ask() -> None:
+        got = await pool.send("GET", "/", {})
+        await got.read(10_000)
+
+    anyio.run(ask, backend=backend)
+    for other in ("asyncio", "trio"):
+        with pytest.raises(InvalidArgument, match="in another event loop before; make one client in each"):
+            anyio.run(ask, backend=other)
+    anyio.run(pool.close, backend=backend)
+
+
+def test_a_slot_whose_holder_is_gone_is_free_again(serve: Serve, connect: Connect) -> None:
+    """R14: also where nobody could release it, as after an interrupt during the release."""
+    client = connect(serve(lambda peer: (peer.request(), peer.send(answer(b"ok")))).url)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # that its socket was not closed
+        held = client.send()
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(client.ask)
+            del held
+            gc.collect()
+            assert waiting.result(LONG) == b"ok"
+
+
+def test_slots_are_given_in_the_order_of_asking(serve: Serve, connect: Connect) -> None:
+    served: list[bytes] = []
+
+    def note(peer: Peer) -> None:
+        while head := peer.head():
+            served.append(head)
+            peer.send(answer(b"ok"))
+
+    client = connect(serve(note).url)
+    held = client.send()
+    with ThreadPoolExecutor(8) as threads:
+        asked = []
+        for number in range(8):
+            asked.append(threads.submit(lambda number: client.send(number=str(number)).read(10), number))
+            while len(client.waiting()) < number + 2:
+                assert not asked[-1].done()
+        held.read(10)
+        for one in asked:
+            one.result(LONG)
+    assert [re.findall(rb"number: (\d)", head) for head in served] == [[], *([b"%d" % number] for number in range(8))]
 
 
 # What is sent
@@ -851,29 +761,199 @@ def test_a_slot_that_does_not_become_free(serve: Serve, connect: Connect) -> Non
     assert client.ask()
 
 
-def test_an_address_that_is_never_heard_of_leaves_time_for_the_next(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, tls: Wire
+@pytest.fixture
+def deaf_address() -> Iterator[Callable[[int], str]]:
+    """Makes an address that never answers, at a given port: its queue is full."""
+    with contextlib.ExitStack() as stack:
+
+        def make(port: int) -> str:
+            deaf = stack.enter_context(socket.socket())
+            try:
+                deaf.bind(("127.0.0.2", port))
+            except OSError:
+                pytest.skip("the system has no second address")
+            deaf.listen(0)
+            for _ in range(3):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.2", port))
+            return "127.0.0.2"
+
+        yield make
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, port: int, *hosts: str) -> None:
+    """Make the system's resolver find these addresses for every name."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in hosts]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+def test_addresses_are_tried_side_by_side(
+    serve: Serve,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    deaf_address: Callable[[int], str],
+    tls: Wire,
 ) -> None:
-    """Sync only: anyio tries the addresses side by side."""
+    """One that is never heard of, and one that refuses, cost little; and they are forgotten, not left open."""
     server = serve(echo, tls[0])
-    with socket.socket() as deaf, contextlib.ExitStack() as full:
-        try:
-            deaf.bind(("127.0.0.2", server.port))
-        except OSError:
-            pytest.skip("the system has no second address")
-        deaf.listen(0)
-        for _ in range(3):
-            waiting = full.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(("127.0.0.2", server.port))
-        found = [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, server.port)) for host in ("127.0.0.2", "127.0.0.1")
-        ]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        settings = connection(server.url, ssl_context=tls[1], connect_timeout_in_seconds=1.0)
-        client = Client(ConnectionPool(settings), None)
-        assert client.ask()
-        client.close()
+    deaf = deaf_address(server.port)
+    client = connect(server.url, ssl_context=tls[1], connect_timeout_in_seconds=LONG)
+    resolve_to(monkeypatch, server.port, "127.0.0.3", deaf, "127.0.0.1")
+    began = time.monotonic()
+    assert client.ask()
+    assert time.monotonic() - began < LONG / 2
+    assert server.connections == 1
+
+
+def test_the_last_failure_is_told_when_no_address_answers(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, deaf_address: Callable[[int], str]
+) -> None:
+    server = serve(echo)
+    client = connect(server.url, connect_timeout_in_seconds=0.4)
+    resolve_to(monkeypatch, server.port, "127.0.0.3", "127.0.0.4")
+    with pytest.raises(ConnectionFailed, match="refused"):
+        client.ask()
+    resolve_to(monkeypatch, server.port, deaf_address(server.port))
+    with pytest.raises(ConnectionFailed, match="no connection within the connect timeout"):
+        client.ask()
+    resolve_to(monkeypatch, server.port)
+    with pytest.raises(ConnectionFailed, match="the name has no address"):
+        client.ask()
+
+
+def test_a_silent_name_server_is_waited_for_no_longer_than_the_connect_limit(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A7: and nothing waits for it afterwards, the end of the event loop included."""
+    answered = threading.Event()
+
+    def silent(*_: object, flags: int = 0, **__: object) -> list[object]:
+        if flags & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "not a number")
+        answered.wait(3 * LONG)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    client = connect("http://mesh.example", connect_timeout_in_seconds=0.15)
+    began = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(ConnectionFailed, match="no connection within the connect timeout .mesh.example:80."):
+            client.ask()
+
+    async def ask() -> None:
+        pool = AsyncConnectionPool(connection("http://mesh.example", connect_timeout_in_seconds=0.15))
+        with pytest.raises(ConnectionFailed):
+            await pool.send("GET", "/", {})
+
+    anyio.run(ask)
+    assert time.monotonic() - began < LONG
+    answered.set()
+
+
+def test_a_name_that_does_not_exist(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(ConnectionFailed, match="mesh.example:80: .*not known") as caught:
+        connect("http://mesh.example").ask()
+    assert caught.value.transient
+
+
+@pytest.mark.parametrize("what", ["head", "interim", "body", "chunks"])
+def test_a_response_that_trickles_has_a_limit(serve: Serve, connect: Connect, wire: Wire, what: str) -> None:
+    """A21: as a whole, although every single wait is short."""
+    begun = {
+        "head": b"HTTP/1.1 200 OK\r\n",
+        "interim": b"",
+        "body": b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+        "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    }[what]
+    drop = {"head": b"Name: x\r\n", "interim": b"HTTP/1.1 102 Wait\r\n\r\n", "body": b"x", "chunks": b"1\r\nx\r\n"}[
+        what
+    ]
+
+    def trickle(peer: Peer) -> None:
+        peer.request()
+        with contextlib.suppress(OSError):
+            peer.send(begun)
+            while True:
+                peer.send(drop)
+                time.sleep(0.02)
+
+    client = connect(
+        serve(trickle, wire[0]).url,
+        ssl_context=wire[1],
+        read_timeout_in_seconds=0.3,
+        response_head_timeout_in_seconds=0.5,
+        min_bytes_per_second=10_000,
+        speed_window_in_seconds=0.3,
+    )
+    limit = "response_head_timeout_in_seconds" if what in ("head", "interim") else "slower than 10000 bytes a second"
+    began = time.monotonic()
+    with pytest.raises(ConnectionLost, match=limit) as caught:
+        client.ask()
+    assert caught.value.request_complete
+    assert time.monotonic() - began < LONG / 2
+
+
+def test_one_record_of_tls_that_trickles_has_a_limit(serve: Serve, connect: Connect, tls: Wire) -> None:
+    """A21: no content comes before the record's end, but the bytes are counted."""
+
+    def trickle(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for byte in peer.coded(bytes(10_000)):
+                peer.raw.sendall(bytes([byte]))
+                time.sleep(0.01)
+
+    client = connect(
+        serve(trickle, tls[0]).url,
+        ssl_context=tls[1],
+        read_timeout_in_seconds=0.2,
+        min_bytes_per_second=10_000,
+        speed_window_in_seconds=0.2,
+    )
+    with pytest.raises(ConnectionLost, match="slower than 10000 bytes a second"):
+        client.ask()
+
+
+def test_a_server_that_reads_slowly_has_a_limit(serve: Serve, connect: Connect, wire: Wire) -> None:
+    """A21: the body of a request too."""
+    done = threading.Event()
+
+    def sip(peer: Peer) -> None:
+        while not done.wait(0.01):
+            peer.raw.recv(65536)
+
+    client = connect(
+        serve(sip, wire[0]).url,
+        ssl_context=wire[1],
+        write_timeout_in_seconds=2.0,
+        min_bytes_per_second=100_000_000,
+        speed_window_in_seconds=0.2,
+    )
+    with pytest.raises(ConnectionLost, match="slower than") as caught:
+        client.send("POST", [BIG] * 40)
+    assert not caught.value.request_complete
+    done.set()
+
+
+def test_a_reader_who_takes_long_is_not_a_slow_network(serve: Serve, connect: Connect) -> None:
+    def give(peer: Peer) -> None:
+        peer.request()
+        peer.send(answer(bytes(5 * BLOCK_BYTES)))
+        peer.wait_for_the_end()
+
+    client = connect(
+        serve(give).url, read_timeout_in_seconds=0.05, min_bytes_per_second=10_000_000, speed_window_in_seconds=0.05
+    )
+    got = client.send()
+    while got.next_block() is not None:
+        time.sleep(0.06)
+    got.close()
 
 
 # Who the server is
@@ -889,6 +969,16 @@ def test_a_server_of_another_name_gets_nothing(serve: Serve, connect: Connect, a
         assert not caught.value.transient
         assert server.ended.acquire(timeout=LONG)
     assert heard == []
+
+
+def test_the_dot_that_ends_an_absolute_name_is_no_part_of_the_certificates_name(
+    serve: Serve, connect: Connect, authority: trustme.CA
+) -> None:
+    """A23: `localhost.` is `localhost`."""
+    server = serve(echo, server_tls(authority, "localhost"))
+    client = connect(f"https://localhost.:{server.port}", ssl_context=client_tls(authority))
+    assert f"\r\nhost: localhost:{server.port}\r\n".encode() in client.ask()
+    assert Origin.parse("https://mesh.example.:8443").tls_name == "mesh.example"
 
 
 def test_a_server_that_hangs_up_in_the_handshake_may_do_better(serve: Serve, connect: Connect, tls: Wire) -> None:

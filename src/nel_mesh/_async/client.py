@@ -71,7 +71,7 @@ class AsyncMeshClient:
         clock = clock or AsyncClock()
         self._transport = transport or AsyncTransport()
         self._closes_transport = transport is None
-        self._mailbox = AsyncMailboxOperations(settings, self._transport.pool(settings), clock, hooks)
+        self._mailbox = AsyncMailboxOperations(settings, self._transport._pool_for(settings), clock, hooks)
         self._sender = AsyncSender(
             self._mailbox, clock, chunk_bytes=settings.chunk_bytes, spool_folder=settings.spool_directory
         )

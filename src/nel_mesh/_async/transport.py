@@ -41,8 +41,8 @@ class AsyncTransport:
     ) -> None:
         await self.close()
 
-    def pool(self, settings: MeshSettings) -> AsyncConnectionPool:
-        """Return the pool for these settings; for the client, not for programs.
+    def _pool_for(self, settings: MeshSettings) -> AsyncConnectionPool:
+        """Return the pool of connections for these settings.
 
         Raises:
             CertificateError: a certificate or key in the settings cannot be used.

@@ -72,7 +72,7 @@ class MeshClient:
         clock = clock or Clock()
         self._transport = transport or Transport()
         self._closes_transport = transport is None
-        self._mailbox = MailboxOperations(settings, self._transport.pool(settings), clock, hooks)
+        self._mailbox = MailboxOperations(settings, self._transport._pool_for(settings), clock, hooks)
         self._sender = Sender(
             self._mailbox, clock, chunk_bytes=settings.chunk_bytes, spool_folder=settings.spool_directory
         )

@@ -42,8 +42,8 @@ class Transport:
     ) -> None:
         self.close()
 
-    def pool(self, settings: MeshSettings) -> ConnectionPool:
-        """Return the pool for these settings; for the client, not for programs.
+    def _pool_for(self, settings: MeshSettings) -> ConnectionPool:
+        """Return the pool of connections for these settings.
 
         Raises:
             CertificateError: a certificate or key in the settings cannot be used.

@@ -37,7 +37,11 @@ class Origin:
     @classmethod
     def of(cls, url: SplitResult) -> Self:
         """Take them from a URL that is split already."""
-        return cls(url.scheme, url.hostname or "", url.port or _USUAL_PORTS[url.scheme])
+        host = url.hostname or ""
+        if host.endswith("localhost."):
+            # Many a resolver knows this name from a file, which has it without the dot of an absolute name.
+            host = host.removesuffix(".")
+        return cls(url.scheme, host, url.port or _USUAL_PORTS[url.scheme])
 
     def __str__(self) -> str:
         return f"{self._bracketed()}:{self.port}"
