@@ -304,7 +304,7 @@ class AsyncDownload:
         async with AsyncBackgroundTasks() as background:
             prefetcher = AsyncPrefetcher(
                 self._mailbox,
-                self._destination.buffer_folder,
+                self._upload,
                 background,
                 self._budget,
                 self._message_id,
@@ -327,6 +327,7 @@ class AsyncDownload:
                         }
                     )
                     if more:
+                        prefetcher.measure(length)
                         # The record may only say what is durable.
                         await in_thread(self._upload.sync)
                         await self._write_record(record)
@@ -355,14 +356,18 @@ class AsyncDownload:
         number, total = sequence.received + 1, sequence.total
         if total is None:
             return None
-        await prefetcher.start(sequence.received, total)
+        await prefetcher.start(sequence.received, total, start)
         while await prefetcher.is_arriving(number):
             self._report_progress(start, sequence.received, total, prefetcher)
-        chunk = await prefetcher.take(number)
+        chunk = await prefetcher.take(number, start)
         if chunk is None:
+            # Chunks after this one may have been written to places that proved wrong.
+            await in_thread(self._upload.truncate, start)
             return None
         try:
             self._check_length(start + chunk.buffer.length)
+            if number < total:
+                prefetcher.measure(chunk.buffer.length)
             await in_thread(self._upload.append, chunk.buffer)
             more = sequence.accept(chunk.status, chunk.chunk_range)
         except (IntegrityError, StorageError):
@@ -391,7 +396,7 @@ class AsyncDownload:
                 if is_bare_report(metadata, response):
                     return metadata, False, 0
                 total = sequence.total or metadata.chunks
-                await prefetcher.start(sequence.received + 1, total, is_receiving=True)
+                await prefetcher.start(sequence.received + 1, total)
                 length = await self._store(response, start, sequence.received, total, prefetcher)
                 more = sequence.accept(response.status, response.headers.get(wire.CHUNK_RANGE))
             except IntegrityError as damage:

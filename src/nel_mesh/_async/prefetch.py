@@ -3,6 +3,9 @@
 A prefetched chunk is a bonus, and never a risk. It is tried once, and waits in a buffer until its turn comes; only then
 is it checked and added to the content. If anything is wrong with it, it is fetched again in its turn, and from then on
 the message is fetched one chunk after another: a server that is busy, or breaks, is not asked for more at once.
+
+Senders cut all chunks but the last to one length, so where a chunk will begin can be foretold once one before it is
+complete. Its buffer may then be that very place; if the place proves wrong, it does not fit, and is fetched again.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
+from nel_mesh.destinations.base import Upload
 from nel_mesh.errors import MeshError
 from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask, in_thread
 from nel_mesh.io.partial import PrefetchBuffer
@@ -140,7 +143,7 @@ class AsyncPrefetcher:
 
     Args:
         mailbox: where they come from.
-        folder: where they wait; None for the system's temporary folder.
+        upload: where they wait.
         background: where the fetching runs.
         budget: the connections for it, of all messages together.
         message_id: the message.
@@ -150,7 +153,7 @@ class AsyncPrefetcher:
     def __init__(
         self,
         mailbox: AsyncMailboxOperations,
-        folder: Path | None,
+        upload: Upload,
         background: AsyncBackgroundTasks,
         budget: ConnectionBudget,
         message_id: str,
@@ -158,27 +161,29 @@ class AsyncPrefetcher:
         max_chunks: int,
     ) -> None:
         self._mailbox = mailbox
-        self._folder = folder
+        self._upload = upload
         self._background = background
         self._budget = budget
         self._message_id = message_id
         self._allowed = max_chunks
         self._max_chunks = min(2, max_chunks)
+        self._length: int | None = None
+        """How long all chunks but the last are thought to be; None before one is complete."""
         self._running: dict[int, tuple[_AsyncPrefetch, AsyncTask[AsyncPrefetchedChunk | None]]] = {}
 
-    async def start(self, after: int, total: int, *, is_receiving: bool = False) -> None:
+    async def start(self, after: int, total: int, end: int | None = None) -> None:
         """Start to fetch the chunks after `after`, as far as places and connections are free.
 
-        `is_receiving` is whether chunk `after` itself is still arriving.
+        `end` is where chunk `after` ends in the content; None if it is still arriving.
         """
-        free = self._max_chunks - is_receiving - len(self._running) if self._max_chunks > 1 else 0
+        free = self._max_chunks - (end is None) - len(self._running) if self._max_chunks > 1 else 0
         for number in range(after + 1, total + 1):
             if number in self._running:
                 continue
             if free <= 0 or not self._budget.try_acquire():
                 return
             free -= 1
-            buffer = PrefetchBuffer(self._folder, MAX_PREFETCH_BYTES)
+            buffer = self._buffer(end, number - after - 1)
             prefetch = _AsyncPrefetch(self._mailbox, self._budget, self._message_id, number, buffer)
             try:
                 self._running[number] = prefetch, self._background.start(prefetch.run, stop=prefetch.stop)
@@ -190,26 +195,42 @@ class AsyncPrefetcher:
                     return
                 raise
 
+    def _buffer(self, end: int | None, between: int) -> PrefetchBuffer:
+        if end is None or self._length is None:
+            return self._upload.buffer(None, MAX_PREFETCH_BYTES)
+        return self._upload.buffer(end + between * self._length, self._length)
+
+    def measure(self, length: int) -> None:
+        """Note how long a chunk is, before it is added: if others are not as long, they do not follow it."""
+        if self._length not in (None, length):
+            self.give_up()
+        self._length = length
+
     async def pace(self, after: int, total: int, length: int, seconds: float) -> None:
         """Note how fast a chunk arrives; if it is slow, the network is the bottleneck, and more chunks may come."""
         is_slow = seconds > _MEASURE_SECONDS and length < FAST_BYTES_PER_SECOND * seconds
         if self._max_chunks < self._allowed and is_slow:
             self._max_chunks = self._allowed
-            await self.start(after, total, is_receiving=True)
+            await self.start(after, total)
 
     async def is_arriving(self, number: int) -> bool:
         """Whether a chunk is still on its way; wait for it a moment."""
         return number in self._running and not await self._running[number][1].is_done(PROGRESS_INTERVAL_SECONDS)
 
-    async def take(self, number: int) -> AsyncPrefetchedChunk | None:
-        """Return a chunk, if it arrived before its turn."""
+    async def take(self, number: int, position: int) -> AsyncPrefetchedChunk | None:
+        """Return a chunk, if it arrived before its turn and can begin at that position.
+
+        If not, it will be written there in its turn, and nothing else may be written meanwhile.
+        """
         if number not in self._running:
+            self.close()
             return None
-        prefetch, task = self._running.pop(number)
+        prefetch, task = self._running[number]
         chunk = await task.result()
-        if chunk is None:
-            prefetch.stop()
+        if chunk is None or not prefetch.buffer.fits(position):
             self.give_up()
+            return None
+        del self._running[number]
         return chunk
 
     def give_up(self) -> None:

@@ -305,7 +305,7 @@ class Download:
         with BackgroundTasks() as background:
             prefetcher = Prefetcher(
                 self._mailbox,
-                self._destination.buffer_folder,
+                self._upload,
                 background,
                 self._budget,
                 self._message_id,
@@ -328,6 +328,7 @@ class Download:
                         }
                     )
                     if more:
+                        prefetcher.measure(length)
                         # The record may only say what is durable.
                         self._upload.sync()
                         self._write_record(record)
@@ -354,14 +355,18 @@ class Download:
         number, total = sequence.received + 1, sequence.total
         if total is None:
             return None
-        prefetcher.start(sequence.received, total)
+        prefetcher.start(sequence.received, total, start)
         while prefetcher.is_arriving(number):
             self._report_progress(start, sequence.received, total, prefetcher)
-        chunk = prefetcher.take(number)
+        chunk = prefetcher.take(number, start)
         if chunk is None:
+            # Chunks after this one may have been written to places that proved wrong.
+            self._upload.truncate(start)
             return None
         try:
             self._check_length(start + chunk.buffer.length)
+            if number < total:
+                prefetcher.measure(chunk.buffer.length)
             self._upload.append(chunk.buffer)
             more = sequence.accept(chunk.status, chunk.chunk_range)
         except (IntegrityError, StorageError):
@@ -390,7 +395,7 @@ class Download:
                 if is_bare_report(metadata, response):
                     return metadata, False, 0
                 total = sequence.total or metadata.chunks
-                prefetcher.start(sequence.received + 1, total, is_receiving=True)
+                prefetcher.start(sequence.received + 1, total)
                 length = self._store(response, start, sequence.received, total, prefetcher)
                 more = sequence.accept(response.status, response.headers.get(wire.CHUNK_RANGE))
             except IntegrityError as damage:

@@ -36,6 +36,9 @@ class Upload(Protocol):
     def write(self, blocks: Iterable[bytes]) -> int:
         """Write blocks as they are made; return how many bytes that is."""
 
+    def buffer(self, position: int | None, limit: int) -> PrefetchBuffer:
+        """Return a buffer for a chunk that arrives before its turn; it will probably begin at `position`, if given."""
+
     def append(self, buffer: PrefetchBuffer) -> None:
         """Write a chunk that arrived before its turn."""
 
@@ -64,10 +67,6 @@ class Destination(Protocol):
     @property
     def records(self) -> TransferRecords:
         """Where the records of unfinished downloads are kept."""
-
-    @property
-    def buffer_folder(self) -> Path | None:
-        """Where chunks wait for their turn; None for the system's temporary folder."""
 
     def upload(self, message_id: str) -> Upload:
         """Return the place for a message's content; nothing is opened yet."""

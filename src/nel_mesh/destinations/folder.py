@@ -33,11 +33,6 @@ class FolderDestination:
         self.file_mode = file_mode
         self.records = TransferRecords(self.folder, prefix=".")
 
-    @property
-    def buffer_folder(self) -> Path:
-        """Where chunks wait for their turn: in the folder, so that the kernel can copy them."""
-        return self.folder
-
     def upload(self, message_id: str) -> PartialFile:
         """Return the file for a message's content; nothing is opened yet."""
         return PartialFile(self.folder / f".{message_id}.part", mode=self.file_mode)

@@ -89,6 +89,16 @@ class PartialFile:
             length += len(block)
         return length
 
+    def buffer(self, position: int | None, limit: int) -> PrefetchBuffer:
+        """Return a buffer for a chunk that will probably begin at `position`; None if that is not known.
+
+        To copy each chunk from a file of its own costs a quarter of the time of receiving in memory, so one whose place
+        can be foretold is written there.
+        """
+        if position is None:
+            return PrefetchBuffer(self._folder, limit)
+        return PlacedBuffer(self._path, position, limit)
+
     def append(self, buffer: PrefetchBuffer) -> None:
         """Write what is in a buffer."""
         with translate_storage_errors(self._folder):
@@ -214,6 +224,10 @@ class PrefetchBuffer:
             written += len(block)
         return written
 
+    def fits(self, position: int) -> bool:
+        """Whether the content may begin at that position."""
+        return True
+
     def copy_to(self, target: FileIO) -> None:
         """Copy the content to where the target stands; within the kernel, where that can be."""
         source = self._opened()
@@ -242,6 +256,36 @@ class PrefetchBuffer:
         if self._file is None:
             # Where a file needs a name it has this one, for a moment, or while it is open (Windows).
             self._file = tempfile.TemporaryFile(dir=self._folder, prefix=".", suffix=".part", buffering=0)  # noqa: SIM115
+        return self._file
+
+
+class PlacedBuffer(PrefetchBuffer):
+    """The content of a chunk, at the place in the partial file where it will probably belong.
+
+    Args:
+        path: the partial file.
+        position: the place.
+        limit: how long the chunk is thought to be, so that it cannot reach into the next one's place.
+    """
+
+    def __init__(self, path: Path, position: int, limit: int) -> None:
+        super().__init__(path.parent, limit)
+        self._path = path
+        self._position = position
+
+    def fits(self, position: int) -> bool:
+        """Whether the content is at that position."""
+        return position == self._position
+
+    def copy_to(self, target: FileIO) -> None:
+        """Continue after the content, which is there already."""
+        target.seek(self._position + self.length)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            descriptor = os.open(self._path, os.O_RDWR | _NO_FOLLOW | getattr(os, "O_BINARY", 0))
+            self._file = os.fdopen(descriptor, "r+b", buffering=0)
+            self._file.seek(self._position)
         return self._file
 
 
