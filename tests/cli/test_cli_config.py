@@ -11,6 +11,7 @@ from nel_command import Nel
 
 from certificates import root
 from nel_mesh.check.effective import AS_TEXT, HIDDEN, EffectiveSetting, effective_settings
+from nel_mesh.check.loading import Loaded
 from nel_mesh.sandbox import Sandbox
 from nel_mesh.settings import MeshSettings
 
@@ -37,7 +38,7 @@ def test_a36_all_settings_with_their_sources_and_no_secret(tmp_path: Path, monke
         proxy_password=SECRET,
         proxy_user="jo",
     )
-    found = {each.setting: each for each in effective_settings(settings)}
+    found = {each.setting: each for each in effective_settings(Loaded(settings))}
     assert list(found) == list(MeshSettings.model_fields)
     values = {name: (each.value, each.source) for name, each in found.items()}
     assert values["mailbox_id"] == ("X26ABC1", "`mailbox_id` in mesh.toml")
@@ -64,6 +65,18 @@ def test_a36_the_command(alice: Nel) -> None:
     records = alice("config", "show", "--json").records
     assert [record["setting"] for record in records] == list(MeshSettings.model_fields)
     assert EffectiveSetting(**records[0]).value == "X26ABC1"
+
+
+def test_a36_what_is_missing_does_not_hide_the_rest(nobody: Nel) -> None:
+    (nobody.home / "mesh.toml").write_text('mailbox_id = "X26ABC1"\nmax_attempts = 0\nurl = "integration"\n')
+    done = nobody("config", "show", "--json")
+    records = {record["setting"]: (record["value"], record["source"]) for record in done.records}
+    assert done.code == 3
+    assert records["url"] == ("https://msg.intspineservices.nhs.uk", "`url` in mesh.toml")
+    assert records["password"] == (None, "missing")
+    assert records["max_attempts"] == (None, "`max_attempts` in mesh.toml")
+    assert {fault["setting"] for fault in done.error["faults"]} == {"password", "shared_key", "max_attempts"}
+    assert nobody("config", "show").out.count("(missing)") == 2
 
 
 def test_a36_a_profile_has_the_recipient_and_the_workflow_id(alice: Nel, mesh_sandbox: Sandbox) -> None:

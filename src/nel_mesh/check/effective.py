@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from nel_mesh.check.loading import Loaded
 from nel_mesh.settings import DIRECT, MeshSettings
 
 _CERTIFICATES = {
@@ -30,8 +31,9 @@ class EffectiveSetting:
 
     Attributes:
         setting: its name in `MeshSettings`.
-        value: its value; None if it is not set, HIDDEN for a secret, AS_TEXT for a certificate that is not in a file.
-        source: where it was given, or "default".
+        value: its value; None if it is not set or cannot be used, HIDDEN for a secret, AS_TEXT for a certificate that
+            is not in a file.
+        source: where it was given, "default", or "missing".
     """
 
     setting: str
@@ -39,12 +41,18 @@ class EffectiveSetting:
     source: str
 
 
-def effective_settings(settings: MeshSettings) -> Iterator[EffectiveSetting]:
-    """List all settings in force, in the order of the reference."""
-    for name in type(settings).model_fields:
-        value = _shown(name, getattr(settings, name))
-        source = settings.source_of(name)
-        yield EffectiveSetting(name, value, "default" if source == name else source)
+def effective_settings(loaded: Loaded) -> Iterator[EffectiveSetting]:
+    """List all settings in force, in the order of the reference; those with a fault have no value."""
+    if loaded.settings is None:
+        return
+    for name in MeshSettings.model_fields:
+        source = loaded.settings.source_of(name)
+        value = _shown(name, getattr(loaded.settings, name))
+        if name in loaded.replaced:
+            fault = next(fault for fault in loaded.faults if fault.setting == name)
+            yield EffectiveSetting(name, None, "missing" if fault.kind == "missing" else fault.source)
+        else:
+            yield EffectiveSetting(name, value, "default" if source == name else source)
 
 
 def _shown(name: str, value: object) -> str | int | float | bool | list[str] | None:

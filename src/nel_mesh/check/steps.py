@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Any
 
 from cryptography import x509
 
@@ -18,6 +18,7 @@ from nel_mesh._sync.client import MeshClient
 from nel_mesh._sync.http import Connection, ConnectionPool
 from nel_mesh._sync.transport import transport_options
 from nel_mesh.check import advice
+from nel_mesh.check.loading import Loaded, LoadSettings, load_partially
 from nel_mesh.errors import (
     CertificateError,
     ConfigurationError,
@@ -35,7 +36,7 @@ from nel_mesh.io.clock import Clock
 from nel_mesh.io.files import is_open_to_others
 from nel_mesh.protocol import endpoints
 from nel_mesh.protocol.token import CLOCK_TOLERANCE
-from nel_mesh.settings import ENVIRONMENTS, MeshSettings, SettingsKeywords
+from nel_mesh.settings import ENVIRONMENTS, MeshSettings
 from nel_mesh.tls import keys
 from nel_mesh.tls.context import client_ssl_context, proxy_ssl_context
 from nel_mesh.tls.identity import Identity
@@ -84,13 +85,6 @@ class Step:
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class LoadSettings(Protocol):
-    """Loads the settings, with some of them replaced. Raises ConfigurationError."""
-
-    def __call__(self, **keywords: Unpack[SettingsKeywords]) -> MeshSettings:
-        """Load them."""
-
-
 class StepFailed(Exception):
     """A step failed: the cause, and the cures."""
 
@@ -130,14 +124,6 @@ _NEEDS = {
 """The earlier steps without which one cannot be tried; those that need settings are in `_Check.unmet`."""
 
 _SECRETS = ("password", "shared_key")
-
-_PLACEHOLDERS: SettingsKeywords = {
-    "mailbox_id": "X",
-    "password": "-",
-    "shared_key": "-",
-    "url": "https://localhost",
-}
-"""For required settings that are missing or cannot be used, so that the steps that do not need them can be tried."""
 
 
 def diagnose(load: LoadSettings, *, file: Path | None = None, clock: Clock | None = None) -> Iterator[Step]:
@@ -196,8 +182,7 @@ class _Check:
         self._load = load
         self._file = file
         self._clock = clock
-        self._settings: MeshSettings | None = None
-        self._replaced: set[str] = set()
+        self._loaded = Loaded(None)
         self._secret_faults: list[SettingFault] = []
         self._identity: Identity | None = None
         self._pinged: _Pong | MeshError | None = None
@@ -206,34 +191,23 @@ class _Check:
         """The step whose failure leaves a step without the settings that it needs; None if it can be tried."""
         if name == "settings" or (name == "secrets" and self._secret_faults):
             return None
-        if self._settings is None or (name == "name" and "url" in self._replaced):
+        if self._loaded.settings is None or (name == "name" and "url" in self._loaded.replaced):
             return "settings"
         return None
 
     def settings(self) -> _Found:
-        try:
-            self._settings = self._load()
-        except ConfigurationError as error:
-            # The next step reports those of secrets, where someone who waits for them will look.
-            self._secret_faults = [fault for fault in error.faults if fault.setting in _SECRETS]
-            self._load_the_rest(error.faults)
-            others = [fault for fault in error.faults if fault not in self._secret_faults]
-            if others:
-                raise StepFailed(_lines(others), advice.for_settings(others), others) from None
+        loaded = self._loaded = load_partially(self._load)
+        # The next step reports those of secrets, where someone who waits for them will look.
+        self._secret_faults = [fault for fault in loaded.faults if fault.setting in _SECRETS]
+        others = [fault for fault in loaded.faults if fault not in self._secret_faults]
+        if others:
+            raise StepFailed(_lines(others), advice.for_settings(others), others)
         settings = self._ready()
         name = next((name for name, url in ENVIRONMENTS.items() if url == settings.url), None)
         where = f"{settings.url} ({name})" if name else settings.url
         source = f" from {self._file}" if self._file else ""
         facts = {"mailbox_id": settings.mailbox_id, "url": settings.url, "environment": name}
         return _Found(f"mailbox {settings.mailbox_id} at {where}{source}", facts=facts)
-
-    def _load_the_rest(self, faults: Iterable[SettingFault]) -> None:
-        """Load the settings with something harmless in place of each faulty one, if that is possible."""
-        self._replaced = {fault.setting for fault in faults if fault.setting is not None}
-        keywords: Any = {name: MeshSettings.model_fields[name].default for name in self._replaced}
-        keywords |= {name: value for name, value in _PLACEHOLDERS.items() if name in self._replaced}
-        with contextlib.suppress(ConfigurationError):
-            self._settings = self._load(**keywords)
 
     def secrets(self) -> _Found:
         if self._secret_faults:
@@ -400,9 +374,9 @@ class _Check:
         return _Found(f"reachable; {count}", facts={"messages": len(page), "more": len(page) >= _PAGE_SIZE})
 
     def _ready(self) -> MeshSettings:
-        if self._settings is None:  # pragma: no cover - then the step is skipped
+        if self._loaded.settings is None:  # pragma: no cover - then the step is skipped
             raise RuntimeError("there are no settings")
-        return self._settings
+        return self._loaded.settings
 
     def _client(self) -> MeshClient:
         # The first failure is the answer; retries would only delay it.
