@@ -69,6 +69,7 @@ docs: $(VENV)/.docs
 
 reference: $(VENV)/.dev
 	$(PY) tools/reference.py
+	$(PY) tools/state_tables.py
 
 recording: $(VENV)/.dev
 	$(PY) tools/recording.py

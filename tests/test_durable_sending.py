@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -11,7 +12,17 @@ from typing import Any
 
 import pytest
 
-from nel_mesh import ConnectionFailed, InvalidArgument, MeshError, Outcome, OutcomeUnknown, SourceError, StorageError
+from nel_mesh import (
+    ConnectionFailed,
+    InvalidArgument,
+    MeshError,
+    Outcome,
+    OutcomeUnknown,
+    Refused,
+    SourceError,
+    StorageError,
+    Transfers,
+)
 from nel_mesh.io.content import OpenContent
 from nel_mesh.io.files import FileLock
 from nel_mesh.sandbox import Sandbox
@@ -313,7 +324,7 @@ def test_r20_a_record_that_cannot_be_written_after_the_end_does_not_unsay_it(
 
     mesh, _ = scripted(block_the_record)
     assert mesh.send_file(path, **TO, resume=record).message_id == "M1"
-    assert "was sent, but not its record written" in caplog.text
+    assert "the message was sent, but its resume record not completed" in caplog.text
     lock = FileLock(record.with_name("r.json.lock"))
     assert lock.acquire()
     lock.release()
@@ -385,3 +396,167 @@ def test_a_file_that_changes_while_its_only_request_goes_is_not_sent_as_a_mixtur
     with pytest.raises(SourceError, match="changed"):
         mesh.send_file(path, **TO, compress=compress, progress=change)
     assert not [seen for seen in server.seen if len(seen.body) == int(seen.headers["content-length"])]
+
+
+# Records that outlive a receipt, or cannot be kept
+
+
+def test_r2_a_record_outlives_the_receipt_until_it_is_forgotten(scripted: Scripted, tmp_path: Path, path: Path) -> None:
+    """R2: a process that ends between the send and the moment in which its receipt is safe does not send again."""
+    transfers = Transfers(tmp_path / "transfers")
+    transfer = transfers.transfer("daily")
+    assert transfer.state() is None
+    transfer.forget()
+    mesh, server = scripted(accepted(), accepted(), BROKEN, accepted(), accepted(), accepted(), **SMALL)
+    with pytest.raises(MeshError):
+        mesh.send_file(path, **TO, resume=transfer)
+    state = transfer.state()
+    assert state is not None
+    assert (state.sent, state.bytes_done, state.bytes_total, state.message_id) == (False, 2000, 3500, "M1")
+    assert state.local_id not in repr(state)
+    sent = mesh.send_file(path, **TO, resume=transfer)
+    before = len(server.seen)
+    assert mesh.send_file(path, **TO, resume=transfers.transfer("daily")) == sent
+    assert len(server.seen) == before, "the receipt again, and nothing is sent"
+    state = transfer.state()
+    assert state is not None
+    assert (state.sent, state.bytes_done) == (True, 3500)
+    assert list(transfers.keys()) == ["daily"]
+    transfer.forget()
+    assert list((tmp_path / "transfers").iterdir()) == []
+    assert mesh.send_file(path, **TO, resume=transfer).chunks == 4
+    assert len(server.seen) > before, "and now it is a new send"
+
+
+def test_r2_a_transfer_under_way_is_not_forgotten(tmp_path: Path) -> None:
+    transfer = Transfers(tmp_path).transfer("daily")
+    transfer.path.write_bytes(b"not a record")
+    lock = transfer.lock()
+    assert lock.acquire()
+    with pytest.raises(StorageError, match="under way"):
+        transfer.forget()
+    lock.release()
+    with pytest.raises(StorageError, match="no record of a transfer"):
+        transfer.state()
+    transfer.forget()
+    assert transfer.state() is None
+
+
+def refuse(*paths: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the operating system refuse to open or remove these files."""
+    opened, unlink = os.open, Path.unlink
+
+    def refuse_open(name: Any, *arguments: Any, **keywords: Any) -> int:
+        if any(Path(name) == path or (path.is_dir() and Path(name).parent == path) for path in paths):
+            raise OSError(number, os.strerror(number))
+        return opened(name, *arguments, **keywords)
+
+    def refuse_unlink(self: Path, *arguments: Any, **keywords: Any) -> None:
+        if self in paths:
+            raise OSError(number, os.strerror(number))
+        unlink(self, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", refuse_open)
+    monkeypatch.setattr(Path, "unlink", refuse_unlink)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a10_a_send_whose_record_cannot_be_kept_goes_on_and_says_so(
+    scripted: Scripted,
+    tmp_path: Path,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    """A10, A12: a folder that is read-only or full."""
+    folder = tmp_path / "share"
+    folder.mkdir()
+    refuse(folder, number=number, monkeypatch=monkeypatch)
+    mesh, server = scripted(accepted(), **SMALL)
+    assert mesh.send_file(path, **TO, resume=folder).message_id == "M1"
+    assert len(server.seen) == 4
+    assert f"no resume record can be kept ({errno.errorcode[number]})" in caplog.text
+    assert list(folder.iterdir()) == []
+
+
+def test_a10_a_record_that_is_there_is_never_passed_over(
+    scripted: Scripted, tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A10: it may say that the message was sent."""
+    record = tmp_path / "r.json"
+    mesh, _ = scripted(Step(drop=True), Step(404))
+    with pytest.raises(OutcomeUnknown):
+        mesh.send_file(path, **TO, resume=record)
+    refuse(record.with_name("r.json.lock"), number=errno.EROFS, monkeypatch=monkeypatch)
+    mesh, server = scripted(accepted())
+    with pytest.raises(StorageError) as caught:
+        mesh.send_file(path, **TO, resume=record)
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert server.seen == []
+
+
+def test_r20_a_record_that_cannot_be_removed_does_not_unsay_the_send(
+    scripted: Scripted,
+    tmp_path: Path,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = tmp_path / "transfers"
+    folder.mkdir()
+
+    def fail_to_unlink(seen: Any) -> Step:
+        (record,) = folder.glob("*.json")
+        refuse(record, record.with_name(f"{record.name}.lock"), number=errno.EIO, monkeypatch=monkeypatch)
+        return accepted()
+
+    mesh, _ = scripted(fail_to_unlink)
+    assert mesh.send_file(path, **TO, resume=folder).message_id == "M1"
+    assert "cannot be removed" in caplog.text
+
+
+def test_a_record_that_cannot_be_written_in_the_middle_ends_the_send(
+    scripted: Scripted, tmp_path: Path, path: Path
+) -> None:
+    """A stale record could lead to a second message later: an upload that it calls unfinished may be complete."""
+    record = tmp_path / "r.json"
+
+    def block_the_record(seen: Any) -> Step:
+        record.unlink()
+        record.mkdir()
+        return accepted()
+
+    mesh, server = scripted(accepted(), block_the_record, **SMALL)
+    with pytest.raises(StorageError) as caught:
+        mesh.send_file(path, **TO, resume=record)
+    assert (caught.value.outcome, caught.value.message_id) == (Outcome.NOT_SENT, "M1")
+    assert len(server.seen) == 2
+
+
+# A1: every word of MESH
+
+
+def status(text: str, **fields: Any) -> Step:
+    return Step(200, body=json.dumps({"message_id": "M1", "status": text, **fields}).encode())
+
+
+@pytest.mark.parametrize("word", ["undeliverable", "error", "Undeliverable"])
+def test_a1_a_message_that_nobody_collected_has_failed(scripted: Scripted, word: str) -> None:
+    mesh, server = scripted(status(word, status_event="SEND", status_code="14", status_description="Not collected"))
+    tracking = mesh.wait_for_delivery("M1")
+    assert (tracking.failed, tracking.final, tracking.delivered) == (True, True, False)
+    assert len(server.seen) == 1
+    assert mesh.resolve_send("mine").failed
+
+
+def test_a1_a_last_chunk_that_mesh_has_failed_is_not_sent_and_its_record_is_forgotten(
+    scripted: Scripted, tmp_path: Path, path: Path
+) -> None:
+    record = tmp_path / "r.json"
+    failed = status("undeliverable", status_event="SEND", status_code="14", status_description="Not collected")
+    mesh, _ = scripted(*[accepted()] * 3, Step(drop=True), failed, max_attempts=1, **SMALL)
+    with pytest.raises(Refused, match="SEND 14 Not collected") as caught:
+        mesh.send_file(path, **TO, resume=record)
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert not record.exists(), "the next send is a new one"

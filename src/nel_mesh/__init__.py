@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from nel_mesh.settings import MeshSettings
     from nel_mesh.tls.identity import Identity
+    from nel_mesh.transfers import Transfer, Transfers, TransferState
 
 __all__ = [
     "AsyncMeshClient",
@@ -99,6 +100,9 @@ __all__ = [
     "SqliteJournal",
     "StorageError",
     "Tracking",
+    "Transfer",
+    "TransferState",
+    "Transfers",
     "Transport",
     "UploadFinished",
     "__version__",
@@ -116,6 +120,9 @@ _HOMES = {
     "MeshSettings": "settings",
     "Message": "_sync.message",
     "SqliteJournal": "io.journal",
+    "Transfer": "transfers",
+    "TransferState": "transfers",
+    "Transfers": "transfers",
     "Transport": "_sync.transport",
 }
 """The modules of the names that are in neither `errors` nor `models`."""

@@ -204,3 +204,9 @@ def test_a_made_up_name_is_seen() -> None:
 def test_a_generated_page_is_current(name: str) -> None:
     page = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
     assert page == tool("reference").page(name), "run `make reference`"
+
+
+def test_the_state_table_of_a_send_is_current() -> None:
+    tables = tool("state_tables")
+    text = (ROOT / "docs/sending.md").read_text(encoding="utf-8")
+    assert text == tables.page(text), "run `make reference`"

@@ -640,6 +640,49 @@ def test_a1_a_message_that_mesh_has_failed_is_refused_with_its_words() -> None:
     assert upload.error(Next(State.NOT_SENT), refused) is refused
 
 
+def test_r10_the_words_of_a_failed_message_are_printable() -> None:
+    tracking = Tracking(message_id="M1", status="error", status_description="\x1b[31mred\n" + "x" * 1000)
+    description = upload.failure_of(tracking).description or ""
+    assert description.isprintable()
+    assert len(description) < 500
+
+
+def official_sandbox(module: str) -> Any:
+    return pytest.importorskip(f"mesh_sandbox.{module}", reason="mesh-sandbox is not made for this Python")
+
+
+def test_a1_the_statuses_of_the_official_sandbox_are_known() -> None:
+    assert {
+        word: (tracking.delivered, tracking.failed, tracking.final)
+        for word in official_sandbox("models.message").MessageStatus.VALID_VALUES
+        for tracking in [Tracking(message_id="M1", status=word)]
+    } == {
+        "uploading": (False, False, False),
+        "accepted": (True, False, False),
+        "acknowledged": (True, False, True),
+        "undeliverable": (False, True, True),
+        "error": (False, True, True),
+    }
+
+
+def test_a1_an_unknown_status_is_neither_success_nor_failure_and_is_shown_as_it_came() -> None:
+    tracking = Tracking(message_id="M1", status="quarantined")
+    assert (tracking.delivered, tracking.failed, tracking.final) == (False, False, False)
+    assert tracking.status == "quarantined"
+
+
+def test_a1_every_error_of_the_official_sandbox_is_told_in_its_words() -> None:
+    words = set(official_sandbox("common.constants").ErrorCodeMap.values())
+    assert len(words) > 10
+    for event, code, description in words:
+        tracking = Tracking(
+            message_id="M1", status="error", status_event=event, status_code=code, status_description=description
+        )
+        refused = upload.failure_of(tracking)
+        assert (refused.event, refused.code, refused.description) == (event, code, description)
+        assert f"MESH says: {event} {code} {description}" in str(refused)
+
+
 def test_an_unknown_outcome_gives_its_reason_and_the_words_of_mesh() -> None:
     lost = failure(errors.ServerError, acted=True, status=502, event="E", code="1", description="words")
     unknown = upload.error(upload.TRANSITIONS[State.LOOKING_UP][Event.NOT_FOUND], lost)

@@ -13,11 +13,12 @@ from typing import Self
 from nel_mesh.destinations.base import Destination
 from nel_mesh.destinations.folder import JOURNAL_NAME, FolderDestination
 from nel_mesh.destinations.handler import HandlerDestination
-from nel_mesh.errors import InvalidArgument
+from nel_mesh.errors import InvalidArgument, Outcome
 from nel_mesh.instrumentation.events import Hook
 from nel_mesh.io.clock import AsyncClock
 from nel_mesh.io.content import AsyncContentSource
 from nel_mesh.io.journal import Journal, SqliteJournal
+from nel_mesh.io.transfers import TransferRecord
 from nel_mesh.models import (
     InboxPage,
     Mailbox,
@@ -68,6 +69,7 @@ class AsyncMeshClient:
         hooks: Iterable[Hook] = (),
         clock: AsyncClock | None = None,
     ) -> None:
+        _check_settings(settings)
         clock = clock or AsyncClock()
         self._transport = transport or AsyncTransport()
         self._closes_transport = transport is None
@@ -202,24 +204,26 @@ class AsyncMeshClient:
         partner_id: str | None = None,
         compress: bool = False,
         progress: Callable[[SendProgress], object] | None = None,
-        resume: str | os.PathLike[str] | None = None,
+        resume: str | os.PathLike[str] | TransferRecord | None = None,
     ) -> SendReceipt:
         """Send a file, as `send_message` does; its own name is the default of `file_name`.
 
         Args:
             path: the file.
-            resume: a file for a small record, or a folder of such records. After each chunk the record is replaced;
-                called again with the same arguments, after whatever happened, the send goes on at the next chunk. A
-                send of one request is looked up by its local id first. Under a record of its own, or with a
-                `local_id`, a send that is complete gives its receipt again instead of being sent twice; in a folder
-                and without a `local_id` its record is removed, and the next call is a new send.
+            resume: a file for a small record, a folder of such records, or a `Transfer`. After each chunk the record
+                is replaced; called again with the same arguments, after whatever happened, the send resumes at the next
+                chunk. A send of one request is looked up by its local id first. Under a record of its own (a file or a
+                `Transfer`), or with a `local_id`, a send that is complete returns its receipt again instead of being
+                sent twice, until the record is forgotten; in a folder and without a `local_id` its record is removed,
+                and the next call is a new send. If no record can be written when the send begins, a warning is logged
+                and it is sent without one.
 
         Raises:
             SourceError: also if the file has changed since the record was begun.
             InvalidArgument: also if the record is of a send with other arguments.
-            StorageError: also if the record cannot be read or written, or another process is using it.
+            StorageError: also if a record that is there cannot be read or replaced, or another process is using it.
         """
-        path = Path(path)
+        path = _path(path)
         options = MessageOptions(
             to=to,
             workflow_id=workflow_id,
@@ -477,6 +481,26 @@ class AsyncMeshClient:
             stacklevel=2,
         )
         return await self._mailbox.count_messages()
+
+
+def _check_settings(given: object) -> None:
+    if not isinstance(given, MeshSettings):
+        cure = (
+            "for a file, MeshSettings.from_file(path)" if isinstance(given, (str, os.PathLike)) else "MeshSettings(...)"
+        )
+        raise InvalidArgument(f"settings: expected MeshSettings, not {type(given).__name__}; {cure}")
+
+
+def _path(given: object) -> Path:
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given)
+    is_content = isinstance(given, (bytes, bytearray, memoryview)) or hasattr(given, "read")
+    cure = "; for content, call send_message" if is_content else ""
+    raise InvalidArgument(
+        f"path: expected the path of a file, not {type(given).__name__}{cure}",
+        operation="send_file",
+        outcome=Outcome.NOT_SENT,
+    )
 
 
 def _destination(given: str | os.PathLike[str] | Destination | AsyncHandler) -> Destination | HandlerDestination:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -21,8 +20,6 @@ from nel_mesh.protocol.chunks import Slice
 from nel_mesh.protocol.upload import Event, MessageOptions, SendRecord, State, Step, UploadPlan
 
 from .mailbox import AsyncMailboxOperations
-
-_logger = logging.getLogger("nel_mesh")
 
 _RECENT_MESSAGE_IDS = 10_000
 """How many message ids of receipts are kept: no other send can have led to one of them."""
@@ -202,9 +199,7 @@ class _AsyncUpload:
 
     def _send_without_record(self, error: StorageError) -> None:
         self._file = None
-        _logger.warning(
-            "send_message: no record can be kept (%s); if this send is interrupted, it cannot resume", error.reason
-        )
+        self._mailbox.instrumentation.send_record_failed(None, "begin", error)
 
     async def _send(self, source: AsyncContentSource) -> SendReceipt:
         async with AsyncOpenContent(source, self._sender.spool_folder) as content:
@@ -375,7 +370,7 @@ class _AsyncUpload:
                 self._send_without_record(error)
             elif self._state is State.SENT:
                 # MESH can still be asked for the message, as the record says that it may have been sent.
-                _logger.warning("send_message: the message was sent, but not its record written (%s)", error.reason)
+                self._mailbox.instrumentation.send_record_failed(self._message_id, "complete", error)
             else:
                 raise
         else:
@@ -399,11 +394,7 @@ class _AsyncUpload:
         try:
             await in_thread(self._file.forget)
         except StorageError as error:
-            _logger.warning(
-                "send_message: the record of a send that has ended cannot be removed (%s); remove it, "
-                "or the same send will not be made again",
-                error.reason,
-            )
+            self._mailbox.instrumentation.send_record_failed(self._message_id, "remove", error)
 
     def _start_digest(self, number: int) -> AsyncTask[str]:
         return self._background.start(self._digest, self._plan.slices[number - 1], self._record.digest)

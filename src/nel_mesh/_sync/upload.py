@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,8 +21,6 @@ from nel_mesh.protocol.chunks import Slice
 from nel_mesh.protocol.upload import Event, MessageOptions, SendRecord, State, Step, UploadPlan
 
 from .mailbox import MailboxOperations
-
-_logger = logging.getLogger("nel_mesh")
 
 _RECENT_MESSAGE_IDS = 10_000
 """How many message ids of receipts are kept: no other send can have led to one of them."""
@@ -199,9 +196,7 @@ class _Upload:
 
     def _send_without_record(self, error: StorageError) -> None:
         self._file = None
-        _logger.warning(
-            "send_message: no record can be kept (%s); if this send is interrupted, it cannot resume", error.reason
-        )
+        self._mailbox.instrumentation.send_record_failed(None, "begin", error)
 
     def _send(self, source: ContentSource) -> SendReceipt:
         with OpenContent(source, self._sender.spool_folder) as content:
@@ -372,7 +367,7 @@ class _Upload:
                 self._send_without_record(error)
             elif self._state is State.SENT:
                 # MESH can still be asked for the message, as the record says that it may have been sent.
-                _logger.warning("send_message: the message was sent, but not its record written (%s)", error.reason)
+                self._mailbox.instrumentation.send_record_failed(self._message_id, "complete", error)
             else:
                 raise
         else:
@@ -396,11 +391,7 @@ class _Upload:
         try:
             self._file.forget()
         except StorageError as error:
-            _logger.warning(
-                "send_message: the record of a send that has ended cannot be removed (%s); remove it, "
-                "or the same send will not be made again",
-                error.reason,
-            )
+            self._mailbox.instrumentation.send_record_failed(self._message_id, "remove", error)
 
     def _start_digest(self, number: int) -> Task[str]:
         return self._background.start(self._digest, self._plan.slices[number - 1], self._record.digest)

@@ -17,6 +17,7 @@ from .events import (
     RequestFinished,
     RequestStarted,
     RetryScheduled,
+    SendRecordFailed,
     Server,
 )
 
@@ -37,5 +38,6 @@ __all__ = [
     "RequestFinished",
     "RequestStarted",
     "RetryScheduled",
+    "SendRecordFailed",
     "Server",
 ]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import logging
 import re
@@ -275,6 +276,23 @@ class PrefetchFailed(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SendRecordFailed(Event):
+    """The record of a send (`resume`) could not be written or removed. The send goes on all the same.
+
+    Attributes:
+        message_id: the message, once it is sent.
+        step: `begin` (the send cannot resume if it is interrupted), `complete` or `remove`.
+        os_error: the name of the operating system's error, such as `ENOSPC`; None if there was none.
+        failure: why it failed.
+    """
+
+    message_id: str | None
+    step: str
+    os_error: str | None
+    failure: Failure
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressFailed(Event):
     """The caller's `progress` raised when MESH had the message already, so the send did not fail.
 
@@ -413,6 +431,18 @@ class Instrumentation:
 
     def prefetch_failed(self, operation: str, message_id: str, *, chunk: int, error: BaseException) -> None:
         self._report(PrefetchFailed, operation, message_id=message_id, chunk=chunk, failure=_failure(error))
+
+    def send_record_failed(self, message_id: str | None, step: str, error: BaseException) -> None:
+        cause = error.__cause__
+        number = cause.errno if isinstance(cause, OSError) else None
+        self._report(
+            SendRecordFailed,
+            "send_message",
+            message_id=message_id,
+            step=step,
+            os_error=None if number is None else errno.errorcode.get(number),
+            failure=_failure(error),
+        )
 
     def progress_failed(self, operation: str, error: BaseException) -> None:
         self._report(ProgressFailed, operation, failure=_failure(error), where=_where(error))

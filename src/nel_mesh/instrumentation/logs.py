@@ -17,6 +17,7 @@ from .events import (
     ReportReceived,
     RequestFinished,
     RetryScheduled,
+    SendRecordFailed,
 )
 
 _logger = logging.getLogger("nel_mesh")
@@ -30,6 +31,7 @@ _LEVELS: dict[type[Event], int] = {
     AcknowledgementFailed: logging.WARNING,
     ChecksumNotVerified: logging.WARNING,
     PrefetchFailed: logging.DEBUG,
+    SendRecordFailed: logging.WARNING,
     ProgressFailed: logging.ERROR,
 }
 """The highest level of what is logged of an event; other events are not logged."""
@@ -98,6 +100,8 @@ class LogHook:
                     event.failure.error,
                     extra=_extra(event, event.failure, message_id=event.message_id),
                 )
+            case SendRecordFailed():
+                _log_record(event)
             case ProgressFailed():
                 _log_progress(event)
 
@@ -208,6 +212,22 @@ def _log_checksum(event: ChecksumNotVerified) -> None:
         event.message_id,
         event.algorithm,
         extra=_extra(event, None, message_id=event.message_id),
+    )
+
+
+_RECORD_TEXTS = {
+    "begin": "%s: no resume record can be kept (%s); a send that is interrupted starts again",
+    "complete": "%s: the message was sent, but its resume record not completed (%s)",
+    "remove": "%s: the resume record cannot be removed (%s); while it is there, the same send is not repeated",
+}
+
+
+def _log_record(event: SendRecordFailed) -> None:
+    _logger.warning(
+        _RECORD_TEXTS[event.step],
+        event.operation,
+        event.os_error or event.failure.error,
+        extra=_extra(event, event.failure, message_id=event.message_id),
     )
 
 

@@ -208,14 +208,23 @@ def _at(template: str, query: str = "", **parts: str) -> tuple[str, str]:
 def _checked(message_id: str) -> str:
     if isinstance(message_id, InvalidMessageId):
         raise IntegrityError(f"the inbox lists {message_id}, which is not the id of a message")
+    _check_text("message_id", message_id)
     if not wire.is_message_id(message_id):
         raise InvalidArgument("message_id: expected letters, digits, _ and - (at most 100)")
     return message_id
 
 
 def _check_not_blank(name: str, value: str) -> None:
+    _check_text(name, value)
     if not value.strip():
         raise InvalidArgument(f"{name}: it is empty")
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        # A receipt, a message or a tracking in place of its id is a natural slip.
+        cure = f"; pass its {name}" if hasattr(value, name) else ""
+        raise InvalidArgument(f"{name}: expected text, not {type(value).__name__}{cure}")
 
 
 def _segment(name: str, value: str) -> str:

@@ -593,6 +593,11 @@ class SendRecord(Record):
         """The number of chunks."""
         return -(-self.content_bytes // self.chunk_bytes)
 
+    @property
+    def bytes_done(self) -> int:
+        """How much of the content was accepted."""
+        return min(self.chunks_done * self.chunk_bytes, self.content_bytes)
+
     def accepted(self, number: int, *, message_id: str, bytes_on_wire: int, digest: str) -> SendRecord:
         """Return the record after another chunk was accepted."""
         return self.model_copy(
@@ -789,9 +794,9 @@ def failure_of(tracking: Tracking) -> Refused:
     """Return the failure of a message that MESH took and then failed; it will not be delivered."""
     return Refused(
         f"MESH took the message, and then failed it (status {tracking.status})",
-        event=tracking.status_event,
-        code=tracking.status_code,
-        description=tracking.status_description,
+        event=wire.printable(tracking.status_event),
+        code=wire.printable(tracking.status_code),
+        description=wire.printable(tracking.status_description),
         message_id=tracking.message_id,
     )
 
