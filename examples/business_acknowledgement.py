@@ -38,7 +38,7 @@ class Acknowledger:
         """Empty the inbox once; return whether every message was processed and replied to."""
         result = self._mesh.receive_messages(self._process, on_report=self._keep, workflow_filter=self._workflow_id)
         for failed in result.failed:
-            logger.error("message %s stays in the inbox: %s", failed.message_id, type(failed.error).__name__)
+            logger.error("message %s stays in the inbox: %s", failed.message_id, failed.error)
         return not result.failed and result.error is None
 
     def _process(self, message: Message) -> None:

@@ -87,7 +87,7 @@ def run(mesh: MeshClient, spool: Path, known: Mapping[str, Route], stop: Callabl
     result = mesh.receive_messages(route, on_report=keep_report, journal=spool / "journal", stop=stop)
     for failed in result.failed:
         # The type only: the text may quote the message.
-        logger.error("message %s stays in the inbox: %s", failed.message_id, type(failed.error).__name__)
+        logger.error("message %s stays in the inbox: %s", failed.message_id, failed.error)
     return not (result.failed or result.error or quarantined)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import json
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nel_mesh import IntegrityError, InvalidArgument, MeshError, NotAuthorised, Report
+from nel_mesh import HandlerError, IntegrityError, InvalidArgument, MeshError, NotAuthorised, Report
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Seen, Step
 from variants import Connector
@@ -115,7 +117,12 @@ def test_one_bad_message_stops_no_other_and_stays(
     assert sorted(result.delivered) == sorted(ids[:2] + ids[3:])
     (failed,) = result.failed
     assert failed.message_id == ids[2]
-    assert isinstance(failed.error, ZeroDivisionError)
+    assert isinstance(failed.error, HandlerError)
+    assert (failed.error.kind, failed.error.text) == ("ZeroDivisionError", "bad")
+    assert "in handle\n" in failed.error.where
+    assert str(failed.error) == (
+        f"receive_messages: ZeroDivisionError was raised by the handler; message id {failed.message_id}"
+    )
     assert bob.list_messages() == [ids[2]], "it ends though a message stays, and has not acknowledged it"
 
 
@@ -382,6 +389,7 @@ def test_a_report_is_stored_once_whatever_ends_the_process(
 
 RECEIVER = """
 import sys
+import types
 from nel_mesh import MeshClient, MeshSettings
 with MeshClient(MeshSettings.from_file(sys.argv[1])) as mesh:
     result = mesh.receive_messages(sys.argv[2], concurrency=2)
@@ -422,3 +430,39 @@ def test_a_handler_of_the_other_colour_is_refused(connect: Connector, alice: Any
     with pytest.raises(InvalidArgument, match="async callable"):
         bob.receive_messages(is_async if connect.variant == "sync" else is_sync)
     assert bob.list_messages() == ids
+
+
+def reachable_bytes(thing: object) -> int:
+    """The bytes of all texts and contents that an object keeps alive."""
+    seen: set[int] = set()
+    left = [thing]
+    total = 0
+    while left:
+        one = left.pop()
+        if id(one) in seen or isinstance(one, (type, types.ModuleType, types.FunctionType)):
+            continue
+        seen.add(id(one))
+        total += len(one) if isinstance(one, (str, bytes, bytearray)) else 0
+        left += gc.get_referents(one)
+    return total
+
+
+@pytest.mark.parametrize("failure", ["locals", "json", "unicode", "text"])
+def test_r5_the_result_does_not_keep_what_a_failed_handler_had_read(
+    connect: Connector, mesh_sandbox: Sandbox, bob: Any, failure: str
+) -> None:
+    """Neither by frames nor by the error: json's keeps the document, and a UnicodeDecodeError the bytes."""
+    for _ in range(20):
+        mesh_sandbox.deliver_message("X26ABC2", b"{" + b"\xff" * 100_000, workflow_id="WF")
+
+    def handle(pair: tuple[Any, Callable[[], bytes]]) -> None:
+        content = pair[1]()
+        if failure == "json":
+            json.loads(content.decode("latin-1"))
+        elif failure == "unicode":
+            content.decode()
+        raise LookupError(content if failure == "text" else "none")
+
+    result = bob.receive_messages(handler_for(connect, handle))
+    assert len(result.failed) == 20
+    assert reachable_bytes(result.failed) < 100_000

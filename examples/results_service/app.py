@@ -52,7 +52,7 @@ class Receiver:
             self._store, on_report=self._store_report, workflow_filter=WORKFLOW_ID, stop=stopping.is_set
         )
         for failed in result.failed:
-            logger.error("message %s stays in the inbox: %s", failed.message_id, type(failed.error).__name__)
+            logger.error("message %s stays in the inbox: %s", failed.message_id, failed.error)
         if result.error is not None:
             raise result.error
         self.last_poll = now

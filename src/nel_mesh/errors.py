@@ -10,6 +10,7 @@
     ├── ConnectionLost            a connection broke or timed out before the response
     ├── OutcomeUnknown            a send's response was lost, and it may have arrived: do not retry blindly
     ├── IntegrityError            the received content is incomplete or damaged
+    ├── HandlerError              a callable of yours raised while a message was received
     └── ResponseError             MESH responded, and did not do what was asked
         ├── BadRequest            400, 406: the request is malformed
         ├── NotAuthorised         401, 403: mailbox, password, shared key, certificate or clock
@@ -248,6 +249,22 @@ class OutcomeUnknown(MeshError):
 
 class IntegrityError(MeshError):
     """The received content is incomplete or damaged, and must not be used. The message is still in the inbox."""
+
+
+class HandlerError(MeshError):
+    """A handler, `on_report` or `progress` raised while a message was received; in the result of `receive_messages`.
+
+    The error itself is not kept: it, and the frames of its traceback, could hold all that the handler had read.
+
+    Attributes:
+        kind: the name of the error's class.
+        text: the beginning of its text. It may hold patient data, so it is in no other text of this error.
+        where: the end of its traceback, without the error's text.
+    """
+
+    kind: str = ""
+    text: str = ""
+    where: str = ""
 
 
 class ResponseError(MeshError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,8 +54,42 @@ def _named(*names: str, hidden: bool = False) -> Any:
     return Field(default=None, validation_alias=AliasChoices(*names), repr=not hidden)
 
 
+class _Hidden:
+    """What a repr shows in place of a value that may be a patient's or a partner's data."""
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+
+_HIDDEN = _Hidden()
+
+
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            yield name, value if field.repr or value is None else _HIDDEN
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        hint = " (to see a hidden value, read its attribute; all: model_dump())"
+        return text + hint if repr(_HIDDEN) in text else text
+
+
+class _Record:
+    """The base of dataclasses with hidden fields."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(self)  # type: ignore[arg-type] # of subclasses
+        shown = (f"{field.name}={getattr(self, field.name) if field.repr else _HIDDEN!r}" for field in fields)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __str__(self) -> str:
+        return f"{self!r} (to see a hidden value, read its attribute)"
 
 
 class Mailbox(_Value):
@@ -185,8 +219,8 @@ class InboxPage(list[str]):
         self.approx_inbox_count = approx_inbox_count
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class SendReceipt:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SendReceipt(_Record):
     """MESH has taken the message.
 
     Attributes:
@@ -204,8 +238,8 @@ class SendReceipt:
     bytes_on_wire: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ReceivedFile:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ReceivedFile(_Record):
     """A message's content, whole, checked and durable in a file.
 
     Attributes:
@@ -229,11 +263,11 @@ class FailedMessage:
 
     Attributes:
         message_id: the message.
-        error: the error, without its traceback: the frames of a handler that failed would keep alive what it had read.
+        error: the error, without its traceback; a `HandlerError` if a handler raised.
     """
 
     message_id: str
-    error: Exception
+    error: MeshError
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

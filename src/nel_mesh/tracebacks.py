@@ -52,15 +52,9 @@ def clear_locals(error: BaseException, handled: BaseException | None = None) -> 
                     frame.clear()
 
 
-def drop_tracebacks(error: BaseException) -> None:
-    """Drop the frames of an error that is kept, and those of its causes: they keep alive what a handler has read."""
-    for one in _errors_of(error, None):
-        one.__traceback__ = None
-
-
-def _errors_of(error: BaseException, but: BaseException | None) -> Iterator[BaseException]:
-    """The error, its causes and its context, and theirs."""
-    seen = {id(but)}
+def _errors_of(error: BaseException, handled: BaseException | None) -> Iterator[BaseException]:
+    """The error, its causes and its context, and theirs, except the one that the caller was handling."""
+    seen = {id(handled)}
     left: list[BaseException | None] = [error]
     while left:
         one = left.pop()

@@ -17,12 +17,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from nel_mesh.destinations.base import Destination
 from nel_mesh.destinations.handler import HandlerDestination
-from nel_mesh.errors import Gone, IntegrityError, MeshError, NotFound, StorageError, add_context
+from nel_mesh.errors import Gone, HandlerError, IntegrityError, MeshError, NotFound, StorageError, add_context
 from nel_mesh.instrumentation.events import OperationSpan
 from nel_mesh.io.async_concurrency import async_call_handler, in_thread
 from nel_mesh.io.clock import AsyncClock
@@ -30,11 +31,13 @@ from nel_mesh.io.journal import Claim, Journal, JournalEntry
 from nel_mesh.io.partial import MessageBuffer
 from nel_mesh.models import MessageMetadata, ReceivedFile, ReceiveProgress, Report
 from nel_mesh.protocol import endpoints
-from nel_mesh.tracebacks import drop_tracebacks
 
 from .download import AsyncDownload, AsyncDownloader
 from .mailbox import AsyncMailboxOperations
 from .message import WRITE_BYTES, AsyncBufferedContent, AsyncMessage
+
+_KEPT_CHARACTERS = 2000
+"""How much is kept of the text, and of the traceback, of an error of a handler."""
 
 AsyncReportHandler = Callable[[Report], Awaitable[object]]
 
@@ -72,7 +75,7 @@ class Delivery:
     acknowledged: bool = False
     file: ReceivedFile | None = None
     report: Report | None = None
-    error: Exception | None = None
+    error: MeshError | None = None
 
 
 class AsyncDeliverer:
@@ -310,9 +313,12 @@ class AsyncDeliverer:
         """Keep an error in the result, and log it."""
         if isinstance(error, (NotFound, Gone)) and delivery.status is DeliveryStatus.FAILED:
             delivery.status = DeliveryStatus.GONE
-        delivery.error = error
         self._log(delivery, error)
-        drop_tracebacks(error)
+        if not isinstance(error, MeshError):
+            error = _handler_error(error, self._operation, delivery.message_id)
+        # Frames and causes keep alive what a handler has read.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        delivery.error = error
 
     def _log(self, delivery: Delivery, error: Exception) -> None:
         instrumentation = self._mailbox.instrumentation
@@ -320,6 +326,16 @@ class AsyncDeliverer:
             instrumentation.acknowledgement_failed(self._operation, delivery.message_id, error)
         elif delivery.status is not DeliveryStatus.GONE:
             instrumentation.message_failed(self._operation, delivery.message_id, error)
+
+
+def _handler_error(error: Exception, operation: str, message_id: str) -> HandlerError:
+    kind = type(error).__name__
+    kept = HandlerError(f"{kind} was raised by the handler", operation=operation, message_id=message_id)
+    kept.kind = kind
+    kept.where = "".join(traceback.format_tb(error.__traceback__))[-_KEPT_CHARACTERS:]
+    with contextlib.suppress(Exception):  # whatever its __str__ does
+        kept.text = str(error)[:_KEPT_CHARACTERS]
+    return kept
 
 
 class AsyncHandover:
