@@ -89,7 +89,7 @@ def test_it_receives_and_one_bad_message_stops_no_other(
     ]
     assert [row["message_id"] for row in service.get("/unreadable")] == [bad, report]
     assert service.get("/health")["last_poll"]
-    assert f"message {damaged} stays in the inbox: IntegrityError" in service.log.read_text()
+    assert f"message {damaged} stays in the inbox: retrieve_message: " in service.log.read_text()
     assert len(mesh_sandbox.requests("handshake")) == 1
     service.stop()
 
