@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -240,6 +241,18 @@ def test_r10_no_request_is_made_for_what_is_not_a_message_id(make: Callable[[str
     assert str(refused.value).isprintable()
     with pytest.raises(IntegrityError, match="^the inbox lists <invalid message id 1f2e>, which is not"):
         make(InvalidMessageId("<invalid message id 1f2e>"))
+
+
+class Receipt:
+    message_id = "M1"
+
+
+@pytest.mark.parametrize("make", TAKES_ID)
+def test_a30_a_message_id_is_text(make: Callable[[Any], Request]) -> None:
+    with pytest.raises(InvalidArgument, match="message_id: expected text, not Receipt; pass its message_id$"):
+        make(Receipt())
+    with pytest.raises(InvalidArgument, match="message_id: expected text, not int$"):
+        make(7)
 
 
 @given(st.text(min_size=1, max_size=40))

@@ -383,6 +383,7 @@ def test_a_record_says_how_far_a_send_has_come() -> None:
     for number in (1, 2, 3):
         assert not record.sent
         record = record.accepted(number, message_id="M1", bytes_on_wire=10, digest=f"d{number}")
+        assert record.bytes_done == number
     assert SendRecord.from_bytes(record.to_bytes()) == record
     receipt = record.receipt()
     assert (receipt.message_id, receipt.local_id) == ("M1", "unique")
