@@ -34,7 +34,8 @@ from nel_mesh.protocol import endpoints
 
 from .download import AsyncDownload, AsyncDownloader
 from .mailbox import AsyncMailboxOperations
-from .message import WRITE_BYTES, AsyncBufferedContent, AsyncMessage
+from .message import AsyncMessage
+from .stream import WRITE_BYTES, AsyncBufferedContent
 
 _KEPT_CHARACTERS = 2000
 """How much is kept of the text, and of the traceback, of an error of a handler."""

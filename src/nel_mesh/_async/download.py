@@ -23,16 +23,9 @@ from nel_mesh.tracebacks import clear_locals
 
 from .http import AsyncResponse
 from .mailbox import AsyncMailboxOperations
-from .message import (
-    WRITE_BYTES,
-    AsyncChunk,
-    AsyncFetchedContent,
-    AsyncMessage,
-    fetch_chunk,
-    is_bare_report,
-    verify,
-)
+from .message import AsyncMessage
 from .prefetch import AsyncPrefetcher, ConnectionBudget
+from .stream import WRITE_BYTES, AsyncChunk, AsyncFetchedContent, fetch_chunk, is_bare_report, verify
 
 
 class AsyncDownloader:

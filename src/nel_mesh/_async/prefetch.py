@@ -23,7 +23,7 @@ from nel_mesh.protocol import responses, wire
 
 from .http import AsyncResponse
 from .mailbox import AsyncMailboxOperations
-from .message import WRITE_BYTES, AsyncChunk
+from .stream import WRITE_BYTES, AsyncChunk
 
 MAX_PREFETCH_BYTES = 256 * 1024 * 1024
 """How much content of one chunk may wait for its turn; it may be far longer than it was on the wire."""

@@ -35,7 +35,8 @@ from nel_mesh.protocol import endpoints
 
 from .download import Download, Downloader
 from .mailbox import MailboxOperations
-from .message import WRITE_BYTES, BufferedContent, Message
+from .message import Message
+from .stream import WRITE_BYTES, BufferedContent
 
 _KEPT_CHARACTERS = 2000
 """How much is kept of the text, and of the traceback, of an error of a handler."""

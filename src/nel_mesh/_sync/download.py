@@ -24,16 +24,9 @@ from nel_mesh.tracebacks import clear_locals
 
 from .http import Response
 from .mailbox import MailboxOperations
-from .message import (
-    WRITE_BYTES,
-    Chunk,
-    FetchedContent,
-    Message,
-    fetch_chunk,
-    is_bare_report,
-    verify,
-)
+from .message import Message
 from .prefetch import ConnectionBudget, Prefetcher
+from .stream import WRITE_BYTES, Chunk, FetchedContent, fetch_chunk, is_bare_report, verify
 
 
 class Downloader:

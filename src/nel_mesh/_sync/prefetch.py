@@ -24,7 +24,7 @@ from nel_mesh.protocol import responses, wire
 
 from .http import Response
 from .mailbox import MailboxOperations
-from .message import WRITE_BYTES, Chunk
+from .stream import WRITE_BYTES, Chunk
 
 MAX_PREFETCH_BYTES = 256 * 1024 * 1024
 """How much content of one chunk may wait for its turn; it may be far longer than it was on the wire."""

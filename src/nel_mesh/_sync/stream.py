@@ -1,0 +1,209 @@
+# Generated from _async/stream.py by tools/unasync.py: edit that file, then run `make generate`.
+"""The content of a message, chunk after chunk, checked to its end."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+
+from nel_mesh.errors import ConnectionLost, IntegrityError, NotFound, StorageError
+from nel_mesh.instrumentation.events import Instrumentation, OperationSpan
+from nel_mesh.io.partial import MessageBuffer
+from nel_mesh.models import MessageMetadata, Report
+from nel_mesh.protocol import checksum, gzip, wire
+from nel_mesh.protocol.checksum import Checksum
+from nel_mesh.protocol.chunks import ChunkSequence
+
+from .http import Response
+from .mailbox import MailboxOperations
+
+WRITE_BYTES = 1024 * 1024
+"""How many bytes on the wire are gathered for one write: to wait for a thread costs as much as to write 100 KiB."""
+
+_READ_BYTES = 1024 * 1024
+
+
+class Chunk:
+    """The content of one chunk, decompressed where it was gzipped in transit, and checked to its end."""
+
+    def __init__(self, response: Response, *, coded: bool = True) -> None:
+        self._response = response
+        self._decoder = gzip.decoder(response.headers.get(wire.CONTENT_ENCODING) if coded else None)
+        self._decoded: Iterator[bytes] = iter(())
+        # Not even gzip tells that no further member was to follow.
+        if not response.is_delimited:
+            raise IntegrityError("the server did not say how long the body is, so a cut could not be told")
+
+    def next_block(self) -> bytes | None:
+        """Return the next block of content, None at the chunk's verified end. Raises IntegrityError for damage."""
+        while True:
+            for block in self._decoded:
+                return block
+            blocks = self.next_blocks()
+            if blocks is None:
+                return None
+            self._decoded = blocks
+
+    def next_blocks(self, at_least: int = 1) -> Iterator[bytes] | None:
+        """Return the blocks of content that the next bytes on the wire become; they are made as they are taken.
+
+        `at_least` is how many bytes on the wire to wait for, if there are as many. None at the chunk's verified end.
+        It, or the blocks, raise IntegrityError if the chunk is damaged.
+        """
+        parts: list[bytes] = []
+        length = 0
+        while length < at_least:
+            try:
+                raw = self._response.next_block()
+            except ConnectionLost as error:
+                raise IntegrityError(f"the body ended early: {error.reason}") from error
+            if raw is None:
+                break
+            parts.append(raw)
+            length += len(raw)
+        if not parts:
+            self._decoder.finish()
+            self._response.close()
+            return None
+        return itertools.chain.from_iterable(map(self._decoder.feed, parts))
+
+
+def is_bare_report(metadata: MessageMetadata, response: Response) -> bool:
+    """Whether it is a report as MESH sends them: without content, whatever coding and chunks (1:0) it names."""
+    return isinstance(metadata, Report) and response.headers.get("content-length", "0") == "0"
+
+
+def fetch_chunk(mailbox: MailboxOperations, message_id: str, number: int, total: int | None) -> Response:
+    """Fetch a chunk. Raises IntegrityError if MESH has the message, and does not have the chunk."""
+    try:
+        return mailbox.retrieve_chunk(message_id, number)
+    except NotFound as error:
+        if number == 1:
+            raise
+        of = f" of {total}" if total else ""
+        raise IntegrityError(f"chunk {number}{of} is missing", status=error.status) from error
+
+
+def verify(
+    instrumentation: Instrumentation,
+    operation: str,
+    expected: Checksum,
+    digest: str,
+    *,
+    strict: bool,
+    message_id: str,
+) -> bool:
+    """Compare a digest with the sender's checksum; return whether they are the same.
+
+    A difference is an IntegrityError where the sender named the algorithm, or if `strict`; otherwise a warning.
+    """
+    if digest == expected.digest:
+        return True
+    if expected.is_named or strict:
+        raise IntegrityError(f"the content does not have the sender's checksum ({expected.algorithm})")
+    instrumentation.checksum_not_verified(operation, message_id, algorithm=expected.algorithm, differs=True)
+    return False
+
+
+class FetchedContent:
+    """Content as it comes from MESH, chunk after chunk, checked to its end."""
+
+    def __init__(
+        self,
+        mailbox: MailboxOperations,
+        response: Response,
+        metadata: MessageMetadata,
+        *,
+        verify_checksum: bool,
+        strict: bool,
+        max_bytes: int,
+        span: OperationSpan,
+    ) -> None:
+        self.verified: bool | None = None
+        self._mailbox = mailbox
+        self._response = response
+        self._metadata = metadata
+        self._message_id = metadata.message_id
+        self._strict = strict
+        self._max_bytes = max_bytes
+        self._span = span
+        self._sequence = ChunkSequence()
+        self._more = False
+        self._chunk: Chunk | None = None
+        self._expected = checksum.recognise(metadata.checksum) if verify_checksum else None
+        self._digest = self._new_digest()
+        span.bytes, span.workflow_id = 0, metadata.workflow_id
+
+    def next_block(self) -> bytes:
+        """Return the next block of this chunk or of the next one; b"" after the last chunk's end."""
+        while True:
+            if self._chunk is None:
+                self._more = self._open(self._sequence.received + 1)
+            elif (block := self._chunk.next_block()) is not None:
+                length = self._span.bytes = (self._span.bytes or 0) + len(block)
+                if length > self._max_bytes:
+                    raise StorageError(
+                        f"the content is longer than {self._max_bytes:,} bytes (setting max_message_size_in_megabytes)"
+                    )
+                if self._digest is not None:
+                    self._digest.update(block)
+                return block
+            elif self._more:
+                self._chunk = None
+            else:
+                if self._expected is not None and self._digest is not None:
+                    digest = self._digest.hexdigest()
+                    self.verified = verify(
+                        self._mailbox.instrumentation,
+                        "retrieve_message",
+                        self._expected,
+                        digest,
+                        strict=self._strict,
+                        message_id=self._message_id,
+                    )
+                return b""
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._response.close()
+
+    def _new_digest(self) -> hashlib._Hash | None:
+        """Return the hash object for the checksum; None without one, or if this machine refuses it (FIPS)."""
+        if self._expected is None:
+            return None
+        algorithm = self._expected.algorithm
+        try:
+            return hashlib.new(algorithm, usedforsecurity=False)
+        except ValueError:
+            self._mailbox.instrumentation.checksum_not_verified(
+                "retrieve_message", self._message_id, algorithm=algorithm, differs=False
+            )
+            return None
+
+    def _open(self, number: int) -> bool:
+        if number > 1:
+            with self._span.current():
+                self._response = fetch_chunk(self._mailbox, self._message_id, number, self._sequence.total)
+        elif is_bare_report(self._metadata, self._response):
+            self._chunk = Chunk(self._response, coded=False)
+            return False
+        more = self._sequence.accept(self._response.status, self._response.headers.get(wire.CHUNK_RANGE))
+        self._chunk = Chunk(self._response)
+        return more
+
+
+class BufferedContent:
+    """Content that has been fetched and verified, out of a buffer."""
+
+    def __init__(self, buffer: MessageBuffer, *, verified: bool | None) -> None:
+        self.verified = verified
+        self._buffer = buffer
+
+    def next_block(self) -> bytes:
+        """Return the next block; b"" at the end."""
+        return self._buffer.read(_READ_BYTES)
+
+    def close(self) -> None:
+        """Drop the content."""
+        self._buffer.close()
