@@ -301,14 +301,38 @@ def test_the_head_is_as_it_was_asked_for() -> None:
     assert written.endswith(b"\r\n\r\n")
 
 
-@pytest.mark.parametrize("value", [f"{SECRET}\r\nMex-To: X", f"{SECRET}\n", f" {SECRET}", f"{SECRET}\x00"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"{SECRET}\r\nMex-To: X",
+        f"{SECRET}\r\n\r\nGET / HTTP/1.1",
+        f"{SECRET}\n",
+        f"{SECRET}\r",
+        f" {SECRET}",
+        f"{SECRET} ",
+        f"{SECRET}\x00",
+        f"{SECRET}\x7f",
+        f"{SECRET}é",
+    ],
+)
 def test_a_header_that_would_be_two_is_refused_and_not_shown(value: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         Exchange("GET", "/", [("host", "mesh.example"), ("authorization", value)])
     assert "Jones" not in shown(caught.value)
 
 
-@pytest.mark.parametrize("target", ["/a b", "/a\r\nx: y", "/\x00", ""])
+@pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "é", " a"])
+def test_a_headers_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ProtocolError):
+        Exchange("GET", "/", [("host", "mesh.example"), (name, "value")])
+
+
+def test_an_empty_value_and_blanks_within_one_are_sent_as_they_are() -> None:
+    head = Exchange("GET", "/", [("host", "mesh.example"), ("empty", ""), ("short", "x"), ("blanks", "a  b\tc")]).head
+    assert head == b"GET / HTTP/1.1\r\nhost: mesh.example\r\nempty: \r\nshort: x\r\nblanks: a  b\tc\r\n\r\n"
+
+
+@pytest.mark.parametrize("target", ["/a b", "/é", "/a\r\nx: y", "/\x00", ""])
 def test_a_target_that_would_be_more_is_refused(target: str) -> None:
     with pytest.raises(ProtocolError):
         Exchange("GET", target, [("host", "mesh.example")])

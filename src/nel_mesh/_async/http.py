@@ -223,6 +223,7 @@ class AsyncConnectionPool:
         self._options = options
         self._path = urlsplit(options.url).path
         self._server = Origin.parse(options.url)
+        self._authority = self._server.authority
         self._proxy = Proxy.parse(options.proxy) if options.proxy else None
         self._by_proxy = f"{self._server} by the proxy {self._proxy.origin}" if self._proxy else str(self._server)
         if options.ssl_context is not None:
@@ -286,14 +287,14 @@ class AsyncConnectionPool:
             await connection.close()
 
     def _exchange(self, method: str, path: str, headers: Mapping[str, str], length: int | None) -> Exchange:
-        fields = [("host", self._server.authority), *headers.items()]
+        fields = [("host", self._authority), *headers.items()]
         if length is None and method in _WITH_BODY:
             length = 0
         if length is not None:
             fields.append(("content-length", str(length)))
         target = self._path + path
         if self._proxy and not self._server.is_tls:
-            target = f"http://{self._server.authority}{target}"
+            target = f"http://{self._authority}{target}"
             fields += self._proxy.headers.items()
         return Exchange(method, target, fields)
 
@@ -360,27 +361,22 @@ class AsyncConnectionPool:
 
     async def _idle_connection(self) -> AsyncConnection | None:
         """Return an idle connection that is usable, the latest used first; close those that will not be used again."""
-        for connection in self._idle.copy():
-            if connection.is_usable():
-                break
-            await self._close_idle(connection)
-        while self._idle:
+        while True:
             try:
-                # Another thread may take the last one in between.
+                # Without asking first: another thread may take the last one in between.
                 connection = self._idle.pop()
             except IndexError:
-                break
+                return None
             if connection.is_usable():
-                return connection
+                break
             await connection.close()
-        return None
-
-    async def _close_idle(self, connection: AsyncConnection) -> None:
-        try:
-            self._idle.remove(connection)
-        except ValueError:
-            return  # another thread has taken it
-        await connection.close()
+        for other in self._idle.copy() if self._idle else ():
+            if other.is_usable():
+                break
+            with contextlib.suppress(ValueError):  # another thread has taken it
+                self._idle.remove(other)
+                await other.close()
+        return connection
 
     async def _connect(self, slot: Slot[AsyncConnection]) -> AsyncConnection:
         try:

@@ -1,63 +1,74 @@
-"""One HTTP/1.1 request and its answer, as bytes; on h11, and without a wire.
+"""One HTTP/1.1 request and its response, as bytes, on h11; it does no I/O.
 
-h11 writes and reads the heads, and every body whose end must be looked for. A body of announced length needs no
-looking: its bytes are handed on as they came, where h11 would copy each of them five times.
+h11 reads the head, and every body whose end must be searched for. A body of announced length needs no search: its
+bytes are passed on as they came, where h11 would copy each of them five times. The request's head is written here, and
+h11 is told only what decides how the response is read: that made a third of the time of a small request.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 
 import h11
 
 ProtocolError = h11.ProtocolError
-"""What is sent, or comes, is not HTTP/1.1."""
+"""A request or a response that is not HTTP/1.1."""
 
-_HEAD_LIMIT = 100 * 1024
-"""The longest head of an answer that is read."""
+_MAX_HEAD_BYTES = 100 * 1024
+"""The longest head of a response that is read."""
 
-_INTERIM_LIMIT = 100
-"""How many interim answers (1xx) may come before the real one."""
+_MAX_INTERIM_RESPONSES = 100
+"""How many interim responses (1xx) may come before the final one."""
+
+_REQUEST_HEAD = re.compile(
+    rb"[A-Z]+ [!-~]+ HTTP/1\.1\r\n"
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: (?:[!-~](?:[ -~\t]*[!-~])?)?\r\n)*"
+    rb"\r\n"
+)
+"""A request's head in ASCII, no value of which begins or ends with a blank (RFC 9112, 3 and 5)."""
 
 _QUOTED = re.compile(r":? b(ytearray\(b)?['\"].*", re.DOTALL)
-"""Where h11's errors quote what was sent or came: tokens, or patient data."""
+"""The part of h11's errors that quotes what was sent or came: tokens, or patient data."""
 
 
 class Exchange:
-    """A request's head to be sent, and the answer that its bytes turn into.
+    """A request's head to send, and the response that the received bytes make up.
 
     Args:
-        method: the request's method; HEAD and CONNECT have answers without a body.
-        target: the path, or the whole address if it goes by a proxy, or host and port for CONNECT.
-        headers: the request's headers; `Host` among them.
+        method: the request's method; HEAD and CONNECT have responses without a body.
+        target: the path; the whole address if it goes by a proxy; host and port for CONNECT.
+        headers: the request's headers; `Host` is one of them.
     """
 
     def __init__(self, method: str, target: str, headers: Iterable[tuple[str, str]]) -> None:
         self._method = method
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_LIMIT)
-        self.head = self._written(method, target, headers)
-        """The request's head, as it goes on the wire."""
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        self._h11.send(_minimal_request(method))
+        self.head = _request_head(method, target, headers)
+        """The request's head, as it is sent."""
         self.status = 0
-        """The answer's status; 0 until its head has come."""
+        """The response's status; 0 until its head has come."""
         self.headers: Mapping[str, str] = {}
-        """The answer's headers, by lower-case name."""
+        """The response's headers, by lower-case name."""
         self.complete = False
-        """Whether the whole answer has come."""
+        """Whether the whole response has come."""
         self.reusable = False
-        """Whether another exchange may follow on the same connection, once this one is complete."""
+        """Whether the connection can carry another exchange, once this one is complete."""
         self._received = False
-        self._interim = 0
-        self._left: int | None = None
+        self._interim_responses = 0
+        self._missing: int | None = None
+        """How many bytes of a body of announced length have not come yet; None for any other body."""
         self._announced = 0
         self._ready: bytes = b""
 
     def feed(self, data: bytes) -> None:
-        """Takes what has come from the wire; b"" says that the other side has closed.
+        """Take received bytes; b"" means that the other side has closed.
 
-        Raises ProtocolError for what is no answer, or for its end before the end of the answer.
+        Raise ProtocolError if they are no HTTP response, or if it ends before its end.
         """
-        if self._left is not None:
+        if self._missing is not None:
             self._feed_announced(data)
             return
         if not data and not self._received:
@@ -68,8 +79,8 @@ class Exchange:
             self._read_head()
 
     def block(self) -> bytes:
-        """What has come of the body since the last block; b"" if there is nothing (yet). Raises as `feed`."""
-        if self._left is not None or self.complete or not self.status:
+        """Return what has come of the body since the last block; b"" if there is nothing (yet). Raise as `feed`."""
+        if self._missing is not None or self.complete or not self.status:
             block, self._ready = self._ready, b""
             return block
         event = self._next_event()
@@ -80,27 +91,20 @@ class Exchange:
             self.reusable = self.reusable and not self._h11.trailing_data[0]
         return b""
 
-    def _written(self, method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
-        try:
-            return self._h11.send(h11.Request(method=method, target=target, headers=list(headers))) or b""
-        except h11.LocalProtocolError as error:
-            what = _QUOTED.sub("", str(error))
-        raise h11.LocalProtocolError(what)
-
     def _next_event(self) -> object:
         try:
             return self._h11.next_event()
         except h11.RemoteProtocolError as error:
-            what = _QUOTED.sub("", str(error))
-        # Out of the block above, as h11's own error would be the context of this one.
-        raise h11.RemoteProtocolError(what)
+            reason = _QUOTED.sub("", str(error))
+        # Outside the block above, where h11's own error would be the context of this one.
+        raise h11.RemoteProtocolError(reason)
 
     def _read_head(self) -> None:
         event = self._next_event()
         while isinstance(event, h11.InformationalResponse):
-            self._interim += 1
-            if self._interim > _INTERIM_LIMIT:
-                raise h11.RemoteProtocolError("the server sends interim answers without end")
+            self._interim_responses += 1
+            if self._interim_responses > _MAX_INTERIM_RESPONSES:
+                raise h11.RemoteProtocolError("the server sends interim responses without end")
             event = self._next_event()
         if not isinstance(event, h11.Response):
             return
@@ -109,39 +113,59 @@ class Exchange:
         self.reusable = event.http_version == b"1.1" and "close" not in headers.get("connection", "").lower()
         chunked = "transfer-encoding" in headers
         if chunked and headers.pop("content-length", None) is not None:
-            # RFC 9112, 6.3: the length does not count, and such an answer may be meant to confuse.
+            # RFC 9112, 6.3: the length does not count, and such a response may be an attack.
             self.reusable = False
         if self._method == "HEAD" or self.status in (204, 304) or (self._method == "CONNECT" and self.status < 300):
-            self._left = 0
+            self._missing = 0
         elif not chunked and "content-length" in headers:
-            self._left = int(headers["content-length"])
+            self._missing = int(headers["content-length"])
         elif not chunked:
-            # Its end will be the connection's.
+            # The body ends where the connection does.
             self.reusable = False
-        if self._left is not None:
-            self._announced = self._left
+        if self._missing is not None:
+            self._announced = self._missing
             self._take(self._h11.trailing_data[0])
 
     def _feed_announced(self, data: bytes) -> None:
-        if not data and self._left:
+        if not data and self._missing:
+            received = self._announced - self._missing
             raise h11.RemoteProtocolError(
-                f"the connection was closed after {self._announced - self._left} of {self._announced} bytes of body"
+                f"the connection was closed after {received} of {self._announced} bytes of body"
             )
         self._take(data)
 
     def _take(self, data: bytes) -> None:
-        left = self._left or 0
-        if len(data) > left:
-            # Nothing was asked for that could be the beginning of the next answer.
+        missing = self._missing or 0
+        if len(data) > missing:
+            # No request was sent that the surplus could respond to.
             self.reusable = False
-            data = data[:left]
-        self._left = left - len(data)
+            data = data[:missing]
+        self._missing = missing - len(data)
         self._ready += data
-        self.complete = not self._left
+        self.complete = not self._missing
+
+
+def _request_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return a request's head. Raise ProtocolError, which quotes none of it, for one that could be read as more."""
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
+    try:
+        head = "\r\n".join(lines).encode("ascii")
+    except UnicodeEncodeError:
+        head = b""
+    # A line feed in a value makes two headers of one, which each may be right.
+    if not _REQUEST_HEAD.fullmatch(head) or head.count(b"\n") != len(lines) - 1:
+        raise h11.LocalProtocolError("illegal request line or header")
+    return head
+
+
+@functools.cache
+def _minimal_request(method: str) -> h11.Request:
+    """Return all of a request that decides how its response is read."""
+    return h11.Request(method=method, target="/", headers=[("host", "-")])
 
 
 def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The headers by lower-case name, those of one name joined (RFC 9110, 5.3)."""
+    """Return the headers by lower-case name, those of one name joined (RFC 9110, 5.3)."""
     found: dict[str, str] = {}
     for raw_name, raw_value in headers:
         name, value = raw_name.decode("ascii").lower(), _text(raw_value)

@@ -68,6 +68,10 @@ class NonBlockingSocket:
         self._buffer = memoryview(bytearray(BLOCK_BYTES))
         self._used = time.monotonic()
         self._process = os.getpid()
+        self._is_quiet = False
+        """Whether it was just found that nothing has come."""
+        self._awaits_response = False
+        """Whether something was sent since the last time that something came."""
 
     def touch(self) -> None:
         """Note that it has just been used."""
@@ -75,7 +79,10 @@ class NonBlockingSocket:
 
     def is_usable(self) -> bool:
         """Return whether it can carry another exchange: used lately, and the other side neither closed nor spoke."""
-        return time.monotonic() - self._used < _IDLE_LIMIT_SECONDS and self.is_own() and not self._is_readable()
+        if time.monotonic() - self._used >= _IDLE_LIMIT_SECONDS or not self.is_own():
+            return False
+        self._is_quiet = not self._is_readable()
+        return self._is_quiet
 
     def is_own(self) -> bool:
         """Return whether this process made it; a fork copies it, and it stays the other process's."""
@@ -88,8 +95,11 @@ class NonBlockingSocket:
             return True
 
     def _try_receive(self) -> memoryview | None:
-        """Return what has come, valid until the next call; None if there is nothing yet."""
+        """Return what has come, valid until the next call; None if there is nothing yet, or hardly can be."""
         self._check_own()
+        if self._awaits_response:
+            self._awaits_response = False
+            return None
         try:
             return self._buffer[: self._raw.recv_into(self._buffer)]
         except BlockingIOError:
@@ -98,12 +108,15 @@ class NonBlockingSocket:
     def _try_send(self, data: memoryview) -> int | None:
         """Send what can go at once and return its length; 0 if something has come first, None if nothing can go."""
         self._check_own()
-        if self._is_readable():
+        if not self._is_quiet and self._is_readable():
             return 0
+        self._is_quiet = False
         try:
-            return self._raw.send(data)
+            length = self._raw.send(data)
         except BlockingIOError:
             return None
+        self._awaits_response = True
+        return length
 
     def _check_own(self) -> None:
         if not self.is_own():
