@@ -391,6 +391,43 @@ def test_a_second_event_loop_is_refused(serve: Serve, backend: str) -> None:
     anyio.run(pool.close, backend=backend)
 
 
+class LoopWithoutReadiness(asyncio.SelectorEventLoop):
+    """Like the proactor loop of Windows, which cannot wait until a socket is readable or writable."""
+
+    def refuse(self, *_: object) -> None:
+        raise NotImplementedError
+
+    add_reader = add_writer = remove_reader = remove_writer = refuse  # type: ignore[assignment]
+
+
+def test_an_event_loop_that_cannot_wait_for_sockets(serve: Serve, tls: Wire) -> None:
+    """anyio waits in a thread then; sending that stalls, and a close by another task, included."""
+
+    def echo_once(peer: Peer) -> None:
+        peer.send(answer(peer.request()[1]))
+        peer.head()
+        waiting.set()
+        peer.wait_for_the_end()
+
+    async def talk() -> None:
+        pool = AsyncConnectionPool(connection(server.url, ssl_context=tls[1]))
+        got = await pool.send("POST", "/", {}, Blocks(BIG), len(BIG))
+        await got.read(len(BIG))
+        assert got.body == BIG
+        async with anyio.create_task_group() as group:
+            group.start_soon(lose, pool)
+            await anyio.to_thread.run_sync(waiting.wait, LONG)
+            await pool.close()
+
+    async def lose(pool: AsyncConnectionPool) -> None:
+        with pytest.raises(ConnectionLost):
+            await pool.send("GET", "/", {})
+
+    waiting = threading.Event()
+    server = serve(echo_once, tls[0])
+    anyio.run(talk, backend_options={"loop_factory": LoopWithoutReadiness})
+
+
 def test_a_slot_whose_holder_is_gone_is_free_again(serve: Serve, connect: Connect) -> None:
     """R14: also where nobody could release it, as after an interrupt during the release."""
     client = connect(serve(lambda peer: (peer.request(), peer.send(answer(b"ok")))).url)
