@@ -267,7 +267,12 @@ class _AsyncUpload:
             limit=self._sender.chunk_bytes,
         )
         self._local_id = self._plan.local_id
-        self._record = SendRecord.begin(self._plan, modified_ns=self._content.stamp()[1], now=self._sender.clock.now())
+        self._record = SendRecord.begin(
+            self._plan,
+            arguments=self._plan.digest() if self._file is not None else "",
+            modified_ns=self._content.stamp()[1],
+            now=self._sender.clock.now(),
+        )
         return upload.event_of_plan(self._plan)
 
     async def _read_record(self) -> Event:

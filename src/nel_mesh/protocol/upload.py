@@ -440,7 +440,6 @@ class UploadPlan:
         mailbox_id: the sender.
         local_id: the id by which MESH can be asked for the message.
         local_id_generated: whether it was generated for this send, and so is unique.
-        arguments: a digest of what the caller said.
         headers: the headers of chunk 1.
         compress: whether each chunk is gzipped in transit.
         content_bytes: the length of the content.
@@ -451,7 +450,6 @@ class UploadPlan:
     mailbox_id: str
     local_id: str
     local_id_generated: bool
-    arguments: str
     headers: Mapping[str, str] = dataclasses.field(repr=False)
     compress: bool
     content_bytes: int
@@ -499,18 +497,20 @@ class UploadPlan:
         length: int,
         chunk_bytes: int,
     ) -> UploadPlan:
-        headers = options.headers(mailbox_id, local_id)
         return cls(
             mailbox_id=mailbox_id,
             local_id=local_id,
             local_id_generated=generated,
-            arguments=_arguments_digest(headers, local_id_generated=generated, compress=options.compress),
-            headers=headers,
+            headers=options.headers(mailbox_id, local_id),
             compress=options.compress,
             content_bytes=length,
             chunk_bytes=chunk_bytes,
             slices=tuple(split(length, chunk_bytes)),
         )
+
+    def digest(self) -> str:
+        """Return the digest of what the caller said, as `MessageOptions.digest` does."""
+        return _arguments_digest(self.headers, local_id_generated=self.local_id_generated, compress=self.compress)
 
     def delivers(self, number: int) -> bool:
         """Whether MESH delivers the message when it has this chunk."""
@@ -575,13 +575,13 @@ class SendRecord(Record):
     not_sent: bool = False
 
     @classmethod
-    def begin(cls, plan: UploadPlan, *, modified_ns: int, now: datetime) -> SendRecord:
+    def begin(cls, plan: UploadPlan, *, arguments: str, modified_ns: int, now: datetime) -> SendRecord:
         """Return the record of an upload of which nothing was sent."""
         return cls(
             mailbox_id=plan.mailbox_id,
             local_id=plan.local_id,
             local_id_generated=plan.local_id_generated,
-            arguments=plan.arguments,
+            arguments=arguments,
             content_bytes=plan.content_bytes,
             modified_ns=modified_ns,
             chunk_bytes=plan.chunk_bytes,
