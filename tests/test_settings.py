@@ -897,3 +897,17 @@ def test_a_bad_proxy_in_the_environment_is_named_and_not_shown(monkeypatch: pyte
         settings.proxy_for_url()
     assert "s3cret" not in str(caught.value)
     checked(caught.value)
+
+
+def test_a12_a_home_folder_that_there_is_not_is_a_fault_of_the_setting() -> None:
+    """A12: containers run as users without a home folder; `~` then raises RuntimeError."""
+    with pytest.raises(ConfigurationError, match="spool_directory.*without ~"):
+        MeshSettings(
+            mailbox_id="X26ABC1",
+            password="password",
+            shared_key="key",
+            url="http://127.0.0.1:1",
+            spool_directory="~no-such-user/spool",
+        )
+    with pytest.raises(ConfigurationError, match="no such home folder here"):
+        MeshSettings.from_file("~no-such-user/mesh.toml")

@@ -90,7 +90,11 @@ def _chosen(document: _Document, profile: str) -> str:
 
 
 def _document(path: str | os.PathLike[str], names: list[str]) -> _Document:
-    path = Path(path).expanduser()
+    path = Path(path)
+    try:
+        path = path.expanduser()
+    except RuntimeError:
+        raise _unreadable(path, "there is no such home folder here; give the path without ~") from None
     text = _text(path)
     form = path.suffix.lower()
     if form == ".json" or (form != ".toml" and text.lstrip().startswith(("{", "/"))):

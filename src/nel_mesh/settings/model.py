@@ -199,7 +199,10 @@ def _proxy(value: SecretStr) -> SecretStr:
 
 
 def _folder(value: Path) -> Path:
-    folder = value.expanduser()
+    try:
+        folder = value.expanduser()
+    except RuntimeError:
+        raise ValueError("must be a path without ~: there is no such home folder here") from None
     if not folder.is_dir():
         raise ValueError("must be an existing folder; create it, or leave the setting out")
     return folder
