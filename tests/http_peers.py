@@ -1,4 +1,4 @@
-"""Servers of HTTP for tests, byte by byte, so that they can be as unkind as a test needs."""
+"""HTTP servers for tests, byte by byte, so that they can misbehave in every way."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Peer:
         return self._below.receive() if self._below else self.raw.recv(65536)
 
     def receive(self) -> bytes:
-        """What has come; b"" at the end."""
+        """Return what comes; b"" at the end."""
         if self._tls is None:
             return self._receive_below()
         try:
@@ -68,21 +68,21 @@ class Peer:
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
 
-    def coded(self, data: bytes) -> bytes:
-        """The data as it goes over the wire."""
+    def encoded(self, data: bytes) -> bytes:
+        """Return the data as it is sent, in TLS if there is any."""
         if self._tls is None:
             return data
         self.tls_object.write(data)
         return self._outgoing.read()
 
-    def goodbye(self) -> bytes:
-        """TLS's announcement that no more comes."""
+    def close_notify(self) -> bytes:
+        """Return a close_notify alert."""
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls_object.unwrap()
         return self._outgoing.read()
 
     def alert(self) -> bytes:
-        """A fatal alert, for a record that nobody sent."""
+        """Return a fatal alert, as for a bad record."""
         self._incoming.write(b"\x17\x03\x03\x00\x20" + bytes(32))
         with contextlib.suppress(ssl.SSLError):
             self.tls_object.read(1)
@@ -90,10 +90,10 @@ class Peer:
 
     def send(self, data: bytes) -> None:
         with self._lock:
-            self._send_below(self.coded(data))
+            self._send_below(self.encoded(data))
 
     def head(self) -> bytes:
-        """A request's head; b"" if there is none."""
+        """Return a request's head; b"" if there is none."""
         while b"\r\n\r\n" not in self._held:
             block = self.receive()
             if not block:
@@ -103,13 +103,13 @@ class Peer:
         return head + b"\r\n"
 
     def request(self) -> tuple[bytes, bytes]:
-        """A request's head and its whole body."""
+        """Return a request's head and its whole body."""
         head = self.head()
         found = re.search(rb"(?i)\r\ncontent-length: *(\d+)\r\n", head)
         return head, self.take(int(found[1]) if found else 0)
 
     def take(self, length: int) -> bytes:
-        """So much of what comes."""
+        """Return so many bytes of what comes."""
         held = bytearray(self._held)
         while len(held) < length:
             block = self.receive()
@@ -119,7 +119,7 @@ class Peer:
         return bytes(held[:length])
 
     def wait_for_the_end(self) -> bytes:
-        """Reads until the client hangs up; what it still said."""
+        """Read until the client closes the connection; return what came."""
         said, self._held = self._held, b""
         with contextlib.suppress(ConnectionError):
             while block := self.receive():
@@ -127,13 +127,13 @@ class Peer:
         return said
 
     def reset(self) -> None:
-        """Ends the connection at once, and rudely."""
+        """Reset the connection."""
         self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         self.raw.close()
 
 
 class Server:
-    """Gives each connection to `serve`, in a thread of its own; what fails there fails the test."""
+    """Give each connection to `serve`, in a thread of its own. An exception there fails the test."""
 
     def __init__(
         self,
@@ -203,18 +203,18 @@ class Server:
             raise self.failures[0]
 
 
-def answer(body: bytes = b"", status: int = 200, *more: str) -> bytes:
+def response(body: bytes = b"", status: int = 200, *more: str) -> bytes:
     lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *more, "", ""]
     return "\r\n".join(lines).encode() + body
 
 
 def echo(peer: Peer) -> None:
-    """Answers every request with its body, or with its first line and headers if it has none."""
+    """Respond to every request with its body, or with its head if it has none."""
     while True:
         head, body = peer.request()
         if not head:
             return
-        peer.send(answer(body or head))
+        peer.send(response(body or head))
 
 
 def server_tls(authority: trustme.CA, name: str = "127.0.0.1", version: str = "TLSv1_3") -> ssl.SSLContext:

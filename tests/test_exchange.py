@@ -1,4 +1,4 @@
-"""One request and its answer as bytes: however they are cut, and whatever they say."""
+"""One request and its response as bytes, cut in every way, well-formed or not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRET = "NHSMESH X26ABC1:nonce:0:Mrs-Jones"
 
 @dataclasses.dataclass(frozen=True)
 class Read:
-    """What an answer turned out to be."""
+    """A response as it was read."""
 
     status: int
     headers: Mapping[str, str]
@@ -32,7 +32,7 @@ def exchange(method: str = "GET") -> Exchange:
 
 
 def read(pieces: Sequence[bytes], method: str = "GET") -> Read:
-    """Reads an answer as the broker does; the pieces' end is the connection's. Raises ProtocolError."""
+    """Read a response as the pool does; after the pieces the connection ends. Raise ProtocolError."""
     reading = exchange(method)
     coming = iter(pieces)
     body = b""
@@ -63,7 +63,7 @@ def undelimited(body: bytes) -> bytes:
 
 
 BODIES = st.binary(max_size=200)
-ANSWERS = st.one_of(
+RESPONSES = st.one_of(
     st.builds(announced, BODIES),
     st.builds(lambda blocks: chunked(*blocks), st.lists(st.binary(min_size=1, max_size=80), max_size=4)),
     st.just(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + announced(b"content")),
@@ -79,43 +79,43 @@ def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(edges) if start < end]
 
 
-@given(answer=ANSWERS, cuts=CUTS)
-def test_however_it_is_cut_it_is_the_same_answer(answer: bytes, cuts: list[int]) -> None:
-    assert read(cut(answer, cuts)) == read([answer])
+@given(response=RESPONSES, cuts=CUTS)
+def test_a_response_is_the_same_however_it_is_cut(response: bytes, cuts: list[int]) -> None:
+    assert read(cut(response, cuts)) == read([response])
 
 
 @given(body=BODIES, cuts=CUTS)
-def test_the_body_is_what_was_sent_in_each_form(body: bytes, cuts: list[int]) -> None:
+def test_every_form_of_a_body_has_the_same_content(body: bytes, cuts: list[int]) -> None:
     blocks = cut(body, [10, 20, 90])
-    for answer in (announced(body), chunked(*blocks), undelimited(body)):
-        assert read(cut(answer, cuts)).body == body
+    for response in (announced(body), chunked(*blocks), undelimited(body)):
+        assert read(cut(response, cuts)).body == body
 
 
-@given(answer=ANSWERS, cuts=CUTS, data=st.data())
-def test_an_early_end_is_always_an_error(answer: bytes, cuts: list[int], data: st.DataObject) -> None:
-    short = answer[: data.draw(st.integers(0, len(answer) - 1))]
+@given(response=RESPONSES, cuts=CUTS, data=st.data())
+def test_an_early_end_is_always_an_error(response: bytes, cuts: list[int], data: st.DataObject) -> None:
+    short = response[: data.draw(st.integers(0, len(response) - 1))]
     with pytest.raises(ProtocolError):
         read(cut(short, cuts))
 
 
-@given(answer=ANSWERS, surplus=st.binary(min_size=1, max_size=50), cuts=CUTS)
-def test_surplus_is_no_body_and_ends_the_connection(answer: bytes, surplus: bytes, cuts: list[int]) -> None:
-    expected = read([answer])
-    found = read(cut(answer + surplus, cuts))
+@given(response=RESPONSES, surplus=st.binary(min_size=1, max_size=50), cuts=CUTS)
+def test_surplus_bytes_are_dropped_and_end_the_connection(response: bytes, surplus: bytes, cuts: list[int]) -> None:
+    expected = read([response])
+    found = read(cut(response + surplus, cuts))
     assert found == dataclasses.replace(expected, reusable=False)
 
 
 @given(data=st.binary(max_size=300), cuts=CUTS)
-def test_rubbish_is_an_answer_or_an_error_and_always_ends(data: bytes, cuts: list[int]) -> None:
+def test_random_bytes_are_a_response_or_an_error(data: bytes, cuts: list[int]) -> None:
     for begun in (b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"):
         with contextlib.suppress(ProtocolError):
             read(cut(begun + data, cuts))
 
 
-def test_an_end_stays_an_error_when_asked_again() -> None:
-    for answer in (announced(b"content")[:-1], chunked(b"content")[:-1]):
+def test_an_early_end_is_an_error_at_each_call() -> None:
+    for response in (announced(b"content")[:-1], chunked(b"content")[:-1]):
         reading = exchange()
-        reading.feed(answer)
+        reading.feed(response)
         while reading.block():
             pass
         for _ in range(3):
@@ -127,7 +127,7 @@ def test_an_end_stays_an_error_when_asked_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "answer"),
+    ("method", "response"),
     [
         ("HEAD", announced(b"not there")[:-9]),
         ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
@@ -139,12 +139,12 @@ def test_an_end_stays_an_error_when_asked_again() -> None:
         ("CONNECT", b"HTTP/1.1 299 Established\r\nTransfer-Encoding: chunked\r\n\r\n"),
     ],
 )
-def test_some_answers_have_no_body_whatever_they_say(method: str, answer: bytes) -> None:
-    assert (read([answer], method).body, read([answer], method).reusable) == (b"", True)
-    # What comes all the same is not taken for the next answer.
-    assert read([answer + b"HTTP/1.1 200 OK\r\n\r\n"], method).reusable is False
+def test_some_responses_have_no_body_whatever_their_headers_say(method: str, response: bytes) -> None:
+    assert (read([response], method).body, read([response], method).reusable) == (b"", True)
+    # Surplus bytes are not taken for the next response.
+    assert read([response + b"HTTP/1.1 200 OK\r\n\r\n"], method).reusable is False
     with pytest.raises(ProtocolError):
-        read([answer[:-1]], method)
+        read([response[:-1]], method)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_some_answers_have_no_body_whatever_they_say(method: str, answer: bytes)
         b"Name: a\x00b\r\n",
     ],
 )
-def test_a_head_that_can_be_read_in_two_ways_is_no_answer(head: bytes) -> None:
+def test_an_ambiguous_head_is_an_error(head: bytes) -> None:
     with pytest.raises(ProtocolError):
         read([b"HTTP/1.1 200 OK\r\n" + head + b"\r\nabc"])
 
@@ -188,20 +188,20 @@ def test_a_head_that_can_be_read_in_two_ways_is_no_answer(head: bytes) -> None:
         b"220 mail.example ESMTP",
     ],
 )
-def test_what_is_no_http_is_no_answer(start: bytes) -> None:
+def test_another_protocol_is_an_error(start: bytes) -> None:
     with pytest.raises(ProtocolError):
         read([start + b"\r\nContent-Length: 0\r\n\r\n"])
 
 
-def test_a_length_that_is_said_twice_counts_once() -> None:
+def test_a_repeated_length_counts_once() -> None:
     found = read([b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3, 3\r\n\r\nabc"])
     assert (found.body, found.headers["content-length"], found.reusable) == (b"abc", "3", True)
 
 
-def test_beside_chunks_a_length_does_not_count() -> None:
+def test_a_length_beside_chunks_is_ignored() -> None:
     for length in (0, 3, 100):
-        answer = chunked(b"content").replace(b"\r\n", b"\r\nContent-Length: %d\r\n" % length, 1)
-        found = read([answer])
+        response = chunked(b"content").replace(b"\r\n", b"\r\nContent-Length: %d\r\n" % length, 1)
+        found = read([response])
         assert (found.body, found.reusable, "content-length" in found.headers) == (b"content", False, False)
 
 
@@ -209,7 +209,7 @@ def test_beside_chunks_a_length_does_not_count() -> None:
     "body",
     [b"5\r\nabc\r\n0\r\n\r\n", b"3\r\nabcde\r\n0\r\n\r\n", b"-1\r\n", b"0x3\r\nabc\r\n", b"f" * 21 + b"\r\n", b"\r\n"],
 )
-def test_chunks_that_are_none_are_an_error(body: bytes) -> None:
+def test_malformed_chunks_are_an_error(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         read([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body])
 
@@ -225,13 +225,13 @@ def test_chunks_that_are_none_are_an_error(body: bytes) -> None:
         (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n", False),
     ],
 )
-def test_whether_another_exchange_may_follow(head: bytes, reusable: bool) -> None:
+def test_a_connection_is_reusable_by_version_and_headers(head: bytes, reusable: bool) -> None:
     assert read([head + b"Content-Length: 1\r\n\r\nx"]).reusable is reusable
     assert read([head + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]).reusable is reusable
     assert read([head + b"\r\nx"]).reusable is False
 
 
-def test_nothing_may_follow_before_the_end() -> None:
+def test_a_response_is_complete_only_with_its_last_byte() -> None:
     reading = exchange()
     reading.feed(announced(b"content")[:-1])
     assert (reading.block(), reading.complete) == (b"conten", False)
@@ -257,7 +257,7 @@ def test_a_block_of_announced_length_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize("endless", [b"Name: value\r\n", b"x" * 1000, b"HTTP/1.1 100 Continue\r\n\r\n"])
-def test_a_head_without_end_is_given_up(endless: bytes) -> None:
+def test_a_head_without_end_is_an_error(endless: bytes) -> None:
     reading = exchange()
     if endless.startswith(b"N"):
         reading.feed(b"HTTP/1.1 200 OK\r\n")
@@ -266,7 +266,7 @@ def test_a_head_without_end_is_given_up(endless: bytes) -> None:
             reading.feed(endless)
 
 
-def test_a_chunks_head_or_trailers_without_end_are_given_up() -> None:
+def test_a_chunk_size_or_trailers_without_end_are_an_error() -> None:
     for begun, endless in ((b"", b"1;" + b"x" * 1000), (b"0\r\n", b"Name: " + b"x" * 1000 + b"\r\n")):
         reading = exchange()
         reading.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + begun)
@@ -276,7 +276,7 @@ def test_a_chunks_head_or_trailers_without_end_are_given_up() -> None:
                 assert reading.block() == b""
 
 
-def test_headers_by_lower_case_name_in_either_encoding_and_joined() -> None:
+def test_headers_have_lower_case_names_and_are_joined() -> None:
     head = "Mex-Subject: Zoë\r\nMEX-LOCALID:  a \r\nVia: 1\r\nVia: 2\r\n".encode() + b"Mex-FileName: Zo\xeb\r\n"
     found = read([announced(b"", head)])
     assert found.headers == {
@@ -288,7 +288,7 @@ def test_headers_by_lower_case_name_in_either_encoding_and_joined() -> None:
     }
 
 
-def test_the_head_is_as_it_was_asked_for() -> None:
+def test_the_request_head_has_the_given_line_and_headers() -> None:
     headers = [("host", "mesh.example"), ("Mex-To", "X26ABC2"), ("content-length", "5")]
     written = Exchange("POST", "/a/b?c=%20", headers).head
     assert written.split(b"\r\n")[0] == b"POST /a/b?c=%20 HTTP/1.1"
@@ -315,14 +315,14 @@ def test_the_head_is_as_it_was_asked_for() -> None:
         f"{SECRET}é",
     ],
 )
-def test_a_header_that_would_be_two_is_refused_and_not_shown(value: str) -> None:
+def test_an_illegal_value_of_a_header_is_refused_and_not_quoted(value: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         Exchange("GET", "/", [("host", "mesh.example"), ("authorization", value)])
     assert "Jones" not in shown(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "é", " a"])
-def test_a_headers_name_that_is_none_is_refused(name: str) -> None:
+def test_an_illegal_name_of_a_header_is_refused(name: str) -> None:
     with pytest.raises(ProtocolError):
         Exchange("GET", "/", [("host", "mesh.example"), (name, "value")])
 
@@ -333,13 +333,13 @@ def test_an_empty_value_and_blanks_within_one_are_sent_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("target", ["/a b", "/é", "/a\r\nx: y", "/\x00", ""])
-def test_a_target_that_would_be_more_is_refused(target: str) -> None:
+def test_an_illegal_target_is_refused(target: str) -> None:
     with pytest.raises(ProtocolError):
         Exchange("GET", target, [("host", "mesh.example")])
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"POST /outbox HTTP/1.1 Mrs-Jones\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nMex-Subject: 'Mrs-Jones \x00\"\r\n\r\n",
@@ -348,14 +348,14 @@ def test_a_target_that_would_be_more_is_refused(target: str) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxMrs-Jones\r\n",
     ],
 )
-def test_what_came_is_not_quoted(answer: bytes) -> None:
+def test_errors_do_not_quote_the_response(response: bytes) -> None:
     with pytest.raises(ProtocolError, match="llegal|malformed") as caught:
-        read([answer])
+        read([response])
     assert "Jones" not in shown(caught.value)
 
 
 def shown(error: BaseException) -> str:
-    """All that the error and those behind it say."""
+    """The text of the error and of its causes."""
     said = []
     cause: BaseException | None = error
     while cause is not None:

@@ -1,4 +1,4 @@
-"""HTTP over real sockets and real TLS, against servers and proxies that are not always kind."""
+"""HTTP over real sockets and real TLS, against servers and proxies that misbehave."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import pytest
 import trustme
 from anyio.from_thread import start_blocking_portal
 
-from http_peers import LONG, Peer, Server, answer, client_tls, echo, server_tls
+from http_peers import LONG, Peer, Server, client_tls, echo, response, server_tls
 from nel_mesh._async.http import AsyncConnectionPool
 from nel_mesh._sync.http import ConnectionPool
 from nel_mesh.errors import ConnectionFailed, ConnectionLost, InvalidArgument
@@ -41,7 +41,7 @@ SECRET = "pass%word:@/Jones"
 
 
 class Blocks:
-    """A body in both variants; what is no block is raised, or called."""
+    """A body, sync and async. An exception among the blocks is raised, a callable is called."""
 
     def __init__(self, *blocks: bytes | BaseException | Callable[[], bytes]) -> None:
         self._blocks = iter(blocks)
@@ -89,7 +89,7 @@ class Client:
         return bytes(got.body)
 
     def waiting(self) -> list[Any]:
-        """Who has a slot, or waits for one."""
+        """All who have a slot, or wait for one."""
         return list(self._slots()._line)
 
     def _slots(self) -> Any:
@@ -203,8 +203,10 @@ FALSE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfalse"
 
 
 @pytest.mark.parametrize("kind", SURPLUS)
-def test_what_comes_unasked_is_no_answer(serve: Serve, connect: Connect, wire: Wire, kind: str) -> None:
-    """With the answer, or after it; nobody may take it for the answer to the next request."""
+def test_surplus_bytes_are_not_taken_for_the_next_response(
+    serve: Serve, connect: Connect, wire: Wire, kind: str
+) -> None:
+    """Surplus with the response, or after it."""
     later, come = threading.Event(), threading.Event()
 
     def surplus(peer: Peer) -> None:
@@ -218,7 +220,7 @@ def test_what_comes_unasked_is_no_answer(serve: Serve, connect: Connect, wire: W
             peer.send(FALSE)
             come.set()
         else:
-            peer.send(answer(b"true"))
+            peer.send(response(b"true"))
         assert peer.wait_for_the_end() == b""
 
     server = serve(surplus, wire[0])
@@ -235,10 +237,10 @@ def test_what_comes_unasked_is_no_answer(serve: Serve, connect: Connect, wire: W
 
 
 @pytest.mark.parametrize("what", ["Connection: close", "Transfer-Encoding: chunked"])
-def test_an_answer_after_which_none_may_follow(serve: Serve, connect: Connect, what: str) -> None:
+def test_a_connection_is_not_reused_after_a_response_that_ends_it(serve: Serve, connect: Connect, what: str) -> None:
     def once(peer: Peer) -> None:
         peer.request()
-        peer.send(answer(b"2\r\nok\r\n0\r\n\r\n", 200, what))
+        peer.send(response(b"2\r\nok\r\n0\r\n\r\n", 200, what))
         assert peer.wait_for_the_end() == b""
 
     server = serve(once)
@@ -248,15 +250,15 @@ def test_an_answer_after_which_none_may_follow(serve: Serve, connect: Connect, w
     assert server.connections == 2
 
 
-def test_a_connection_that_tls_has_ended_is_not_used_again(serve: Serve, connect: Connect, wire: Wire) -> None:
-    """Though TCP would still carry it: half of it is closed."""
+def test_a_connection_that_tls_has_ended_is_not_reused(serve: Serve, connect: Connect, wire: Wire) -> None:
+    """TCP is only half closed, and would carry another request."""
 
     def half(peer: Peer) -> None:
         peer.request()
         if wire[0]:
-            peer.raw.sendall(peer.coded(answer(b"ok")) + peer.goodbye())
+            peer.raw.sendall(peer.encoded(response(b"ok")) + peer.close_notify())
         else:
-            peer.send(answer(b"ok"))
+            peer.send(response(b"ok"))
             peer.raw.shutdown(socket.SHUT_WR)
         closed.release()
         assert peer.wait_for_the_end() == b""
@@ -270,7 +272,7 @@ def test_a_connection_that_tls_has_ended_is_not_used_again(serve: Serve, connect
         assert closed.acquire(timeout=LONG)
 
 
-def test_what_tls_still_holds_is_no_quiet_connection(authority: trustme.CA) -> None:
+def test_content_left_in_tls_makes_a_connection_not_quiet(authority: trustme.CA) -> None:
     ours = Tls(client_tls(authority), "127.0.0.1")
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     theirs = server_tls(authority).wrap_bio(incoming, outgoing, server_side=True)
@@ -326,11 +328,11 @@ def test_a_forked_child_does_not_use_its_parents_connection(serve: Serve, tls: W
 
 @can_fork
 def test_a_forked_child_has_every_slot_although_its_parent_uses_one(serve: Serve) -> None:
-    """A23: the thread that has the slot does not exist in the child. What it reads is not the child's to read."""
+    """A23: the thread that has the slot does not exist in the child. The child cannot read the parent's response."""
 
     def give(peer: Peer) -> None:
         while peer.head():
-            peer.send(answer(BIG))
+            peer.send(response(BIG))
 
     client = Client(ConnectionPool(connection(serve(give).url)), None)
     held = client.send()
@@ -348,13 +350,13 @@ def test_a_forked_child_has_every_slot_although_its_parent_uses_one(serve: Serve
 
 
 def test_idle_connections_that_will_not_be_used_again_are_closed(serve: Serve, connect: Connect) -> None:
-    """A23: at the next request, all of them; they do not pile up to the maximum."""
+    """A23: all of them, at the next request."""
     enough = threading.Barrier(5)
 
     def once(peer: Peer) -> None:
         peer.request()
         enough.wait(LONG)
-        peer.send(answer(b"ok"))
+        peer.send(response(b"ok"))
         peer.raw.shutdown(socket.SHUT_WR)
         ended.release()
         assert peer.wait_for_the_end() == b""
@@ -404,7 +406,7 @@ def test_an_event_loop_that_cannot_wait_for_sockets(serve: Serve, tls: Wire) -> 
     """anyio waits in a thread then; sending that stalls, and a close by another task, included."""
 
     def echo_once(peer: Peer) -> None:
-        peer.send(answer(peer.request()[1]))
+        peer.send(response(peer.request()[1]))
         peer.head()
         waiting.set()
         peer.wait_for_the_end()
@@ -428,9 +430,9 @@ def test_an_event_loop_that_cannot_wait_for_sockets(serve: Serve, tls: Wire) -> 
     anyio.run(talk, backend_options={"loop_factory": LoopWithoutReadiness})
 
 
-def test_a_slot_whose_holder_is_gone_is_free_again(serve: Serve, connect: Connect) -> None:
-    """R14: also where nobody could release it, as after an interrupt during the release."""
-    client = connect(serve(lambda peer: (peer.request(), peer.send(answer(b"ok")))).url)
+def test_a_slot_is_free_once_its_holder_is_gone(serve: Serve, connect: Connect) -> None:
+    """R14: also where it was not released, as after an interrupt during the release."""
+    client = connect(serve(lambda peer: (peer.request(), peer.send(response(b"ok")))).url)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # that its socket was not closed
         held = client.send()
@@ -441,13 +443,13 @@ def test_a_slot_whose_holder_is_gone_is_free_again(serve: Serve, connect: Connec
             assert waiting.result(LONG) == b"ok"
 
 
-def test_slots_are_given_in_the_order_of_asking(serve: Serve, connect: Connect) -> None:
+def test_slots_are_given_in_the_order_of_the_requests(serve: Serve, connect: Connect) -> None:
     served: list[bytes] = []
 
     def note(peer: Peer) -> None:
         while head := peer.head():
             served.append(head)
-            peer.send(answer(b"ok"))
+            peer.send(response(b"ok"))
 
     client = connect(serve(note).url)
     held = client.send()
@@ -463,13 +465,13 @@ def test_slots_are_given_in_the_order_of_asking(serve: Serve, connect: Connect) 
     assert [re.findall(rb"number: (\d)", head) for head in served] == [[], *([b"%d" % number] for number in range(8))]
 
 
-# What is sent
+# Requests
 
 
 @pytest.mark.parametrize(
     ("blocks", "length"), [([b"ab", b"cd"], 3), ([b"ab", b"c"], 4), ([b"ab", b"", b"cd"], 4), ([], 1)]
 )
-def test_a_body_of_another_length_is_a_bug_and_goes_no_further(
+def test_a_body_of_another_length_than_announced_raises_and_is_not_completed(
     serve: Serve, connect: Connect, blocks: list[bytes], length: int
 ) -> None:
     said: list[bytes] = []
@@ -481,7 +483,7 @@ def test_a_body_of_another_length_is_a_bug_and_goes_no_further(
     assert len(said[0].partition(b"\r\n\r\n")[2]) < length
 
 
-def test_what_a_body_raises_is_let_through_and_leaves_nothing(
+def test_an_exception_of_the_body_passes_through_and_closes_the_connection(
     serve: Serve, connect: Connect, request: pytest.FixtureRequest
 ) -> None:
     server = serve(echo)
@@ -499,14 +501,14 @@ def test_what_a_body_raises_is_let_through_and_leaves_nothing(
     assert client.ask()
 
 
-REFUSAL = answer(b"too much", 413)
+REFUSAL = response(b"too much", 413)
 
 
 @pytest.mark.parametrize("then", ["hang up", "stop reading", "read on", "reset"])
-def test_a_refusal_before_the_end_of_the_request_is_heard(
+def test_a_response_that_comes_before_the_end_of_the_request_is_read(
     serve: Serve, connect: Connect, wire: Wire, then: str
 ) -> None:
-    """A19: whatever the server does with the rest of the body. A20: the connection is not used again."""
+    """A19: whatever the server does with the rest of the body. A20: the connection is not reused."""
     heard = threading.Event()
 
     def refuse(peer: Peer) -> None:
@@ -535,18 +537,18 @@ def test_a_refusal_before_the_end_of_the_request_is_heard(
 
 
 @pytest.mark.parametrize("length", [0, 10, 1_000_000])
-def test_after_a_refusal_the_rest_of_a_request_is_not_taken_for_the_next(
+def test_a_connection_is_not_reused_after_a_body_was_refused(
     serve: Serve, connect: Connect, wire: Wire, length: int
 ) -> None:
-    """A20: a server that refuses a body unread, and keeps the connection, reads the body as a request: 400."""
+    """A20: a server that refuses a body unread and keeps the connection takes the body for a request, and sends 400."""
 
     def refuse(peer: Peer) -> None:
         while peer.head():
-            peer.send(answer(b"", 401))
+            peer.send(response(b"", 401))
             if length:
                 asked.wait(LONG)
                 with contextlib.suppress(OSError):
-                    peer.send(answer(b"what?", 400))
+                    peer.send(response(b"what?", 400))
                 return
 
     asked = threading.Event()
@@ -560,10 +562,10 @@ def test_after_a_refusal_the_rest_of_a_request_is_not_taken_for_the_next(
     assert server.connections == (2 if length else 1)
 
 
-def test_a_certificate_refused_after_the_handshake_is_told_during_a_long_upload(
+def test_a_client_certificate_refused_during_a_long_upload_is_reported(
     serve: Serve, connect: Connect, authority: trustme.CA
 ) -> None:
-    """A19: in TLS 1.3 the alert comes while the body is sent, and a reset behind it."""
+    """A19: in TLS 1.3 the alert comes while the body is sent, and then a reset."""
     context = server_tls(authority)
     context.verify_mode = ssl.CERT_REQUIRED
 
@@ -579,10 +581,10 @@ def test_a_certificate_refused_after_the_handshake_is_told_during_a_long_upload(
         assert not caught.value.transient
 
 
-def test_a_success_that_the_last_block_did_not_reach_is_not_believed(serve: Serve, connect: Connect) -> None:
+def test_a_success_before_the_end_of_the_request_is_an_error(serve: Serve, connect: Connect) -> None:
     def lie(peer: Peer) -> None:
         peer.head()
-        peer.send(answer(b"", 202))
+        peer.send(response(b"", 202))
 
     client = connect(serve(lie).url)
     with pytest.raises(ConnectionLost) as caught:
@@ -590,7 +592,7 @@ def test_a_success_that_the_last_block_did_not_reach_is_not_believed(serve: Serv
     assert caught.value.request_complete
 
 
-# What comes
+# Responses
 
 
 CUT = {
@@ -602,17 +604,19 @@ CUT = {
 }
 
 
-@pytest.mark.parametrize("how", ["goodbye", "silence", "record"])
+@pytest.mark.parametrize("how", ["close_notify", "silence", "record"])
 @pytest.mark.parametrize("kind", CUT)
-def test_an_answer_cut_in_tls_is_lost(serve: Serve, connect: Connect, tls: Wire, kind: str, how: str) -> None:
-    """With TLS's own goodbye, without it, and in the middle of a record."""
+def test_a_response_cut_in_tls_raises_connection_lost(
+    serve: Serve, connect: Connect, tls: Wire, kind: str, how: str
+) -> None:
+    """With a close_notify alert, without it, and in the middle of a record."""
 
     def cut(peer: Peer) -> None:
         peer.request()
         said = CUT[kind][0] or b"x" * (how == "record")
-        coded = peer.coded(said) if said else b""
+        coded = peer.encoded(said) if said else b""
         coded = coded[:-1] if how == "record" else coded
-        peer.raw.sendall(coded + (peer.goodbye() if how == "goodbye" else b""))
+        peer.raw.sendall(coded + (peer.close_notify() if how == "close_notify" else b""))
         peer.raw.shutdown(socket.SHUT_WR)
         peer.wait_for_the_end()
 
@@ -622,7 +626,7 @@ def test_an_answer_cut_in_tls_is_lost(serve: Serve, connect: Connect, tls: Wire,
     assert caught.value.request_complete
 
 
-def test_a_body_without_an_announced_end_says_so(serve: Serve, connect: Connect, wire: Wire) -> None:
+def test_a_body_without_an_announced_end_is_not_delimited(serve: Serve, connect: Connect, wire: Wire) -> None:
     def undelimited(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 200 OK\r\n\r\ncontent")
@@ -637,12 +641,12 @@ def test_a_body_without_an_announced_end_says_so(serve: Serve, connect: Connect,
     assert server.connections == 2
 
 
-def test_an_answer_is_heard_though_an_alert_follows(serve: Serve, connect: Connect, tls: Wire) -> None:
-    """In one packet: the alert must not undo an answer that says that MESH has the message."""
+def test_a_response_is_read_although_an_alert_follows(serve: Serve, connect: Connect, tls: Wire) -> None:
+    """Both in one packet: the alert must not undo a response by which MESH has the message."""
 
     def alarm(peer: Peer) -> None:
         peer.request()
-        peer.raw.sendall(peer.coded(answer(b'{"messageID": "1"}', 200)) + peer.alert())
+        peer.raw.sendall(peer.encoded(response(b'{"messageID": "1"}', 200)) + peer.alert())
         peer.wait_for_the_end()
 
     server = serve(alarm, tls[0])
@@ -652,12 +656,10 @@ def test_an_answer_is_heard_though_an_alert_follows(serve: Serve, connect: Conne
         assert server.connections == number
 
 
-def test_an_alert_within_an_answer_loses_it_each_time_that_it_is_asked(
-    serve: Serve, connect: Connect, tls: Wire
-) -> None:
+def test_an_alert_within_a_response_raises_at_each_read(serve: Serve, connect: Connect, tls: Wire) -> None:
     def alarm(peer: Peer) -> None:
         peer.request()
-        peer.raw.sendall(peer.coded(b"HTTP/1.1 200 OK\r\n\r\npart") + peer.alert())
+        peer.raw.sendall(peer.encoded(b"HTTP/1.1 200 OK\r\n\r\npart") + peer.alert())
         peer.wait_for_the_end()
 
     got = connect(serve(alarm, tls[0]).url, ssl_context=tls[1]).send()
@@ -669,7 +671,7 @@ def test_an_alert_within_an_answer_loses_it_each_time_that_it_is_asked(
 
 
 @pytest.mark.parametrize("reason", ["TLSV13_ALERT_CERTIFICATE_REQUIRED", "TLSV1_ALERT_ACCESS_DENIED"])
-def test_a_certificate_can_be_refused_only_before_anything_was_answered(reason: str) -> None:
+def test_an_alert_means_a_refused_certificate_only_before_the_first_response(reason: str) -> None:
     def alert() -> None:
         error = ssl.SSLError(1, "alert")
         error.reason = reason
@@ -682,8 +684,8 @@ def test_a_certificate_can_be_refused_only_before_anything_was_answered(reason: 
         alert()
 
 
-def test_reading_after_closing_is_no_end(serve: Serve, connect: Connect) -> None:
-    client = connect(serve(lambda peer: (peer.request(), peer.send(answer(BIG)), peer.wait_for_the_end())).url)
+def test_reading_a_closed_response_raises(serve: Serve, connect: Connect) -> None:
+    client = connect(serve(lambda peer: (peer.request(), peer.send(response(BIG)), peer.wait_for_the_end())).url)
     got = client.send()
     assert got.next_block()
     assert 0 < got.fraction_received < 1
@@ -693,18 +695,18 @@ def test_reading_after_closing_is_no_end(serve: Serve, connect: Connect) -> None
         got.next_block()
 
 
-def test_interim_answers_are_passed_over(serve: Serve, connect: Connect) -> None:
+def test_interim_responses_are_skipped(serve: Serve, connect: Connect) -> None:
     def interim(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
-        peer.send(answer(b"ok"))
+        peer.send(response(b"ok"))
         peer.wait_for_the_end()
 
     assert connect(serve(interim).url).ask() == b"ok"
 
 
 @pytest.mark.parametrize("endless", [b"HTTP/1.1 100 Continue\r\n\r\n", b"Name: value\r\n", b"x"])
-def test_a_head_without_end_is_lost(serve: Serve, connect: Connect, endless: bytes) -> None:
+def test_a_head_without_end_raises_connection_lost(serve: Serve, connect: Connect, endless: bytes) -> None:
     def flood(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 200 OK\r\n" if endless.startswith(b"N") else b"")
@@ -716,7 +718,7 @@ def test_a_head_without_end_is_lost(serve: Serve, connect: Connect, endless: byt
         connect(serve(flood).url).ask()
 
 
-def test_neither_what_was_sent_nor_what_came_is_in_an_error(serve: Serve, connect: Connect) -> None:
+def test_errors_quote_neither_the_request_nor_the_response(serve: Serve, connect: Connect) -> None:
     def mirror(peer: Peer) -> None:
         head, _ = peer.request()
         peer.send(b"HTTP/1.1 200 OK\r\nX\x00" + head.replace(b"\r\n", b" ") + b"\r\n\r\n")
@@ -729,10 +731,10 @@ def test_neither_what_was_sent_nor_what_came_is_in_an_error(serve: Serve, connec
         cause = cause.__cause__ or cause.__context__
 
 
-# Limits of time
+# Timeouts
 
 
-def test_a_server_that_never_shakes_hands(serve: Serve, connect: Connect, tls: Wire) -> None:
+def test_a_handshake_that_never_comes_times_out(serve: Serve, connect: Connect, tls: Wire) -> None:
     server = serve(lambda peer: peer.wait_for_the_end(), tls[0], plain_until_asked=True)
     client = connect(server.url, ssl_context=tls[1], connect_timeout_in_seconds=0.15)
     with pytest.raises(ConnectionFailed, match="no connection within the connect timeout"):
@@ -740,8 +742,8 @@ def test_a_server_that_never_shakes_hands(serve: Serve, connect: Connect, tls: W
     assert server.ended.acquire(timeout=LONG)
 
 
-def test_a_server_that_shakes_hands_a_byte_at_a_time(serve: Serve, connect: Connect, tls: Wire) -> None:
-    """The limit is for all of it, not for each byte."""
+def test_a_handshake_that_trickles_times_out(serve: Serve, connect: Connect, tls: Wire) -> None:
+    """The limit is for the whole handshake, not for each byte."""
 
     def trickle(peer: Peer) -> None:
         with contextlib.suppress(OSError):
@@ -757,7 +759,7 @@ def test_a_server_that_shakes_hands_a_byte_at_a_time(serve: Serve, connect: Conn
     assert time.monotonic() - began < 5
 
 
-def test_a_server_that_never_answers(serve: Serve, connect: Connect, wire: Wire) -> None:
+def test_a_response_that_never_comes_times_out(serve: Serve, connect: Connect, wire: Wire) -> None:
     server = serve(lambda peer: peer.wait_for_the_end(), wire[0])
     client = connect(server.url, ssl_context=wire[1], read_timeout_in_seconds=0.15)
     with pytest.raises(ConnectionLost, match="nothing came within the read timeout") as caught:
@@ -766,7 +768,7 @@ def test_a_server_that_never_answers(serve: Serve, connect: Connect, wire: Wire)
     assert server.ended.acquire(timeout=LONG)
 
 
-def test_a_server_that_never_ends_its_answer(serve: Serve, connect: Connect) -> None:
+def test_a_response_that_never_ends_times_out(serve: Serve, connect: Connect) -> None:
     def begin(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfour")
@@ -779,7 +781,7 @@ def test_a_server_that_never_ends_its_answer(serve: Serve, connect: Connect) -> 
     assert server.ended.acquire(timeout=LONG)
 
 
-def test_a_server_that_never_reads(serve: Serve, connect: Connect, wire: Wire) -> None:
+def test_a_request_that_is_never_read_times_out(serve: Serve, connect: Connect, wire: Wire) -> None:
     done = threading.Event()
     server = serve(lambda _: done.wait(LONG), wire[0])
     client = connect(server.url, ssl_context=wire[1], write_timeout_in_seconds=0.15)
@@ -789,7 +791,7 @@ def test_a_server_that_never_reads(serve: Serve, connect: Connect, wire: Wire) -
     done.set()
 
 
-def test_a_slot_that_does_not_become_free(serve: Serve, connect: Connect) -> None:
+def test_waiting_for_a_slot_times_out(serve: Serve, connect: Connect) -> None:
     client = connect(serve(echo).url, read_timeout_in_seconds=0.15)
     held = client.send()
     with pytest.raises(ConnectionFailed, match="no connection became free; raise max_connections"):
@@ -800,7 +802,7 @@ def test_a_slot_that_does_not_become_free(serve: Serve, connect: Connect) -> Non
 
 @pytest.fixture
 def deaf_address() -> Iterator[Callable[[int], str]]:
-    """Makes an address that never answers, at a given port: its queue is full."""
+    """Make an address that never accepts, at a given port: its queue is full."""
     with contextlib.ExitStack() as stack:
 
         def make(port: int) -> str:
@@ -832,7 +834,7 @@ def test_addresses_are_tried_side_by_side(
     deaf_address: Callable[[int], str],
     tls: Wire,
 ) -> None:
-    """One that is never heard of, and one that refuses, cost little; and they are forgotten, not left open."""
+    """One address that never accepts and one that refuses delay a connection little."""
     server = serve(echo, tls[0])
     deaf = deaf_address(server.port)
     client = connect(server.url, ssl_context=tls[1], connect_timeout_in_seconds=LONG)
@@ -843,7 +845,7 @@ def test_addresses_are_tried_side_by_side(
     assert server.connections == 1
 
 
-def test_the_last_failure_is_told_when_no_address_answers(
+def test_the_last_failure_is_raised_if_no_address_accepts(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, deaf_address: Callable[[int], str]
 ) -> None:
     server = serve(echo)
@@ -859,10 +861,8 @@ def test_the_last_failure_is_told_when_no_address_answers(
         client.ask()
 
 
-def test_a_silent_name_server_is_waited_for_no_longer_than_the_connect_limit(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A7: and nothing waits for it afterwards, the end of the event loop included."""
+def test_name_resolution_is_within_the_connect_timeout(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A7: the resolver's thread is not waited for afterwards, nor by asyncio.run."""
     answered = threading.Event()
 
     def silent(*_: object, flags: int = 0, **__: object) -> list[object]:
@@ -888,7 +888,7 @@ def test_a_silent_name_server_is_waited_for_no_longer_than_the_connect_limit(
     answered.set()
 
 
-def test_a_name_that_does_not_exist(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_raises_connection_failed(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> list[object]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -899,8 +899,8 @@ def test_a_name_that_does_not_exist(connect: Connect, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("what", ["head", "interim", "body", "chunks"])
-def test_a_response_that_trickles_has_a_limit(serve: Serve, connect: Connect, wire: Wire, what: str) -> None:
-    """A21: as a whole, although every single wait is short."""
+def test_a_response_that_trickles_times_out(serve: Serve, connect: Connect, wire: Wire, what: str) -> None:
+    """A21: the whole head, and the speed of a body, have limits, although every single wait is short."""
     begun = {
         "head": b"HTTP/1.1 200 OK\r\n",
         "interim": b"",
@@ -935,14 +935,14 @@ def test_a_response_that_trickles_has_a_limit(serve: Serve, connect: Connect, wi
     assert time.monotonic() - began < LONG / 2
 
 
-def test_one_record_of_tls_that_trickles_has_a_limit(serve: Serve, connect: Connect, tls: Wire) -> None:
-    """A21: no content comes before the record's end, but the bytes are counted."""
+def test_a_tls_record_that_trickles_times_out(serve: Serve, connect: Connect, tls: Wire) -> None:
+    """A21: bytes count before the record is complete."""
 
     def trickle(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n")
         with contextlib.suppress(OSError):
-            for byte in peer.coded(bytes(10_000)):
+            for byte in peer.encoded(bytes(10_000)):
                 peer.raw.sendall(bytes([byte]))
                 time.sleep(0.01)
 
@@ -957,8 +957,8 @@ def test_one_record_of_tls_that_trickles_has_a_limit(serve: Serve, connect: Conn
         client.ask()
 
 
-def test_a_server_that_reads_slowly_has_a_limit(serve: Serve, connect: Connect, wire: Wire) -> None:
-    """A21: the body of a request too."""
+def test_a_body_that_is_read_slowly_times_out(serve: Serve, connect: Connect, wire: Wire) -> None:
+    """A21: the speed of a request's body has the same limit."""
     done = threading.Event()
 
     def sip(peer: Peer) -> None:
@@ -978,10 +978,10 @@ def test_a_server_that_reads_slowly_has_a_limit(serve: Serve, connect: Connect, 
     done.set()
 
 
-def test_a_reader_who_takes_long_is_not_a_slow_network(serve: Serve, connect: Connect) -> None:
+def test_time_that_the_caller_takes_between_blocks_does_not_count(serve: Serve, connect: Connect) -> None:
     def give(peer: Peer) -> None:
         peer.request()
-        peer.send(answer(bytes(5 * BLOCK_BYTES)))
+        peer.send(response(bytes(5 * BLOCK_BYTES)))
         peer.wait_for_the_end()
 
     client = connect(
@@ -993,10 +993,10 @@ def test_a_reader_who_takes_long_is_not_a_slow_network(serve: Serve, connect: Co
     got.close()
 
 
-# Who the server is
+# The server's identity
 
 
-def test_a_server_of_another_name_gets_nothing(serve: Serve, connect: Connect, authority: trustme.CA) -> None:
+def test_a_server_of_another_name_receives_no_request(serve: Serve, connect: Connect, authority: trustme.CA) -> None:
     heard: list[bytes] = []
     server = serve(lambda peer: heard.append(peer.head()), server_tls(authority, "mesh.example"))
     client = connect(server.url, ssl_context=client_tls(authority))
@@ -1008,9 +1008,7 @@ def test_a_server_of_another_name_gets_nothing(serve: Serve, connect: Connect, a
     assert heard == []
 
 
-def test_the_dot_that_ends_an_absolute_name_is_no_part_of_the_certificates_name(
-    serve: Serve, connect: Connect, authority: trustme.CA
-) -> None:
+def test_a_final_dot_of_the_host_is_not_verified(serve: Serve, connect: Connect, authority: trustme.CA) -> None:
     """A23: `localhost.` is `localhost`."""
     server = serve(echo, server_tls(authority, "localhost"))
     client = connect(f"https://localhost.:{server.port}", ssl_context=client_tls(authority))
@@ -1018,7 +1016,9 @@ def test_the_dot_that_ends_an_absolute_name_is_no_part_of_the_certificates_name(
     assert Origin.parse("https://mesh.example.:8443").tls_name == "mesh.example"
 
 
-def test_a_server_that_hangs_up_in_the_handshake_may_do_better(serve: Serve, connect: Connect, tls: Wire) -> None:
+def test_a_server_that_closes_during_the_handshake_is_a_transient_failure(
+    serve: Serve, connect: Connect, tls: Wire
+) -> None:
     def hang_up(peer: Peer) -> None:
         peer.raw.recv(10_000)
         peer.raw.shutdown(socket.SHUT_WR)
@@ -1030,10 +1030,10 @@ def test_a_server_that_hangs_up_in_the_handshake_may_do_better(serve: Serve, con
     assert caught.value.transient
 
 
-def test_a_server_without_tls_is_no_server(serve: Serve, connect: Connect, tls: Wire) -> None:
+def test_a_server_without_tls_is_a_permanent_failure(serve: Serve, connect: Connect, tls: Wire) -> None:
     def plain(peer: Peer) -> None:
         peer.raw.recv(10_000)
-        peer.raw.sendall(answer(b"hello", 400))
+        peer.raw.sendall(response(b"hello", 400))
         peer.wait_for_the_end()
 
     server = serve(plain, tls[0], plain_until_asked=True)
@@ -1055,7 +1055,7 @@ def test_ipv6(serve: Serve, connect: Connect, authority: trustme.CA) -> None:
 
 
 class Proxy:
-    """A proxy that connects whoever asks to one server, whatever name they ask for."""
+    """A proxy that connects every client to one server, whatever name it asks for."""
 
     def __init__(self, target: Server | None = None, reply: bytes = b"HTTP/1.1 200 Established\r\n\r\n") -> None:
         self.heads: list[bytes] = []
@@ -1097,14 +1097,14 @@ def with_user(url: str) -> str:
 
 @pytest.fixture(params=["http", "https"])
 def proxy_tls(request: pytest.FixtureRequest) -> Wire:
-    """The contexts for a proxy without TLS, and for one under an authority that does not vouch for the server."""
+    """The contexts for a proxy without TLS, and for one whose authority is not that of the server."""
     if request.param == "http":
         return None, None
     authority = trustme.CA()
     return server_tls(authority), client_tls(authority)
 
 
-def test_a_tunnel_carries_tls_and_tells_the_server_nothing_of_the_proxy(
+def test_a_tunnel_carries_tls_and_no_proxy_headers(
     serve: Serve, connect: Connect, authority: trustme.CA, proxy_tls: Wire
 ) -> None:
     name = "xn--bcher-kva.example"
@@ -1127,7 +1127,7 @@ def test_a_tunnel_carries_tls_and_tells_the_server_nothing_of_the_proxy(
     assert server.connections == proxy_server.connections == 1
 
 
-def test_to_a_server_without_tls_a_proxy_is_asked_for_the_whole_address(
+def test_a_request_without_tls_has_the_whole_address_for_its_proxy(
     serve: Serve, connect: Connect, proxy_tls: Wire
 ) -> None:
     server = serve(echo, proxy_tls[0])
@@ -1167,10 +1167,10 @@ def test_to_a_server_without_tls_a_proxy_is_asked_for_the_whole_address(
         (b"HTTP/1.1 200 OK\r\nJones\r\n\r\n", "does not answer as a proxy: illegal header line$", True),
     ],
 )
-def test_a_proxy_that_refuses_is_named_with_its_reason(
+def test_a_proxys_refusal_names_the_proxy_and_the_reason(
     serve: Serve, connect: Connect, tls: Wire, reply: bytes, says: str, transient: bool
 ) -> None:
-    """A13: a refusal that will not change is final at once, and says what the proxy offers."""
+    """A13: a lasting refusal is final at once. The error says which schemes the proxy offers."""
     proxy = serve(Proxy(reply=reply))
     client = connect("https://mesh.example", ssl_context=tls[1], proxy=with_user(proxy.url))
     place = f"to mesh.example:443 by the proxy 127.0.0.1:{proxy.port}: the proxy 127.0.0.1:{proxy.port} "
@@ -1185,10 +1185,10 @@ def test_a_proxy_that_refuses_is_named_with_its_reason(
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_wants_a_password_says_which_settings(
+def test_a_proxy_that_wants_a_password_names_the_settings(
     serve: Serve, connect: Connect, tls: Wire, scheme: str
 ) -> None:
-    """A13: also where it answers a request itself, since the server speaks no TLS."""
+    """A13: for a tunnel, and for a request without TLS, to which the proxy itself responds."""
     proxy = serve(Proxy(reply=b"HTTP/1.1 407 X\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n"))
     client = connect(f"{scheme}://mesh.example", ssl_context=tls[1] if scheme == "https" else None, proxy=proxy.url)
     with pytest.raises(ConnectionFailed, match="wants a user and password .407.: set proxy_user") as caught:
@@ -1197,8 +1197,8 @@ def test_a_proxy_that_wants_a_password_says_which_settings(
 
 
 @pytest.mark.parametrize("listens", [True, False])
-def test_a_proxy_that_is_down_is_named(serve: Serve, connect: Connect, tls: Wire, listens: bool) -> None:
-    """A13: not the server, of which nobody knows anything yet."""
+def test_an_error_names_a_proxy_that_is_down(serve: Serve, connect: Connect, tls: Wire, listens: bool) -> None:
+    """A13: the error names the proxy, as nothing is known of the server."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
@@ -1211,7 +1211,9 @@ def test_a_proxy_that_is_down_is_named(serve: Serve, connect: Connect, tls: Wire
 
 
 @pytest.mark.parametrize("silent", [True, False])
-def test_a_proxy_that_hangs_up_or_says_nothing(serve: Serve, connect: Connect, tls: Wire, silent: bool) -> None:
+def test_a_proxy_that_closes_or_is_silent_raises_connection_failed(
+    serve: Serve, connect: Connect, tls: Wire, silent: bool
+) -> None:
     proxy = serve(lambda peer: (peer.head(), silent and peer.wait_for_the_end()))
     limit = 0.15 if silent else LONG
     client = connect("https://mesh.example", ssl_context=tls[1], proxy=proxy.url, connect_timeout_in_seconds=limit)
@@ -1227,7 +1229,7 @@ def test_a_proxy_that_hangs_up_or_says_nothing(serve: Serve, connect: Connect, t
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
     ],
 )
-def test_how_a_proxy_says_yes_does_not_matter(
+def test_every_form_of_a_proxys_success_is_accepted(
     serve: Serve, connect: Connect, authority: trustme.CA, reply: bytes
 ) -> None:
     server = serve(echo, server_tls(authority, "mesh.example"))
@@ -1236,7 +1238,7 @@ def test_how_a_proxy_says_yes_does_not_matter(
     assert client.ask("POST", [b"content"]) == b"content"
 
 
-def test_behind_a_proxy_the_server_must_be_who_it_says(
+def test_the_server_is_verified_behind_a_proxy(
     serve: Serve, connect: Connect, authority: trustme.CA, proxy_tls: Wire
 ) -> None:
     heard: list[bytes] = []
@@ -1255,8 +1257,8 @@ def test_behind_a_proxy_the_server_must_be_who_it_says(
     assert heard == []
 
 
-def test_a_proxy_that_is_not_trusted_gets_no_password(serve: Serve, connect: Connect, tls: Wire) -> None:
-    """Whoever vouches for MESH does not vouch for the proxy. A13: it is the proxy's authority that is missing."""
+def test_an_untrusted_proxy_receives_no_password(serve: Serve, connect: Connect, tls: Wire) -> None:
+    """The roots for MESH do not count for the proxy. A13: the error names proxy_root_certificates."""
     proxy = Proxy()
     server = serve(proxy, tls[0])
     client = connect(
@@ -1272,7 +1274,7 @@ def test_a_proxy_that_is_not_trusted_gets_no_password(serve: Serve, connect: Con
     assert proxy.heads == []
 
 
-def test_how_to_connect_does_not_show_the_proxys_password() -> None:
+def test_the_repr_of_the_options_hides_the_proxys_password() -> None:
     shown = repr(connection("https://mesh.example", proxy=with_user("http://proxy.example:3128")))
     assert "Jones" not in shown
     assert "mesh.example" in shown
@@ -1281,7 +1283,7 @@ def test_how_to_connect_does_not_show_the_proxys_password() -> None:
 # Closing and cancelling
 
 
-def test_a_closed_client_says_so(serve: Serve, connect: Connect) -> None:
+def test_a_closed_pool_refuses_requests(serve: Serve, connect: Connect) -> None:
     server = serve(echo)
     client = connect(server.url)
     client.ask()
@@ -1293,7 +1295,7 @@ def test_a_closed_client_says_so(serve: Serve, connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("when", ["connecting", "waiting", "reading"])
-def test_closing_ends_what_is_under_way(serve: Serve, connect: Connect, tls: Wire, when: str) -> None:
+def test_closing_ends_requests_in_progress(serve: Serve, connect: Connect, tls: Wire, when: str) -> None:
     reached, closed = threading.Event(), threading.Event()
 
     def serve_slowly(peer: Peer) -> None:
@@ -1328,8 +1330,8 @@ def test_closing_ends_what_is_under_way(serve: Serve, connect: Connect, tls: Wir
     assert server.ended.acquire(timeout=LONG)
 
 
-def test_closing_closes_an_answer_that_nobody_reads(serve: Serve, connect: Connect) -> None:
-    server = serve(lambda peer: (peer.request(), peer.send(answer(BIG)), peer.wait_for_the_end()))
+def test_closing_closes_a_response_that_nobody_reads(serve: Serve, connect: Connect) -> None:
+    server = serve(lambda peer: (peer.request(), peer.send(response(BIG)), peer.wait_for_the_end()))
     client = connect(server.url)
     got = client.send()
     client.close()
@@ -1343,7 +1345,7 @@ WAYS = ("asyncio.cancel", "asyncio.timeout", "asyncio.anyio", "trio.anyio")
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("stage", STAGES)
-def test_cancelling_gives_back_what_was_taken(serve: Serve, tls: Wire, stage: str, way: str) -> None:
+def test_cancelling_releases_slot_and_connection(serve: Serve, tls: Wire, stage: str, way: str) -> None:
     reached = threading.Event()
 
     def hold(peer: Peer) -> None:
@@ -1362,7 +1364,7 @@ def test_cancelling_gives_back_what_was_taken(serve: Serve, tls: Wire, stage: st
             ended.wait(LONG)
             return
         if stage == "reading":
-            peer.send(answer(BIG))
+            peer.send(response(BIG))
         assert head
         reached.set()
         peer.wait_for_the_end()

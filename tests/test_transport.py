@@ -12,7 +12,7 @@ import pytest
 import trustme
 from anyio.from_thread import start_blocking_portal
 
-from http_peers import LONG, Peer, Server, answer, server_tls
+from http_peers import LONG, Peer, Server, response, server_tls
 from nel_mesh import (
     AsyncMeshClient,
     AsyncTransport,
@@ -70,7 +70,7 @@ class Mesh:
         shown = dict(part[0] for part in certificate["subject"])["commonName"]
         while head := peer.head():
             self.requests.append((number, shown, head.split()[1].decode().split("/")[-1]))
-            peer.send(answer(b"{}"))
+            peer.send(response(b"{}"))
 
     def settings(self, mailbox_id: str, identity: trustme.LeafCert, **more: Any) -> MeshSettings:
         return settings_for(

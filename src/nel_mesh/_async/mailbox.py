@@ -1,4 +1,4 @@
-"""One MESH operation at a time: make the request, authorise each attempt, send with retries, map the answer."""
+"""One MESH operation at a time: make the request, authorise each attempt, send with retries, map the response."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ class AsyncMailboxOperations:
         attempts: int | None = None,
         message_id: str | None = None,
     ) -> AsyncResponse:
-        """Sends a request, again where that is safe, and gives the answer if it is a success.
+        """Send a request, again where that is safe, and return the response if it is a success.
 
-        The answer's body has been read, unless it is to be streamed; then the caller closes it.
-        A failure carries the id of the message that it is about.
+        The response's body has been read, unless it is to be streamed; then the caller closes it.
+        An error carries the id of the message that it is about.
         """
         may_have_acted = False
         policy = self.policy if attempts is None else dataclasses.replace(self.policy, max_attempts=attempts)
@@ -127,22 +127,22 @@ class AsyncMailboxOperations:
                 nonce=self._clock.unique(),
                 now=self._clock.now(),
             )
-        answer = await self._http.send(request.method, request.path, headers, body() if body else None, length)
-        span.status = answer.status
-        succeeded = answer.status in request.success
+        response = await self._http.send(request.method, request.path, headers, body() if body else None, length)
+        span.status = response.status
+        succeeded = response.status in request.success
         if streamed and succeeded:
-            return answer
+            return response
         try:
-            await answer.read(request.max_response_bytes if succeeded else endpoints.MAX_RESPONSE_BYTES)
+            await response.read(request.max_response_bytes if succeeded else endpoints.MAX_RESPONSE_BYTES)
         except ConnectionLost:
             # The status alone says enough of a refusal, whatever became of its words.
             if succeeded:
                 raise
         if not succeeded:
             raise responses.error_from_response(
-                request.operation, answer.status, answer.headers, answer.body, now=self._clock.now()
+                request.operation, response.status, response.headers, response.body, now=self._clock.now()
             )
-        return answer
+        return response
 
     async def ping(self) -> None:
         await self._ask(endpoints.ping())
@@ -167,8 +167,8 @@ class AsyncMailboxOperations:
 
     async def message_metadata(self, message_id: str) -> MessageMetadata:
         request = endpoints.message_metadata(self.mailbox_id, message_id)
-        answer = await self._ask(request, message_id)
-        return responses.metadata(request.operation, message_id, answer.headers)
+        response = await self._ask(request, message_id)
+        return responses.metadata(request.operation, message_id, response.headers)
 
     async def retrieve_chunk(self, message_id: str, chunk: int, *, attempts: int | None = None) -> AsyncResponse:
         request = endpoints.retrieve_message(self.mailbox_id, message_id, chunk)
@@ -184,8 +184,8 @@ class AsyncMailboxOperations:
 
     async def track_message(self, message_id: str) -> Tracking:
         request = endpoints.track_message(self.mailbox_id, message_id)
-        answer = await self._ask(request, message_id)
-        return responses.tracking(request.operation, answer.body)
+        response = await self._ask(request, message_id)
+        return responses.tracking(request.operation, response.body)
 
     async def find_sent(self, local_id: str) -> tuple[Tracking, datetime | None] | None:
         """The one message sent with this local id, and the server's own time; None if MESH knows none.
@@ -194,7 +194,7 @@ class AsyncMailboxOperations:
         """
         request = endpoints.track_by_local_id(self.mailbox_id, local_id)
         try:
-            answer = await self._ask(request)
+            response = await self._ask(request)
         except NotFound:
             return None
         except ResponseError as error:
@@ -203,7 +203,7 @@ class AsyncMailboxOperations:
             raise OutcomeUnknown(
                 "several messages have this local id", outcome=Outcome.UNKNOWN, status=error.status, local_id=local_id
             ) from error
-        return responses.tracking(request.operation, answer.body), responses.server_time(answer.headers)
+        return responses.tracking(request.operation, response.body), responses.server_time(response.headers)
 
     async def lookup_endpoint(self, ods_code: str, workflow_id: str) -> list[Mailbox]:
         request = endpoints.lookup_endpoint(ods_code, workflow_id)
