@@ -96,9 +96,9 @@ ONE_BY_ONE = [Shape(True, compress, at_once=1) for compress in (False, True)]
 # Faults
 
 SENDING_FAULTS = (
-    "cut-before-body", "cut-during-body", "cut-after-body", "lose-answer", "cut-answer=5", "delay=0.01",
-    "answer=425", "answer=429,retry-after=1", "answer=502", "answer=503", "answer=504", "answer=504,done",
-    "answer=500", "answer=500,done", "answer=403",
+    "cut-before-body", "cut-during-body", "cut-after-body", "lose-response", "cut-response=5", "delay=0.01",
+    "respond=425", "respond=429,retry-after=1", "respond=502", "respond=503", "respond=504", "respond=504,done",
+    "respond=500", "respond=500,done", "respond=403",
 )  # fmt: skip
 RECEIVING_FAULTS = (
     *SENDING_FAULTS, "truncate-gzip", "corrupt-gzip", "longer-length", "shorter-length", "missing-chunk", "skip-chunk",
@@ -152,7 +152,7 @@ def try_receiving(
     if where.startswith("message_metadata:"):
         # It is asked for only after an interruption.
         for k in range(1, shape.chunks):
-            mesh.add_fault(f"retrieve_chunk:{k}:answer=403")
+            mesh.add_fault(f"retrieve_chunk:{k}:respond=403")
     bob = connect(mesh.settings("X26ABC2", max_attempts=2, chunks_at_once=shape.at_once))
     with tempfile.TemporaryDirectory(prefix="nel-mesh-chaos-") as name:
         folder = Path(name)

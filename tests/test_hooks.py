@@ -56,7 +56,7 @@ def received() -> Received:
 def test_a_hook_receives_each_operation_request_and_retry(
     received: Received, connect: Connector, mesh_sandbox: Sandbox
 ) -> None:
-    mesh_sandbox.add_fault("send_message:1:answer=503")
+    mesh_sandbox.add_fault("send_message:1:respond=503")
     mesh = connect(mesh_sandbox.settings("X26ABC1"), hooks=[received])
     receipt = mesh.send_message(b"content", **TO, local_id="L-1")
     assert [type(event).__name__ for event in received] == [
@@ -156,7 +156,7 @@ def test_an_event_that_no_hook_wants_is_not_made(mesh_sandbox: Sandbox) -> None:
             return kind is RetryScheduled
 
     retries = Retries()
-    mesh_sandbox.add_fault("send_message:1:answer=503")
+    mesh_sandbox.add_fault("send_message:1:respond=503")
     settings = mesh_sandbox.settings("X26ABC1", retry_initial_delay_in_seconds=0.01)
     with MeshClient(settings, hooks=[retries]) as mesh:
         mesh.send_message(b"content", **TO)
@@ -182,7 +182,7 @@ def test_no_event_holds_private_data(
     alice.track_message(sent[0])
     with pytest.raises(MeshError):
         alice.send_message(content, to="X26ABC9", workflow_id="WF", **private)
-    mesh_sandbox.add_fault("retrieve_message:1:answer=503")
+    mesh_sandbox.add_fault("retrieve_message:1:respond=503")
     bob.receive_file(sent[0], tmp_path)
     bob.acknowledge_message(sent[0])
     bob.receive_messages(tmp_path, limit=1)

@@ -124,7 +124,7 @@ def bob(mesh_sandbox: Sandbox, connect: Connector) -> Any:
 def test_a_send_is_a_span_and_each_attempt_its_child(
     told: Told, alice: Any, mesh_sandbox: Sandbox, connect: Connector
 ) -> None:
-    mesh_sandbox.add_fault("send_chunk:1:answer=503")
+    mesh_sandbox.add_fault("send_chunk:1:respond=503")
     receipt = alice.send_message(bytes(2500), **TO, local_id="L-1", subject="Mrs Jones", file_name="jones.csv")
     send = told.span("send_message")
     port = mesh_sandbox.port
@@ -337,7 +337,7 @@ def test_what_was_delivered_before_is_not_consumed_again(
     told: Told, alice: Any, bob: Any, mesh_sandbox: Sandbox, tmp_path: Path
 ) -> None:
     alice.send_message(b"content", **TO)
-    mesh_sandbox.add_fault("acknowledge_message:*:answer=400")
+    mesh_sandbox.add_fault("acknowledge_message:*:respond=400")
     assert bob.receive_messages(tmp_path).unacknowledged
     mesh_sandbox.clear_faults()
     told.clear()
@@ -420,7 +420,7 @@ def test_a_broken_exporter_breaks_no_send(told: Told, mesh_sandbox: Sandbox, con
 def test_the_log_says_what_was_done_with_each_message(
     alice: Any, bob: Any, tmp_path: Path, logged: list[logging.LogRecord], mesh_sandbox: Sandbox
 ) -> None:
-    mesh_sandbox.add_fault("send_message:1:answer=503")
+    mesh_sandbox.add_fault("send_message:1:respond=503")
     receipt = alice.send_message(b"content", **TO, local_id="L-1")
     bob.receive_messages(tmp_path)
     alice.track_message(receipt.message_id)

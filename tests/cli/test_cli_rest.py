@@ -37,9 +37,9 @@ def test_lookup_and_search(alice: Nel, mesh_sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("fault", "code", "kind"),
     [
-        ("handshake:*:answer=403,body=no", 6, "not_authorised"),
-        ("handshake:*:answer=503,retry-after=7", 9, "busy"),
-        ("handshake:*:answer=500,body=no", 9, "server_error"),
+        ("handshake:*:respond=403,body=no", 6, "not_authorised"),
+        ("handshake:*:respond=503,retry-after=7", 9, "busy"),
+        ("handshake:*:respond=500,body=no", 9, "server_error"),
         ("handshake:*:cut-before-body", 5, "connection_lost"),
     ],
 )
@@ -139,7 +139,7 @@ def test_without_the_extra(nobody: Nel, tmp_path: Path, missing: str) -> None:
 
 
 def test_verbose_logs_to_stderr_and_tells_no_secret(alice: Nel, mesh_sandbox: Sandbox) -> None:
-    mesh_sandbox.add_fault("handshake:1:answer=503")
+    mesh_sandbox.add_fault("handshake:1:respond=503")
     done = alice("handshake", "--verbose", "--json")
     assert done.record["ok"] is True
     assert "handshake" in done.err
@@ -170,12 +170,12 @@ def test_help_is_quick(nobody: Nel) -> None:
 
 def test_sandbox_serve(nobody: Nel, tmp_path: Path) -> None:
     arguments = ("sandbox", "serve", "--port", "0", "--json", "--settings-folder", tmp_path / "s")
-    more = ("--mailbox", "GP1:A81001", "--mailbox", "LAB1", "--fault", "handshake:1:answer=403")
+    more = ("--mailbox", "GP1:A81001", "--mailbox", "LAB1", "--fault", "handshake:1:respond=403")
     with nobody.start(*arguments, *more) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
         assert told["mailboxes"] == ["GP1", "LAB1"]
-        assert told["faults"] == ["handshake:1:answer=403"]
+        assert told["faults"] == ["handshake:1:respond=403"]
         gp = Nel(tmp_path, Path(told["settings"][0]))
         assert gp("handshake").code == 6
         assert gp("handshake").code == 0

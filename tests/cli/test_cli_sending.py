@@ -90,7 +90,7 @@ def test_an_interrupted_send_goes_on(alice: Nel, big: Path, mesh_sandbox: Sandbo
 
 
 def test_a_failed_send_goes_on_or_begins_anew(alice: Nel, big: Path, mesh_sandbox: Sandbox, tmp_path: Path) -> None:
-    mesh_sandbox.add_fault("send_chunk:1:answer=400,body=no")
+    mesh_sandbox.add_fault("send_chunk:1:respond=400,body=no")
     command = ("send", big, *TO_BOB, "--transfers", tmp_path / "transfers")
     failed = alice(*command, env=SMALL_CHUNKS)
     assert failed.code == 8
@@ -103,8 +103,8 @@ def test_a_failed_send_goes_on_or_begins_anew(alice: Nel, big: Path, mesh_sandbo
 
 
 def test_a_send_whose_outcome_is_unknown(alice: Nel, letter: Path, mesh_sandbox: Sandbox) -> None:
-    mesh_sandbox.add_fault("send_message:1:lose-answer")
-    mesh_sandbox.add_fault("track_by_local_id:*:answer=400,body=no")
+    mesh_sandbox.add_fault("send_message:1:lose-response")
+    mesh_sandbox.add_fault("track_by_local_id:*:respond=400,body=no")
     done = alice("send", letter, *TO_BOB, "--json")
     assert (done.code, done.out) == (10, "")
     assert done.error["kind"] == "outcome_unknown"
@@ -156,5 +156,5 @@ def test_track_of_a_message_that_failed(alice: Nel, letter: Path, mesh_sandbox: 
     mesh_sandbox.advance(timedelta(days=6))
     done = alice("track", sent, "--wait")
     assert done.code == 12
-    assert "error" in done.out
+    assert "undeliverable" in done.out
     assert "14" in done.out

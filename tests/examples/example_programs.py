@@ -16,7 +16,7 @@ from nel_mesh.sandbox import Sandbox
 # Windows has no SIGTERM that a program could hear: TerminateProcess ends it without a word.
 needs_sigterm = pytest.mark.skipif(sys.platform == "win32", reason="a program cannot be told to end there")
 
-REFUSED_FOR_LONG = "answer=503,retry-after=60"
+REFUSED_FOR_LONG = "respond=503,retry-after=60"
 """A fault after which a program waits, so that it can be killed at a known place: longer than it has to live."""
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -90,7 +90,7 @@ def test_an_answer_that_cannot_be_sent_leaves_the_message(
 ) -> None:
     acknowledger = business_acknowledgement.Acknowledger(mesh_client("X26ABC1"), "PATH_RESULTS", tmp_path)
     message_id = deliver(mesh_sandbox)
-    mesh_fault("send_message:answer=403")
+    mesh_fault("send_message:respond=403")
     assert not acknowledger.run()
     assert status(mesh_sandbox, message_id) == "accepted"
     assert acknowledger.run()

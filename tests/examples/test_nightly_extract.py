@@ -76,9 +76,9 @@ def test_exit_codes(
     monkeypatch.setenv("MESH_MAX_ATTEMPTS", "1")
     # A single request would be looked up for half a minute before it is sent again.
     monkeypatch.setenv("MESH_MAX_CHUNK_SIZE_IN_MEGABYTES", "0.001")
-    mesh_fault("send_message:answer=503")
+    mesh_fault("send_message:respond=503")
     assert nightly_extract.main(arguments) == 75
-    mesh_fault("send_chunk:answer=403")
+    mesh_fault("send_chunk:respond=403")
     assert nightly_extract.main(arguments) == 1
     assert nightly_extract.main(arguments) == 0
     assert nightly_extract.main([str(Path(arguments[0]).with_name("missing.json")), *arguments[1:]]) == 1

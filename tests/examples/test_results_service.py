@@ -117,7 +117,7 @@ def test_killed_between_storing_and_acknowledging_it_stores_once(
 @needs_sigterm
 def test_a_mesh_that_is_away_is_polled_again(mesh_sandbox: Sandbox, run_service: Callable[[], Service]) -> None:
     mesh_sandbox.deliver_message("X26ABC2", GOOD, workflow_id="PATH_RESULTS")
-    mesh_sandbox.add_fault("handshake:answer=403")
+    mesh_sandbox.add_fault("handshake:respond=403")
     service = run_service()
     service.until(lambda: waiting(mesh_sandbox) == [])
     assert "retry in" in service.log.read_text()

@@ -90,7 +90,7 @@ def test_told_to_stop_it_ends_between_two_messages(mesh_sandbox: Sandbox, argume
     for _ in range(2):
         mesh_sandbox.deliver_message("X26ABC1", b"results", workflow_id="PATH_RESULTS")
     # The first is acknowledged only when the process has been told.
-    mesh_sandbox.add_fault("acknowledge_message:*:answer=503")
+    mesh_sandbox.add_fault("acknowledge_message:*:respond=503")
     log = tmp_path / "log.txt"
     process = start("router.py", *arguments, log=log)
     until(lambda: refused(mesh_sandbox, "acknowledge_message"), process, log)

@@ -25,7 +25,7 @@ def test_delivered_with_the_last_chunk(raw: RawMesh, mesh_sandbox: Sandbox) -> N
     answer = raw.send_chunk(sent, 2, 3, b"two")
     assert (answer.status_code, answer.json()) == (202, {"message_id": sent})
     assert raw.inbox() == []
-    assert raw.get(sent).status_code == 404
+    assert raw.get(sent).status_code == 410
     assert raw.acknowledge(sent).status_code == 404
     assert raw.send_chunk(sent, 3, 3, b"three", version=1).json() == {"messageID": sent}
     assert raw.inbox() == [sent]
@@ -108,11 +108,6 @@ def test_after_the_last_chunk_all_is_locked(raw: RawMesh, mesh_sandbox: Sandbox)
 def test_ranges(raw: RawMesh, number: int, header: str, status: int) -> None:
     sent = begin(raw, 3)
     assert raw.send_chunk(sent, number, 3, headers={"mex-chunk-range": header}).status_code == status
-
-
-def test_range_in_braces(raw: RawMesh) -> None:
-    sent = begin(raw, 2)
-    assert raw.send_chunk(sent, 2, 2, headers={"mex-chunk-range": "{2:2}"}).status_code == 202
 
 
 @pytest.mark.parametrize(("first", "second"), [("gzip", ""), ("", "gzip")])

@@ -31,7 +31,7 @@ def test_message_expires_after_five_days(raw: RawMesh, mesh_sandbox: Sandbox) ->
     assert raw.get(sent, 1).status_code == 410
     assert raw.request("HEAD", f"/inbox/{sent}", mailbox_id="X26ABC2").status_code == 410
     assert raw.acknowledge(sent).status_code == 410
-    (message,) = mesh_sandbox.messages(status="error")
+    (message,) = mesh_sandbox.messages(status="undeliverable")
     assert message.changed == message.expires == message.created + 5 * DAY
 
 
@@ -66,13 +66,13 @@ def test_tracking_of_what_was_not_collected(raw: RawMesh, mesh_sandbox: Sandbox)
     assert raw.track(sent).json()["status_success"] is True
     mesh_sandbox.advance(5 * DAY)
     tracked = raw.track(sent).json()
-    assert (tracked["status"], tracked["status_success"]) == ("error", False)
+    assert (tracked["status"], tracked["status_success"]) == ("undeliverable", False)
     assert (tracked["status_event"], tracked["status_code"]) == ("SEND", "14")
     assert tracked["status_description"] == "Message not collected by recipient after 5 days"
     assert tracked["status_timestamp"] == tracked["expiry_time"]
     for answer in (raw.track(sent, version=1), raw.request("GET", "/outbox/tracking/l")):
         tracked = answer.json()
-        assert (tracked["status"], tracked["statusSuccess"]) == ("Error", "ERROR")
+        assert (tracked["status"], tracked["statusSuccess"]) == ("Undeliverable", "ERROR")
         assert tracked["failureDiagnostic"] == "Message not collected by recipient after 5 days"
         assert tracked["failureDate"] == tracked["expiryTime"]
 
@@ -114,7 +114,7 @@ def test_report_expires_without_a_report(raw: RawMesh, mesh_sandbox: Sandbox) ->
     mesh_sandbox.advance(10 * DAY)
     assert raw.inbox("X26ABC1") == raw.inbox() == []
     statuses = [message.status for message in mesh_sandbox.messages()]
-    assert statuses == ["error", "error"]
+    assert statuses == ["undeliverable", "undeliverable"]
     mesh_sandbox.advance(25 * DAY)
     assert mesh_sandbox.messages() == []
 
@@ -154,7 +154,7 @@ def test_shorter_life() -> None:
     with sandbox(tls=False, inbox_life=SECOND) as mesh, RawMesh(mesh) as raw:
         sent = raw.send().json()["message_id"]
         mesh.advance(SECOND)
-        assert raw.track(sent).json()["status"] == "error"
+        assert raw.track(sent).json()["status"] == "undeliverable"
         mesh.advance(30 * DAY - 2 * SECOND)
         assert raw.get(sent).status_code == 410
         mesh.advance(SECOND)

@@ -91,11 +91,11 @@ def test_a_settings_folder_is_kept(tmp_path: Path) -> None:
 
 
 def test_faults_reports_and_a_short_life() -> None:
-    arguments = ["--fault", "ping:lose-answer", "--fault", "ping:*:answer=503,retry-after=9"]
+    arguments = ["--fault", "ping:lose-response", "--fault", "ping:*:respond=503,retry-after=9"]
     more = ["--report", "X26ABC1:20200102_A", "--report", "X26ABC2", "--inbox-life", "60"]
     with running("--plain-http", *arguments, *more) as (process, said):
         url = re.findall(r"http://127\.0\.0\.1:\d+", said)[0]
-        assert "\nFaults:\n  ping:1:lose-answer\n" in said
+        assert "\nFaults:\n  ping:1:lose-response\n" in said
         with httpx2.Client(base_url=url + "/messageexchange", trust_env=False) as http:
             with pytest.raises(httpx2.TransportError):
                 http.get("/_ping")
@@ -105,6 +105,29 @@ def test_faults_reports_and_a_short_life() -> None:
         assert [len(ids) for ids in reports] == [1, 1, 0]
         process.terminate()
         process.communicate(timeout=20)
+
+
+def test_s3_s7_workflows_and_reports_are_options() -> None:
+    arguments = ["--workflow", "PATH:X26ABC2:X26ABC1", "--workflow", "ANY", "--no-enforce-workflows"]
+    with running("--plain-http", *arguments, "--report-unregistered-recipients") as (process, said):
+        url = re.findall(r"http://127\.0\.0\.1:\d+", said)[0]
+        with httpx2.Client(base_url=url + "/messageexchange", trust_env=False) as http:
+            found = [http.get(f"/workflowsearch/{name}").json()["results"] for name in ("PATH", "ANY", "OTHER")]
+            refused = http.post("/X26ABC1/outbox", headers=message("X26NONE"), content=b"x")
+            sent = http.post("/X26ABC1/outbox", headers=message("X26ABC3"), content=b"x")
+            assert len(inbox(http, "X26ABC1")) == 1
+        assert [[box["mailbox_id"] for box in boxes] for boxes in found][0::2] == [["X26ABC2"], []]
+        assert len(found[1]) == 3
+        assert (refused.status_code, sent.status_code) == (417, 202)
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+def message(to: str) -> dict[str, str]:
+    authorization = token.authorization(
+        mailbox_id="X26ABC1", password="password", shared_key="TestKey", nonce=to, now=utc_now()
+    )
+    return {"authorization": authorization, "mex-to": to, "mex-workflowid": "OTHER"}
 
 
 def inbox(http: httpx2.Client, mailbox_id: str) -> list[str]:
@@ -139,6 +162,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         (["--inbox-life", "nan"], "--inbox-life"),
         (["--report", "NOBODY"], "--report NOBODY: there is no such mailbox"),
         (["--faults", "file.toml"], "--faults"),
+        (["--workflow", "PATH:NOBODY"], "there is no mailbox 'NOBODY'"),
     ],
 )
 def test_arguments_that_cannot_be(arguments: list[str], reason: str) -> None:

@@ -57,7 +57,8 @@ def struck(mesh: Sandbox, fault: Fault, status: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("effect", "delivered"), [("cut-before-body", 0), ("cut-during-body", 0), ("cut-after-body", 0), ("lose-answer", 1)]
+    ("effect", "delivered"),
+    [("cut-before-body", 0), ("cut-during-body", 0), ("cut-after-body", 0), ("lose-response", 1)],
 )
 def test_connection_is_reset(either: RawMesh, effect: str, delivered: int) -> None:
     fault = either.mesh.add_fault(Fault("send_message", effect))
@@ -116,7 +117,7 @@ def test_cut_during_a_body_of_unknown_length(plain: RawMesh) -> None:
 
 def test_lost_answer_to_the_last_chunk(either: RawMesh) -> None:
     sent = either.send(b"1", mex_chunk_range="1:2").json()["message_id"]
-    fault = either.mesh.add_fault("send_chunk:1:lose-answer")
+    fault = either.mesh.add_fault("send_chunk:1:lose-response")
     with pytest.raises(httpx2.TransportError):
         either.send_chunk(sent, 2, 2, b"2")
     struck(either.mesh, fault, None)
@@ -126,21 +127,21 @@ def test_lost_answer_to_the_last_chunk(either: RawMesh) -> None:
 
 def test_lost_answer_to_an_acknowledgement(either: RawMesh) -> None:
     sent = either.send().json()["message_id"]
-    either.mesh.add_fault(Fault("acknowledge_message", "lose-answer", message_id=sent))
+    either.mesh.add_fault(Fault("acknowledge_message", "lose-response", message_id=sent))
     with pytest.raises(httpx2.TransportError):
         either.acknowledge(sent)
     assert either.inbox() == []
     assert either.acknowledge(sent).status_code == 200
 
 
-@pytest.mark.parametrize("what", ["cut-before-body", "cut-after-body", "lose-answer", "answer=503"])
+@pytest.mark.parametrize("what", ["cut-before-body", "cut-after-body", "lose-response", "respond=503"])
 def test_token_of_a_faulted_request_is_used_up(plain: RawMesh, what: str) -> None:
     token = plain.token()
     plain.mesh.add_fault(f"list_messages:{what}")
     try:
         assert plain.request("GET", "/inbox", authorization=token).status_code == 503
     except httpx2.TransportError:
-        assert what != "answer=503"
+        assert what != "respond=503"
     assert plain.request("GET", "/inbox", authorization=token).status_code == 403
 
 
@@ -152,7 +153,7 @@ def test_token_of_a_faulted_request_is_used_up(plain: RawMesh, what: str) -> Non
 )
 def test_cut_answer_ends_at_the_byte(either: RawMesh, at_byte: int | None, got: int) -> None:
     sent = either.send(CONTENT).json()["message_id"]
-    fault = either.mesh.add_fault(Fault("retrieve_message", "cut-answer", at_byte=at_byte))
+    fault = either.mesh.add_fault(Fault("retrieve_message", "cut-response", at_byte=at_byte))
     answer = get(either, f"/inbox/{sent}")
     assert (answer.status, answer.headers["content-length"]) == (200, str(len(CONTENT)))
     assert answer.body == CONTENT[:got]
@@ -163,7 +164,7 @@ def test_cut_answer_ends_at_the_byte(either: RawMesh, at_byte: int | None, got: 
 def test_cut_answer_loses_nothing_before_the_cut_to_a_client_that_reads_late(either: RawMesh) -> None:
     content = CONTENT * 200
     sent = either.send(content).json()["message_id"]
-    either.mesh.add_fault(Fault("retrieve_message", "cut-answer", at_byte=15_000_001))
+    either.mesh.add_fault(Fault("retrieve_message", "cut-response", at_byte=15_000_001))
     with connected(either) as connection:
         connection.sendall(head(either, "GET", f"/inbox/{sent}", mailbox_id="X26ABC2"))
         first = connection.recv(1)
@@ -173,13 +174,13 @@ def test_cut_answer_loses_nothing_before_the_cut_to_a_client_that_reads_late(eit
 
 def test_cut_answer_is_an_error_to_a_client(either: RawMesh) -> None:
     sent = either.send(CONTENT).json()["message_id"]
-    either.mesh.add_fault("retrieve_message:cut-answer=1000")
+    either.mesh.add_fault("retrieve_message:cut-response=1000")
     with pytest.raises(httpx2.RemoteProtocolError):
         either.get(sent)
 
 
 def test_cut_answer_to_a_send_that_was_done(plain: RawMesh) -> None:
-    plain.mesh.add_fault("send_message:cut-answer=5")
+    plain.mesh.add_fault("send_message:cut-response=5")
     with connected(plain) as connection:
         connection.sendall(send_head(plain, 7) + b"content")
         answer = parsed(until_the_end(connection))
@@ -191,7 +192,7 @@ def test_cut_answer_to_a_send_that_was_done(plain: RawMesh) -> None:
 def test_cut_answer_of_unannounced_length(at_byte: int | None) -> None:
     with sandbox(tls=False, compress_downloads=True) as mesh, RawMesh(mesh) as raw:
         sent = raw.send(CONTENT).json()["message_id"]
-        fault = mesh.add_fault(Fault("retrieve_message", "cut-answer", at_byte=at_byte))
+        fault = mesh.add_fault(Fault("retrieve_message", "cut-response", at_byte=at_byte))
         with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
             raw.get(sent, accept_encoding="gzip")
         struck(mesh, fault, 200)
@@ -257,7 +258,7 @@ def test_trickle_that_is_given_up(plain: RawMesh) -> None:
 @pytest.mark.parametrize("status", [425, 429, 502, 503, 504])
 @pytest.mark.parametrize("retry_after", [None, 7, "Wed, 21 Oct 2026 07:28:00 GMT"])
 def test_answer(either: RawMesh, status: int, retry_after: int | str | None) -> None:
-    fault = either.mesh.add_fault(Fault("any", "answer", status=status, retry_after=retry_after))
+    fault = either.mesh.add_fault(Fault("any", "respond", status=status, retry_after=retry_after))
     answer = either.send()
     assert answer.status_code == status
     assert answer.headers.get("retry-after") == (None if retry_after is None else str(retry_after))
@@ -267,18 +268,18 @@ def test_answer(either: RawMesh, status: int, retry_after: int | str | None) -> 
 
 
 def test_answer_after_the_work(plain: RawMesh) -> None:
-    plain.mesh.add_fault("send_message:answer=504,done")
+    plain.mesh.add_fault("send_message:respond=504,done")
     assert plain.send().status_code == 504
     assert len(plain.mesh.delivered("X26ABC2")) == 1
 
 
 def test_answers_in_other_tongues(plain: RawMesh) -> None:
-    plain.mesh.add_fault(Fault("any", "answer", status=500))
-    plain.mesh.add_fault(Fault("any", "answer", status=403))
-    plain.mesh.add_fault(Fault("any", "answer", status=418, body=b"\xff\x00", content_type="image/png"))
-    plain.mesh.add_fault("any:answer=200,content-type=application/json,body={")
-    plain.mesh.add_fault(Fault("any", "answer", status=502, body=""))
-    plain.mesh.add_fault(Fault("any", "answer", status=204))
+    plain.mesh.add_fault(Fault("any", "respond", status=500))
+    plain.mesh.add_fault(Fault("any", "respond", status=403))
+    plain.mesh.add_fault(Fault("any", "respond", status=418, body=b"\xff\x00", content_type="image/png"))
+    plain.mesh.add_fault("any:respond=200,content-type=application/json,body={")
+    plain.mesh.add_fault(Fault("any", "respond", status=502, body=""))
+    plain.mesh.add_fault(Fault("any", "respond", status=204))
     answers = [plain.send() for _ in range(6)]
     assert [answer.status_code for answer in answers] == [500, 403, 418, 200, 502, 204]
     assert answers[0].headers["content-type"].startswith("text/xml")
@@ -389,7 +390,7 @@ def test_length_that_cannot_be_shorter(plain: RawMesh) -> None:
     sent = plain.send(b"1").json()["message_id"]
     plain.mesh.add_fault("any:shorter-length=2")
     assert plain.get(sent).content == b"1"
-    plain.mesh.add_fault("acknowledge_message:cut-answer")
+    plain.mesh.add_fault("acknowledge_message:cut-response")
     assert plain.acknowledge(sent).status_code == 200
     assert len(plain.mesh.pending_faults) == 2
 
@@ -445,8 +446,8 @@ def test_message_of_one_chunk_has_no_other(plain: RawMesh, effect: str) -> None:
 
 
 def test_chunks_of_an_upload(plain: RawMesh) -> None:
-    plain.mesh.add_fault(Fault("any", "answer", chunk=1, status=503))
-    plain.mesh.add_fault(Fault("send_chunk", "answer", chunk=3, status=503))
+    plain.mesh.add_fault(Fault("any", "respond", chunk=1, status=503))
+    plain.mesh.add_fault(Fault("send_chunk", "respond", chunk=3, status=503))
     assert plain.send(mex_chunk_range="1:3").status_code == 503
     sent = plain.send(mex_chunk_range="1:3").json()["message_id"]
     assert [plain.send_chunk(sent, number, 3).status_code for number in (2, 3, 3)] == [202, 503, 202]
@@ -466,7 +467,7 @@ def planned(mesh: Sandbox) -> tuple[list[Fault], list[Fault]]:
 
 def test_nth_request(plain: RawMesh) -> None:
     assert statuses(plain, 1) == [200]
-    fault = plain.mesh.add_fault("count_messages:3:answer=503")
+    fault = plain.mesh.add_fault("count_messages:3:respond=503")
     assert plain.inbox() == []
     assert planned(plain.mesh) == ([fault], [fault])
     assert statuses(plain, 4) == [200, 200, 503, 200]
@@ -474,7 +475,7 @@ def test_nth_request(plain: RawMesh) -> None:
 
 
 def test_every_request(plain: RawMesh) -> None:
-    fault = plain.mesh.add_fault("count_messages:*:answer=503")
+    fault = plain.mesh.add_fault("count_messages:*:respond=503")
     assert planned(plain.mesh) == ([fault], [fault])
     assert statuses(plain, 3) == [503] * 3
     assert planned(plain.mesh) == ([fault], [])
@@ -484,26 +485,26 @@ def test_every_request(plain: RawMesh) -> None:
 
 
 def test_several_faults(plain: RawMesh) -> None:
-    for text in ("2:answer=502", "1:answer=503", "2:answer=504", "1:answer=429"):
+    for text in ("2:respond=502", "1:respond=503", "2:respond=504", "1:respond=429"):
         plain.mesh.add_fault(f"any:{text}")
     assert statuses(plain, 5) == [503, 502, 504, 429, 200]
 
 
 def test_one_message_only(plain: RawMesh) -> None:
     one, other = [plain.send().json()["message_id"] for _ in range(2)]
-    plain.mesh.add_fault(Fault("any", "answer", message_id=other, status=503))
+    plain.mesh.add_fault(Fault("any", "respond", message_id=other, status=503))
     assert [plain.get(message_id).status_code for message_id in (one, other, other)] == [200, 503, 200]
 
 
 def test_requests_that_ask_for_nothing_known_suffer_nothing(plain: RawMesh) -> None:
-    plain.mesh.add_fault("any:*:answer=503")
+    plain.mesh.add_fault("any:*:respond=503")
     assert plain.http.get("/elsewhere").status_code == 404
     assert plain.http.get("/messageexchange/_ping").status_code == 503
 
 
 def test_each_of_many_threads_gets_its_own(plain: RawMesh) -> None:
     for _ in range(20):
-        plain.mesh.add_fault("count_messages:answer=503")
+        plain.mesh.add_fault("count_messages:respond=503")
     results: list[int] = []
 
     def ask() -> None:
@@ -521,7 +522,7 @@ def test_each_of_many_threads_gets_its_own(plain: RawMesh) -> None:
 
 
 def test_client_that_leaves_first_uses_no_fault_up(plain: RawMesh) -> None:
-    fault = plain.mesh.add_fault("send_message:lose-answer")
+    fault = plain.mesh.add_fault("send_message:lose-response")
     with connected(plain) as connection:
         connection.sendall(send_head(plain, 1000, expect="100-continue"))
         assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
@@ -534,17 +535,17 @@ def test_client_that_leaves_first_uses_no_fault_up(plain: RawMesh) -> None:
 
 
 def test_faults_from_the_start_come_back_with_a_reset() -> None:
-    with sandbox(tls=False, faults=["count_messages:answer=503"]) as mesh, RawMesh(mesh) as raw:
+    with sandbox(tls=False, faults=["count_messages:respond=503"]) as mesh, RawMesh(mesh) as raw:
         assert statuses(raw, 2) == [503, 200]
-        mesh.add_fault("any:*:answer=502")
+        mesh.add_fault("any:*:respond=502")
         mesh.reset()
-        assert mesh.faults == (Fault("count_messages", "answer", status=503),)
+        assert mesh.faults == (Fault("count_messages", "respond", status=503),)
         assert statuses(raw, 2) == [503, 200]
 
 
 def test_faults_may_be_added_before_the_start() -> None:
     mesh = sandbox(tls=False)
-    mesh.add_fault("count_messages:answer=503")
+    mesh.add_fault("count_messages:respond=503")
     with mesh, RawMesh(mesh) as raw:
         assert statuses(raw, 2) == [503, 200]
 
@@ -554,7 +555,7 @@ def test_every_effect_is_survived_over_tls(raw: RawMesh, mesh_sandbox: Sandbox, 
     needed: dict[Effect, dict[str, Any]] = {
         Effect.DELAY: {"seconds": 0.01},
         Effect.TRICKLE: {"bytes_per_second": 10**6},
-        Effect.ANSWER: {"status": 503},
+        Effect.RESPOND: {"status": 503},
     }
     sent = mesh_sandbox.deliver_message("X26ABC2", [GZIPPED] * 3, content_encoding="gzip")
     fault = mesh_sandbox.add_fault(Fault("retrieve_chunk", effect, **needed.get(effect, {})))

@@ -30,7 +30,7 @@ def test_each_test_has_empty_mailboxes(mesh_sandbox: Sandbox, raw: RawMesh, turn
 def test_each_test_has_its_own_faults_and_time(mesh_sandbox: Sandbox, turn: int) -> None:
     assert mesh_sandbox.faults == ()
     assert mesh_sandbox.clock() - mesh_sandbox.configuration.clock() <= timedelta()
-    mesh_sandbox.add_fault("any:lose-answer")
+    mesh_sandbox.add_fault("any:lose-response")
     mesh_sandbox.advance(timedelta(days=turn))
 
 
@@ -48,8 +48,8 @@ def test_further_settings(mesh_client: ClientFactory) -> None:
 
 
 def test_waits_take_no_time(mesh_client: ClientFactory, mesh_fault: PlanFault) -> None:
-    mesh_fault("send_message:answer=503,retry-after=200")
-    mesh_fault("send_message:lose-answer")
+    mesh_fault("send_message:respond=503,retry-after=200")
+    mesh_fault("send_message:lose-response")
     alice, bob = mesh_client("X26ABC1"), mesh_client("X26ABC2")
     sent = alice.send_message(b"results", to="X26ABC2", workflow_id="WF")
     assert alice.wait_for_delivery(sent.message_id, deadline_in_seconds=3600).status == "accepted"
@@ -60,7 +60,7 @@ def test_waits_take_no_time(mesh_client: ClientFactory, mesh_fault: PlanFault) -
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 @pytest.mark.anyio
 async def test_async_waits_take_no_time(async_mesh_client: AsyncClientFactory, mesh_fault: PlanFault) -> None:
-    mesh_fault("send_message:answer=503,retry-after=200")
+    mesh_fault("send_message:respond=503,retry-after=200")
     async with async_mesh_client("X26ABC1") as alice:
         sent = await alice.send_message(b"results", to="X26ABC2", workflow_id="WF")
         assert (await alice.wait_for_delivery(sent.message_id, deadline_in_seconds=3600)).status == "accepted"
@@ -77,8 +77,8 @@ def test_a_message_expires(mesh_sandbox: Sandbox, mesh_client: ClientFactory) ->
 
 
 def test_a_fault_for_every_request_counts_once_it_has_struck(mesh_client: ClientFactory, mesh_fault: PlanFault) -> None:
-    fault = mesh_fault(Fault("send_message", "answer", nth="every", status=503))
-    assert str(fault) == "send_message:*:answer=503"
+    fault = mesh_fault(Fault("send_message", "respond", nth="every", status=503))
+    assert str(fault) == "send_message:*:respond=503"
     with pytest.raises(Busy):
         mesh_client("X26ABC1").send_message(b"results", to="X26ABC2", workflow_id="WF")
 
@@ -246,7 +246,7 @@ def test_a_fault_that_never_happens_fails_the_test(
         """
         def test_never(mesh_sandbox, mesh_fault):
             mesh_sandbox.add_fault("any:*:delay=1")
-            mesh_fault("send_message:answer=503")
+            mesh_fault("send_message:respond=503")
 
         def test_next(mesh_sandbox):
             assert mesh_sandbox.faults == ()
@@ -254,7 +254,7 @@ def test_a_fault_that_never_happens_fails_the_test(
     )
     result = run()
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*no request came to suffer this: send_message:1:answer=503"])
+    result.stdout.fnmatch_lines(["*these faults were never injected: send_message:1:respond=503"])
 
 
 def test_without_the_extra_the_fixture_says_what_to_install(

@@ -19,7 +19,7 @@ def test_results_reach_the_practice(mesh_sandbox: Sandbox, laboratory: MeshClien
 def test_a_send_to_a_busy_mesh_is_retried(
     mesh_sandbox: Sandbox, laboratory: MeshClient, mesh_fault: PlanFault, results: Path
 ) -> None:
-    mesh_fault("send_message:answer=503,retry-after=60")  # the next send; the client does not really wait a minute
+    mesh_fault("send_message:respond=503,retry-after=60")  # the next send; the client does not really wait a minute
     send_results(laboratory, results, practice="A81001GP")
     assert len(mesh_sandbox.delivered("A81001GP")) == 1
 
@@ -38,7 +38,7 @@ def test_a_send_with_an_unknown_outcome(
 ) -> None:
     small = tmp_path / "small.csv"
     small.write_text("specimen,test,value\n")
-    mesh_fault("send_message:answer=504")
+    mesh_fault("send_message:respond=504")
     with pytest.raises(OutcomeUnknown):
         send_results(laboratory, small, practice="A81001GP")
     assert len(mesh_sandbox.requests("send_message")) == 1  # never a blind repeat

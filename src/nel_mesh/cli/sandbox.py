@@ -16,7 +16,7 @@ from nel_mesh.cli.session import VARIABLE, Session, session_of
 from nel_mesh.io.signals import told_to_stop
 
 if TYPE_CHECKING:
-    from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox
+    from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox, Workflow
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -62,6 +62,25 @@ def serve(
         float, typer.Option("--inbox-life", metavar="SECONDS", min=1, help="How long a message waits.")
     ] = 5 * 24 * 3600.0,
     shared_key: Annotated[str, typer.Option(metavar="KEY", help="The shared key, an invented one.")] = "TestKey",
+    workflows: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--workflow",
+            metavar="ID[:TO,...[:FROM,...]]",
+            help="A workflow with its recipients and senders, all mailboxes by default; other workflow ids are then "
+            "refused. Repeatable.",
+        ),
+    ] = None,
+    no_enforce_workflows: Annotated[
+        bool, typer.Option("--no-enforce-workflows", help="Use workflows for look-ups alone; refuse no message.")
+    ] = False,
+    report_unregistered_recipients: Annotated[
+        bool,
+        typer.Option(
+            "--report-unregistered-recipients",
+            help="Send a report after a message to an unknown mailbox was refused, as the live service seems to do.",
+        ),
+    ] = False,
     reports: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,7 +98,7 @@ def serve(
     \b
     Examples:
       nel-mesh sandbox serve --settings-folder mesh-settings
-      nel-mesh sandbox serve --mailbox LAB01 --fault send_message:2:lose-answer
+      nel-mesh sandbox serve --mailbox LAB01 --fault send_message:2:lose-response
     """
     session = session_of(ctx)
     try:
@@ -87,8 +106,12 @@ def serve(
     except ImportError as error:
         raise CommandFailed(missing_extra("sandbox")) from error
     try:
+        boxes = tuple(map(_mailbox, mailboxes or ())) or DEFAULT_MAILBOXES
         configuration = SandboxConfiguration(
-            mailboxes=tuple(map(_mailbox, mailboxes or ())) or DEFAULT_MAILBOXES,
+            mailboxes=boxes,
+            workflows=[_workflow(text, [box.mailbox_id for box in boxes]) for text in workflows or ()],
+            enforce_workflows=not no_enforce_workflows,
+            report_unregistered_recipients=report_unregistered_recipients,
             shared_key=shared_key,
             host=host,
             port=port,
@@ -122,6 +145,17 @@ def _mailbox(text: str) -> SandboxMailbox:
     mailbox_id, _, rest = text.partition(":")
     ods_code, _, password = rest.partition(":")
     return SandboxMailbox(mailbox_id=mailbox_id, ods_code=ods_code or "X26", password=password or "password")
+
+
+def _workflow(text: str, mailbox_ids: list[str]) -> Workflow:
+    from nel_mesh.sandbox import Workflow
+
+    workflow_id, _, rest = text.partition(":")
+    receivers, _, senders = rest.partition(":")
+    named = [part.split(",") if part else mailbox_ids for part in (receivers, senders)]
+    for mailbox_id in {*named[0], *named[1]} - {*mailbox_ids}:
+        raise ValueError(f"--workflow {workflow_id}: there is no mailbox {mailbox_id!a:.40}")
+    return Workflow(workflow_id=workflow_id, receivers=tuple(named[0]), senders=tuple(named[1]))
 
 
 def _report(text: str) -> tuple[str, str]:

@@ -213,13 +213,13 @@ def _show_tracking(session: Session, tracking: Tracking) -> None:
     failure = " ".join(
         word for word in (tracking.status_event, tracking.status_code, tracking.status_description) if word
     )
-    if failure and tracking.status == "error":
+    if failure and tracking.failed:
         words.append(f"- MESH says: {failure}")
     text = " ".join(words)
     session.out.result(tracking.model_dump(mode="json"), f"{text}.", brief=tracking.status)
 
 
 def _code_of(tracking: Tracking, *, waited: bool) -> ExitCode:
-    if tracking.status == "error":
+    if tracking.failed:
         return ExitCode.NOT_DELIVERED
     return ExitCode.NOT_YET if waited and tracking.status != "acknowledged" else ExitCode.OK

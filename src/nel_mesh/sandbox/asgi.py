@@ -1,7 +1,7 @@
-"""The MESH API as an ASGI app: one call in, one answer out.
+"""The MESH API as an ASGI app.
 
-The path is read, then the token checked, then the operation done; only then is the answer sent. A request whose
-turn it is to suffer a fault is handed to `sabotage`, which has it done or not, and answers in place of the app.
+A request is routed, its token verified, its operation done; only then is the response sent. A request with a due fault
+goes to `fault_injection`, which does the operation or not, and responds in place of the app.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ _HANDLERS = {
 
 
 class SandboxApp:
-    """The ASGI app. It needs no lifespan events; whoever makes it closes its store."""
+    """The ASGI app. It needs no lifespan events; its caller closes the store."""
 
     def __init__(self, configuration: SandboxConfiguration, store: Store, faults: FaultPlan) -> None:
         self.configuration = configuration
         self.store = store
         self.faults = faults
         self.request_log = RequestLog(configuration.requests_remembered)
-        # Tokens are judged by the clock that cannot be moved on, since no client's clock moves with the other.
+        # Not by the movable clock: no client's clock moves with it.
         self.tokens = TokenVerifier(configuration.mailboxes, configuration.shared_key, configuration.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
+        """Respond to one request."""
         request = Request(scope, receive)
         seen = RequestSeen(
             method=request.method,
@@ -68,16 +68,16 @@ class SandboxApp:
             if faulted is not None:
                 await fault_injection.inject(faulted)
                 return
-            answer = await self._answer(request, seen)
-            seen.status = answer.status_code
-            await answer(scope, receive, send)
+            response = await self._respond(request, seen)
+            seen.status = response.status_code
+            await response(scope, receive, send)
         except ClientDisconnect:
             return
 
     def _faulted_request(
         self, request: Request, seen: RequestSeen, send: Send
     ) -> fault_injection.FaultedRequest | None:
-        """The request as one that suffers a fault, if there is one whose turn has come."""
+        """The request with the fault that is due for it; None if there is none."""
         try:
             call = routes.find(request.method, request.scope["raw_path"])
         except Refusal:
@@ -88,7 +88,7 @@ class SandboxApp:
         seen.operation, seen.mailbox_id = call.operation.value, call.mailbox_id
 
         async def work(what: Call) -> Response:
-            return await self._answer(request, seen, what)
+            return await self._respond(request, seen, what)
 
         def consume_token() -> None:
             if call.operation not in OPEN:
@@ -108,8 +108,8 @@ class SandboxApp:
             consume_token=consume_token,
         )
 
-    async def _answer(self, request: Request, seen: RequestSeen, instead: Call | None = None) -> Response:
-        """Does what a request asks for, or something else instead, and gives the answer to it."""
+    async def _respond(self, request: Request, seen: RequestSeen, instead: Call | None = None) -> Response:
+        """Do the operation of a request, or another one in its place, and return the response."""
         version = 1
         try:
             version = _version(seen.headers.get("accept", ""))
@@ -121,7 +121,8 @@ class SandboxApp:
             context = RequestContext(self.configuration, self.store, call, request, seen.headers, version)
             return await _HANDLERS[call.operation](context)
         except Refusal as refusal:
-            return refusal.answer(version)
+            seen.reason = refusal.reason
+            return refusal.response(version)
 
 
 def _path_as_sent(scope: Scope) -> str:
@@ -130,7 +131,7 @@ def _path_as_sent(scope: Scope) -> str:
 
 
 def _version(accept: str) -> int:
-    """The API version that an `Accept` header asks for (MESH API, "API Versioning")."""
+    """Parse the API version of an `Accept` header (MESH API, "API Versioning")."""
     asked = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
     if "application/vnd.mesh.v2+json" in asked:
         return 2

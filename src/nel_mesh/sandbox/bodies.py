@@ -1,4 +1,4 @@
-"""Bodies between the network and the disk, a block at a time, so that memory does not grow with a message."""
+"""Bodies between network and disk, in blocks, so that memory does not grow with a message."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 
 async def receive_body(request: Request, upload: IncomingBody, max_bytes: int) -> None:
-    """Writes a request's body to disk as it comes.
+    """Write a request's body to disk as it comes.
 
-    Raises RequestTooLarge once there are more than `max_bytes`, before reading if the request says so itself, and
+    Raises RequestTooLarge for more than `max_bytes`, before reading if the announced length says so, and
     ClientDisconnect if the body breaks off.
     """
     declared = request.headers.get("content-length", "")
@@ -35,13 +35,13 @@ async def receive_body(request: Request, upload: IncomingBody, max_bytes: int) -
 
 
 class BodyResponse(Response):
-    """An answer whose body comes from blocks.
+    """A response with a body in blocks.
 
     Args:
         blocks: the body; read in a thread if `slow`.
-        headers: sent as they are, the content type among them.
-        length: its bytes, if they are known beforehand.
-        slow: making a block takes real work.
+        headers: the headers, with the content type.
+        length: the length of the body, if it is known beforehand.
+        slow: whether a block takes much processor time.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class BodyResponse(Response):
         self._slow = slow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends the answer."""
+        """Send the response."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             if self._slow:
@@ -71,20 +71,20 @@ class BodyResponse(Response):
                 for block in self._blocks:
                     await send({"type": "http.response.body", "body": block, "more_body": True})
         except (zlib.error, EOFError):
-            # What was sent is damaged. An answer without its end makes the server break the connection off.
+            # The stored body is damaged. Without the end of the response the server drops the connection.
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def plain(path: Path) -> Iterator[bytes]:
-    """The blocks of a file."""
+    """Read a file in blocks."""
     with path.open("rb", buffering=0) as file:
         while block := file.read(BLOCK_BYTES):
             yield block
 
 
 def gzipped(path: Path) -> Iterator[bytes]:
-    """The blocks of a file, compressed into one gzip member."""
+    """Read a file in blocks, compressed into one gzip member."""
     compressor = zlib.compressobj(level=1, wbits=_GZIP)
     for block in plain(path):
         if compressed := compressor.compress(block):
@@ -93,9 +93,9 @@ def gzipped(path: Path) -> Iterator[bytes]:
 
 
 def gunzipped(path: Path) -> Iterator[bytes]:
-    """The blocks of a gzip file of any number of members, decompressed.
+    """Read a gzip file of any number of members in decompressed blocks.
 
-    Raises zlib.error if it is damaged and EOFError if it is cut short.
+    Raises zlib.error if it is damaged and EOFError if it ends early.
     """
     decompressor = zlib.decompressobj(_GZIP)
     begun = False
@@ -105,7 +105,7 @@ def gunzipped(path: Path) -> Iterator[bytes]:
             if decompressor.eof:
                 decompressor = zlib.decompressobj(_GZIP)
             begun = True
-            # Bounded, since a small block may hold a thousand times its size.
+            # Bounded: a block can expand a thousandfold.
             if content := decompressor.decompress(data, BLOCK_BYTES):
                 yield content
             data = decompressor.unconsumed_tail or decompressor.unused_data
@@ -113,4 +113,4 @@ def gunzipped(path: Path) -> Iterator[bytes]:
         while content := decompressor.decompress(decompressor.unconsumed_tail, BLOCK_BYTES):
             yield content
         if not decompressor.eof:
-            raise EOFError("the gzip body is cut short")
+            raise EOFError("the gzip body ends early")

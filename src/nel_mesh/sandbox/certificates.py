@@ -1,4 +1,4 @@
-"""The sandbox's own certificate authority, made on the spot: a server's certificate and a client's, nothing on disk."""
+"""The sandbox's certificate authority, made at each start and kept in memory: a server and a client certificate."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Certificates:
     """An authority, a server certificate for `localhost`, 127.0.0.1, ::1 and `host`, and a client certificate.
 
     Attributes:
-        root: the authority's certificate, PEM.
-        client: the client's certificate and its key, PEM.
+        root: the authority's certificate, in PEM.
+        client: the client's certificate and key, in PEM.
     """
 
     def __init__(self, host: str) -> None:
@@ -33,7 +33,7 @@ class Certificates:
         self.client = self._client.private_key_and_cert_chain_pem.bytes().decode()
 
     def server_context(self) -> ssl.SSLContext:
-        """The server's side of mutual TLS: clients without a certificate of this authority are refused."""
+        """Make the server's context for mutual TLS: it refuses clients without a certificate of this authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._server.configure_cert(context)
@@ -43,18 +43,18 @@ class Certificates:
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """The client's side of mutual TLS; only the sandbox's authority is trusted."""
+        """Make the client's context for mutual TLS: it trusts only the sandbox's authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._authority.configure_trust(context)
         self._client.configure_cert(context)
         return context
 
     def root_base64(self) -> str:
-        """The authority's certificate as base64 of DER, as NEL.MESH has it in its settings."""
+        """Encode the authority's certificate as base64 of DER, the form of NEL.MESH's settings."""
         return base64.b64encode(ssl.PEM_cert_to_DER_cert(self.root)).decode()
 
     def client_base64(self, password: str) -> str:
-        """The client's certificate and key as base64 of PKCS#12, as NEL.MESH has them in its settings."""
+        """Encode the client's certificate and key as base64 of PKCS#12, the form of NEL.MESH's settings."""
         certificate = x509.load_pem_x509_certificate(self._client.cert_chain_pems[0].bytes())
         key = load_pem_private_key(self._client.private_key_pem.bytes(), password=None)
         bundle = pkcs12.serialize_key_and_certificates(
@@ -68,10 +68,10 @@ class Certificates:
 
 
 class _AlertingTls(ssl.SSLObject):
-    """TLS for asyncio, which would otherwise drop a refused client before the alert that says why has been sent.
+    """TLS for asyncio that sends the alert to a client that it refuses.
 
-    asyncio sends what TLS has to say only while the handshake seems to go on. So it seems to, until the client
-    hangs up, or has sent more than any does before it reads.
+    asyncio drops a refused connection before the alert is sent: it sends data of TLS only while the handshake goes on.
+    So the handshake appears to go on until the client closes, or has sent more than a client sends before it reads.
     """
 
     _refusal: ssl.SSLError | None = None

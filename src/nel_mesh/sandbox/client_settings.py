@@ -1,4 +1,4 @@
-"""A sandbox's settings for one mailbox, in the forms that programs read: keywords, environment, appsettings file."""
+"""Settings for a client of a sandbox: as keywords, environment variables and settings files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nel_mesh.io.files import write_file
 from nel_mesh.sandbox.certificates import Certificates
 from nel_mesh.sandbox.configuration import SandboxMailbox
 
-_NO_PROXY = "none"  # it is on this machine, and many an environment sends everything through a proxy
+_NO_PROXY = "none"  # the sandbox is on this machine, whatever proxy the environment names
 
 
 def keywords(
     mailbox: SandboxMailbox, *, shared_key: str, url: str, certificates: Certificates | None
 ) -> dict[str, Any]:
-    """The arguments of `MeshSettings`; certificates as PEM."""
+    """Make the arguments of `MeshSettings`; certificates in PEM."""
     given: dict[str, Any] = {
         "mailbox_id": mailbox.mailbox_id,
         "password": mailbox.password,
@@ -39,7 +39,7 @@ def keywords(
 def appsettings(
     mailbox: SandboxMailbox, *, shared_key: str, url: str, certificates: Certificates | None
 ) -> dict[str, Any]:
-    """The content of a settings file as NEL.MESH has it; certificates as base64, the key in PKCS#12."""
+    """Make the content of a settings file in the form of NEL.MESH; certificates in base64, the key in PKCS#12."""
     settings: dict[str, Any] = {
         "MailboxId": mailbox.mailbox_id,
         "Password": mailbox.password,
@@ -59,13 +59,13 @@ def appsettings(
 
 
 def _needs_plain_http(url: str) -> bool:
-    """Whether a client must be allowed to use that address, since it is http and perhaps on another machine."""
+    """Whether a client must be allowed to use this address: plain http, perhaps on another machine."""
     parts = urlsplit(url)
     return parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost")
 
 
 def environment(settings: dict[str, Any]) -> dict[str, str]:
-    """The same as `appsettings` gives, as environment variables, each on one line."""
+    """Convert `appsettings` to environment variables, each on one line."""
     names = {
         "MailboxId": "MESH_MAILBOX_ID",
         "Password": "MESH_PASSWORD",
@@ -86,7 +86,7 @@ def environment(settings: dict[str, Any]) -> dict[str, str]:
 
 
 def in_a_shell(values: dict[str, str]) -> list[str]:
-    """Lines for the shell that sets these variables: PowerShell on Windows, else any that POSIX knows."""
+    """Make the commands that set these variables, for PowerShell on Windows, else for a POSIX shell."""
     if os.name == "nt":
         return ["$env:{} = '{}'".format(name, value.replace("'", "''")) for name, value in values.items()]
     return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]

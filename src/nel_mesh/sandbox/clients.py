@@ -1,4 +1,4 @@
-"""Clients for a sandbox's mailboxes, in both variants, for tests: their waits take no time."""
+"""Sync and async clients for tests: their delays take no time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class HurriedClock(Clock):
-    """Time for a client that never waits: what it would have slept has passed at once."""
+    """A clock for a client in a test: a sleep takes no time, and moves the clock forward."""
 
     def __init__(self) -> None:
         self._slept = 0.0
@@ -32,7 +32,7 @@ class HurriedClock(Clock):
 
 
 class AsyncHurriedClock(AsyncClock):
-    """As `HurriedClock`; other tasks get their turn."""
+    """`HurriedClock` for the async client; a sleep lets other tasks run."""
 
     def __init__(self) -> None:
         self._slept = 0.0
@@ -46,9 +46,9 @@ class AsyncHurriedClock(AsyncClock):
 
 
 class ClientFactory:
-    """Makes clients of a sandbox's mailboxes, and closes them at the end of its `with` block.
+    """Make clients of a sandbox's mailboxes, and close them at the end of the `with` block.
 
-    A client's waits, before it tries again or asks for a message's state, take no time.
+    The delays of a client, before a retry or between look-ups, take no time.
     """
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -64,7 +64,7 @@ class ClientFactory:
         self._stack.close()
 
     def __call__(self, mailbox_id: str | None = None, /, **settings: Unpack[SettingsKeywords]) -> MeshClient:
-        """A client for a mailbox (the first if None); `settings` are further settings, as for `MeshSettings`.
+        """Make a client for a mailbox (the first if None); `settings` are further settings, as for `MeshSettings`.
 
         Raises KeyError for a mailbox that the sandbox does not have.
         """
@@ -73,17 +73,17 @@ class ClientFactory:
 
 
 class AsyncClientFactory:
-    """As `ClientFactory`; each client is opened and closed by an `async with` block, in the test's own event loop."""
+    """`ClientFactory` for async clients. An `async with` block opens and closes each one, in the test's event loop."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
-    # Not the client itself: one that is never closed could not be closed from outside of its event loop.
+    # Not the client itself: it cannot be closed from outside its event loop.
     @contextlib.asynccontextmanager
     async def __call__(
         self, mailbox_id: str | None = None, /, **settings: Unpack[SettingsKeywords]
     ) -> AsyncIterator[AsyncMeshClient]:
-        """As `ClientFactory`'s."""
+        """Make a client, as `ClientFactory` does."""
         made = self._sandbox.settings(mailbox_id, **settings)
         async with AsyncMeshClient(made, clock=AsyncHurriedClock()) as client:
             yield client

@@ -1,4 +1,4 @@
-"""What a sandbox is made of: its mailboxes, workflows, shared key, and where and how it listens."""
+"""Configuration of a sandbox: mailboxes, workflows, shared key, address and leniencies."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from nel_mesh.protocol.chunks import MAX_REQUEST_BYTES
 from nel_mesh.sandbox.faults import Fault, as_faults
 
 INBOX_LIFE = timedelta(days=5)
-"""How long a message waits in an inbox (MESH API, "Message expiration")."""
+"""How long a message stays in an inbox (MESH API, "Message expiration")."""
 
 UNCOLLECTED_LIFE = timedelta(days=30)
-"""How long after its delivery a message that nobody collected is kept (MESH API, "Message expiration")."""
+"""How long a message that nobody acknowledged is kept after delivery (MESH API, "Message expiration")."""
 
 _MAILBOX_ID = re.compile(r"[A-Z0-9_-]{1,100}")
 
 
 def utc_now() -> datetime:
-    """The present time, with its time zone."""
+    """Return the current time, with its time zone."""
     return datetime.now(UTC)
 
 
 class MovableClock:
-    """The present time of another clock, plus what it has been moved on by. Calling it gives the time.
+    """A clock that can be moved forward. Call it for the time.
 
     Args:
-        base: the clock that it is ahead of, with its time zone.
+        base: returns the time, with its time zone, to which the movement is added.
     """
 
     def __init__(self, base: Callable[[], datetime]) -> None:
@@ -42,27 +42,27 @@ class MovableClock:
         return self._base() + self._ahead
 
     def advance(self, by: timedelta) -> None:
-        """Moves the clock on. Raises ValueError for a time that is negative."""
+        """Move the clock forward. Raises ValueError for a negative time."""
         if by < timedelta():
             raise ValueError("by: a clock cannot be moved back")
         with self._lock:
             self._ahead += by
 
     def reset(self) -> None:
-        """Puts it back to the clock that it is made from."""
+        """Move the clock back to its base."""
         with self._lock:
             self._ahead = timedelta()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxMailbox:
-    """A mailbox of the sandbox. The password is invented: never put a real one here.
+    """A mailbox of the sandbox. Invent the password: never put a real one here.
 
     Args:
         mailbox_id: capital letters, digits, - and _, at most 100.
-        password: what its tokens are made with.
+        password: the password of its tokens.
         ods_code: the organisation that owns it, for `lookup_endpoint`.
-        name: what look-ups and tracking show; the mailbox id if empty.
+        name: the name in look-ups and tracking; the mailbox id if empty.
 
     Raises ValueError for a mailbox id in any other form.
     """
@@ -81,7 +81,10 @@ class SandboxMailbox:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """Who may send and receive under a workflow id. Where any is configured, no other workflow is allowed."""
+    """A workflow: who may send and receive with its id.
+
+    If any is configured, no other workflow id is accepted; see `SandboxConfiguration.enforce_workflows`.
+    """
 
     workflow_id: str
     senders: tuple[str, ...]
@@ -97,27 +100,32 @@ DEFAULT_MAILBOXES = (
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxConfiguration:
-    """All that can be chosen about a sandbox; every default is usable.
+    """The configuration of a sandbox. Every default is usable.
 
     Args:
-        mailboxes: who can send and receive.
-        shared_key: the environment's shared secret, the same for all mailboxes.
-        workflows: who may use which workflow; with none, anyone may use any.
+        mailboxes: the mailboxes that can send and receive.
+        shared_key: the environment's shared key, the same for all mailboxes.
+        workflows: the workflows and their users; if there are none, any mailbox may use any workflow id.
+        enforce_workflows: refuse messages of other workflows and users; False uses `workflows` for look-ups only.
+        report_unregistered_recipients: deliver a report to the sender after a message to an unknown mailbox was
+            refused (417, code 12), as the live service seems to do.
         host: the address to listen on.
         port: the port to listen on; 0 takes a free one.
         tls: TLS with mutual authentication; False is plain HTTP.
-        data_folder: an existing folder in which to keep bodies while it runs; None is the temporary folder.
-        clock: the present time, with its time zone.
-        inbox_life: how long a message waits to be acknowledged, more than none and at most 30 days.
+        data_folder: an existing folder for bodies while it runs; None is the temporary folder.
+        clock: returns the current time, with its time zone.
+        inbox_life: how long a message stays in an inbox, up to 30 days.
         compress_downloads: gzip plain content for receivers that accept it, as MESH may.
-        max_request_bytes: the most that one request may carry, on the wire.
-        requests_remembered: how many of the last requests `Sandbox.requests` shows.
-        faults: what is to go wrong, from the start and again after each `reset`.
+        max_request_bytes: the maximum size of a request's body, on the wire.
+        requests_remembered: how many of the last requests `Sandbox.requests` returns, if their headers are not long.
+        faults: faults to inject, from the start and again after each `reset`; each a Fault or its text form.
     """
 
     mailboxes: Sequence[SandboxMailbox] = DEFAULT_MAILBOXES
     shared_key: str = dataclasses.field(default="TestKey", repr=False)
     workflows: Sequence[Workflow] = ()
+    enforce_workflows: bool = True
+    report_unregistered_recipients: bool = False
     host: str = "127.0.0.1"
     port: int = 0
     tls: bool = True
@@ -139,4 +147,4 @@ class SandboxConfiguration:
         if len(set(ids)) != len(ids):
             raise ValueError("mailboxes: the same mailbox id is there twice")
         if not timedelta() < self.inbox_life <= UNCOLLECTED_LIFE:
-            raise ValueError("inbox_life: more than none and at most 30 days are needed")
+            raise ValueError("inbox_life: use more than 0 seconds and at most 30 days")

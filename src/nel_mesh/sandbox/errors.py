@@ -1,20 +1,41 @@
-"""Every way in which the sandbox says no, and the body that goes with it, in both versions of the API."""
+"""Refusals of the sandbox: status, MESH's event, code and words, and the body in either version of the API.
+
+Each refusal also has a reason in plain words, which MESH does not give. It is in the response's header
+`X-Sandbox-Reason`, and in `Sandbox.requests()`.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from starlette.responses import Response
 
 from nel_mesh.protocol import wire
 
-V1_MEDIA_TYPE = "application/json"
+V1_MEDIA_TYPE: Final = "application/json"
+REASON_HEADER: Final = "x-sandbox-reason"
+
+DESCRIPTIONS: Final[Mapping[str, str]] = {
+    "02": "Data file is missing or inaccessible",
+    "06": "Malformed headers",
+    "07": "Invalid From Address, the mailbox does not match the authorization header",
+    "08": "Missing Mex-To header",
+    "09": "Invalid version of the control file",
+    "11": "Invalid Message Type for the transfer, should be DATA",
+    "12": "Unregistered to address",
+    "14": "Message not collected by recipient after 5 days",
+    "16": "Sender is not allowed to send messages of this type",
+    "17": "Workflow ID not registered for mailbox",
+    "20": "Message does not exist",
+    "EPL-151": "No mailbox matched",
+}
+"""The words beside each code: MESH API, "Error codes"; those of 09, 14, 20 and EPL-151 are the official sandbox's."""
 
 
 def json_response(content: Any, version: int, *, status: int = 200) -> Response:
-    """A JSON answer, under the media type of the API version that was asked for."""
+    """Make a JSON response with the media type of the API version."""
     return Response(
         json.dumps(content, separators=(",", ":")),
         status_code=status,
@@ -23,28 +44,44 @@ def json_response(content: Any, version: int, *, status: int = 200) -> Response:
 
 
 class Refusal(Exception):
-    """A request that MESH would not act on: a status, and MESH's event, code and description."""
+    """A request that MESH does not act on.
+
+    Args:
+        status: the HTTP status.
+        reason: why, for the developer.
+        event, code: MESH's own.
+        description: MESH's words; by the code if None.
+        message_id: the message that the request was about.
+        headers: further headers of the response.
+    """
 
     def __init__(
         self,
         status: int,
+        reason: str,
         *,
         event: str = "",
         code: str = "",
-        description: str = "",
+        description: str | None = None,
         message_id: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(f"{status} {event} {code} {description}")
+        super().__init__(f"{status} {event} {code} {reason}")
         self.status = status
+        self.reason = reason
         self.event = event
         self.code = code
-        self.description = description
+        self.description = DESCRIPTIONS.get(code, reason) if description is None else description
         self.message_id = message_id
         self.headers = headers or {}
 
-    def answer(self, version: int) -> Response:
-        """The refusal as an answer (MESH API, schema "MeshError")."""
+    def response(self, version: int) -> Response:
+        """Make the response (MESH API, schema "MeshError")."""
+        made = self._body(version)
+        made.headers.update({REASON_HEADER: self.reason, **self.headers})
+        return made
+
+    def _body(self, version: int) -> Response:
         content: dict[str, Any]
         if version == 2:
             content = {"detail": [{"event": self.event, "code": self.code, "msg": self.description}]}
@@ -58,31 +95,32 @@ class Refusal(Exception):
             }
             if self.message_id:
                 content = {"messageID": self.message_id, **content}
-        answer = json_response(content, version, status=self.status)
-        answer.headers.update(self.headers)
-        return answer
+        return json_response(content, version, status=self.status)
 
 
 class InvalidRequest(Refusal):
     """400: a part of the request is not as the specification has it (MESH API, "HTTPValidationError")."""
 
     def __init__(self, place: str, name: str, message: str, kind: str = "value_error") -> None:
-        super().__init__(400, description=f"{place} {name}: {message}")
+        super().__init__(400, f"{place} {name}: {message}")
         self.detail = {"loc": [place, name], "msg": message, "type": kind}
 
-    def answer(self, version: int) -> Response:
-        """The refusal as an answer, the same in both versions."""
+    @classmethod
+    def missing(cls, place: str, name: str) -> InvalidRequest:
+        """Refuse a request that lacks a header or a parameter."""
+        return cls(place, name, "Field required", "missing")
+
+    def _body(self, version: int) -> Response:
         return json_response({"detail": [self.detail]}, 1, status=self.status)
 
 
 class RequestTooLarge(Refusal):
-    """413: more than one request may carry. Whatever stands in front of MESH says so, in HTML."""
+    """413: more than one request may carry. The gateway before MESH answers this, in HTML."""
 
     def __init__(self) -> None:
-        super().__init__(413, description="request entity too large")
+        super().__init__(413, "the request is larger than max_request_bytes")
 
-    def answer(self, version: int) -> Response:
-        """The refusal as an answer, the same in both versions."""
+    def _body(self, version: int) -> Response:
         return Response(
             "<html><head><title>413 Request Entity Too Large</title></head>"
             "<body><h1>413 Request Entity Too Large</h1></body></html>",
@@ -91,6 +129,6 @@ class RequestTooLarge(Refusal):
         )
 
 
-def malformed(description: str, message_id: str | None = None) -> Refusal:
+def malformed(reason: str, message_id: str | None = None) -> Refusal:
     """417, code 06: headers that contradict the specification, one another, or what was sent before."""
-    return Refusal(417, event="SEND", code="06", description=description, message_id=message_id)
+    return Refusal(417, reason, event="SEND", code="06", message_id=message_id)

@@ -1,4 +1,4 @@
-"""Does what a planned fault says to one request. The work itself, and a true answer to it, come from the app."""
+"""Injection of faults into requests. The operation itself, and its true response, come from the app."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _BODILESS: Final = (204, 304)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FaultedRequest:
-    """One request that is to suffer a fault.
+    """A request with a due fault.
 
     Attributes:
-        work: does what a call asks for, and gives the true answer.
-        consume_token: uses up the request's token, as it is when the request is never looked at further.
-        chunks: how many chunks the message has that the call is about; 0 if there is none.
+        work: does the operation of a call, and returns the true response.
+        consume_token: uses the request's token up, for a fault before the operation.
+        chunks: the number of chunks of the message in the call; 0 if there is no such message.
     """
 
     scope: Scope
@@ -47,24 +47,24 @@ class FaultedRequest:
 
     @property
     def connection(self) -> RawConnection:
-        """What the request came over."""
+        """The TCP connection of the request."""
         return RawConnection(self.scope, self.receive)
 
     def mark_fired(self) -> None:
-        """Notes the fault, before the client can see anything of it."""
+        """Note the fault, before the client can see any effect of it."""
         self.seen.fault = self.due.fault
         self.due.mark_fired()
 
-    async def answer(self, answer: Response, send: Send | None = None) -> None:
-        """Sends an answer, through `send` if it is given."""
-        self.seen.status = answer.status_code
-        await answer(self.scope, self.receive, send or self.send)
+    async def respond(self, response: Response, send: Send | None = None) -> None:
+        """Send a response, through `send` if it is given."""
+        self.seen.status = response.status_code
+        await response(self.scope, self.receive, send or self.send)
 
 
 async def inject(faulted: FaultedRequest) -> None:
-    """Answers a request, with the fault if it can be done; else truly, and the fault waits for the next one."""
+    """Respond to a request, with the fault if that is possible; if not, it waits for the next request."""
     try:
-        await _DOINGS[Effect(faulted.due.fault.effect)](faulted)
+        await _INJECTIONS[Effect(faulted.due.fault.effect)](faulted)
     finally:
         faulted.due.mark_skipped()
 
@@ -93,20 +93,20 @@ async def _cut_after_body(faulted: FaultedRequest) -> None:
     await faulted.connection.reset()
 
 
-async def _lose_answer(faulted: FaultedRequest) -> None:
+async def _lose_response(faulted: FaultedRequest) -> None:
     await faulted.work(faulted.call)
     faulted.mark_fired()
     await faulted.connection.reset()
 
 
 async def _delay(faulted: FaultedRequest) -> None:
-    answer = await faulted.work(faulted.call)
+    response = await faulted.work(faulted.call)
     faulted.mark_fired()
     if await faulted.connection.pause(faulted.due.fault.seconds or 0):
-        await faulted.answer(answer)
+        await faulted.respond(response)
 
 
-async def _answer(faulted: FaultedRequest) -> None:
+async def _respond(faulted: FaultedRequest) -> None:
     fault = faulted.due.fault
     if fault.done:
         await faulted.work(faulted.call)
@@ -122,7 +122,7 @@ async def _answer(faulted: FaultedRequest) -> None:
         )
     headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
     faulted.mark_fired()
-    await faulted.answer(
+    await faulted.respond(
         Response(
             None if status in _BODILESS else body if fault.body is None else fault.body,
             status_code=status,
@@ -134,7 +134,7 @@ async def _answer(faulted: FaultedRequest) -> None:
 
 async def _missing_chunk(faulted: FaultedRequest) -> None:
     faulted.mark_fired()
-    await faulted.answer(await faulted.work(dataclasses.replace(faulted.call, message_id="")))
+    await faulted.respond(await faulted.work(dataclasses.replace(faulted.call, message_id="")))
 
 
 async def _skip_chunk(faulted: FaultedRequest) -> None:
@@ -152,68 +152,68 @@ async def _repeat_content(faulted: FaultedRequest) -> None:
 async def _other_chunk(faulted: FaultedRequest, step: int, *, relabel: bool) -> None:
     number = _number(faulted.call)
     if not 1 <= number + step <= faulted.chunks:
-        await faulted.answer(await faulted.work(faulted.call))
+        await faulted.respond(await faulted.work(faulted.call))
         return
     other = dataclasses.replace(faulted.call, operation=Operation.RETRIEVE_CHUNK, chunk_number=str(number + step))
-    answer = await faulted.work(other)
-    if _is_chunk(answer):
+    response = await faulted.work(other)
+    if _is_chunk(response):
         faulted.mark_fired()
         if relabel:
-            answer.headers[wire.CHUNK_RANGE] = str(ChunkRange(number, faulted.chunks))
-            answer.status_code = 200 if number == faulted.chunks else 206
-    await faulted.answer(answer)
+            response.headers[wire.CHUNK_RANGE] = str(ChunkRange(number, faulted.chunks))
+            response.status_code = 200 if number == faulted.chunks else 206
+    await faulted.respond(response)
 
 
 async def _wrong_range(faulted: FaultedRequest) -> None:
     number = _number(faulted.call)
-    answer = await faulted.work(faulted.call)
+    response = await faulted.work(faulted.call)
     wrong = number - 1 or 2
-    if _is_chunk(answer) and wrong <= faulted.chunks:
+    if _is_chunk(response) and wrong <= faulted.chunks:
         faulted.mark_fired()
-        answer.headers[wire.CHUNK_RANGE] = str(ChunkRange(wrong, faulted.chunks))
-    await faulted.answer(answer)
+        response.headers[wire.CHUNK_RANGE] = str(ChunkRange(wrong, faulted.chunks))
+    await faulted.respond(response)
 
 
-async def _cut_answer(faulted: FaultedRequest) -> None:
-    answer = await faulted.work(faulted.call)
-    length, wanted = _length(answer), faulted.due.fault.at_byte
+async def _cut_response(faulted: FaultedRequest) -> None:
+    response = await faulted.work(faulted.call)
+    length, wanted = _length(response), faulted.due.fault.at_byte
     if not length and length is not None:
-        await faulted.answer(answer)
+        await faulted.respond(response)
         return
     faulted.mark_fired()
-    await _send_part(faulted, answer, _position(wanted, length, (length or 0) // 2))
+    await _send_part(faulted, response, _position(wanted, length, (length or 0) // 2))
     await faulted.connection.flush()
     await faulted.connection.abandon()
 
 
 async def _truncate_gzip(faulted: FaultedRequest) -> None:
-    answer = await _measured(faulted, await faulted.work(faulted.call))
-    length = _length(answer)
-    if not length or not _is_gzip(answer):
-        await faulted.answer(answer)
+    response = await _measured(faulted, await faulted.work(faulted.call))
+    length = _length(response)
+    if not length or not _is_gzip(response):
+        await faulted.respond(response)
         return
     keep = _position(faulted.due.fault.at_byte, length, length // 2)
-    answer.headers["content-length"] = str(keep)
+    response.headers["content-length"] = str(keep)
     faulted.mark_fired()
-    await _send_part(faulted, answer, keep)
+    await _send_part(faulted, response, keep)
     await faulted.send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _corrupt_gzip(faulted: FaultedRequest) -> None:
-    answer = await _measured(faulted, await faulted.work(faulted.call))
-    length = _length(answer)
-    if not length or not _is_gzip(answer):
-        await faulted.answer(answer)
+    response = await _measured(faulted, await faulted.work(faulted.call))
+    length = _length(response)
+    if not length or not _is_gzip(response):
+        await faulted.respond(response)
         return
     at = _position(faulted.due.fault.at_byte, length, length - _GZIP_TRAILER)
     faulted.mark_fired()
-    await faulted.answer(answer, _Corrupting(faulted.send, at))
+    await faulted.respond(response, _Corrupting(faulted.send, at))
 
 
 async def _trickle(faulted: FaultedRequest) -> None:
-    answer = await faulted.work(faulted.call)
+    response = await faulted.work(faulted.call)
     faulted.mark_fired()
-    await faulted.answer(answer, _Trickling(faulted))
+    await faulted.respond(response, _Trickling(faulted))
 
 
 async def _longer_length(faulted: FaultedRequest) -> None:
@@ -225,21 +225,21 @@ async def _shorter_length(faulted: FaultedRequest) -> None:
 
 
 async def _wrong_length(faulted: FaultedRequest, by: int) -> None:
-    answer = await _measured(faulted, await faulted.work(faulted.call))
-    length = _length(answer)
+    response = await _measured(faulted, await faulted.work(faulted.call))
+    length = _length(response)
     if length is None or length + by < 0:
-        await faulted.answer(answer)
+        await faulted.respond(response)
         return
-    answer.headers["content-length"] = str(length + by)
-    # Else what is left over would be in the way of the next request on it, or not, by chance.
-    answer.headers["connection"] = "close"
+    response.headers["content-length"] = str(length + by)
+    # Otherwise the rest could be taken for the next response on this connection.
+    response.headers["connection"] = "close"
     faulted.mark_fired()
-    await faulted.answer(answer, _Unchecked(faulted))
+    await faulted.respond(response, _Unchecked(faulted))
     await faulted.connection.close()
 
 
 async def _read(receive: Receive, at_least: int | None = None) -> None:
-    """Takes the request's body, or so much of it, and does nothing with it."""
+    """Read the request's body, or part of it, and drop it."""
     taken, more = 0, True
     while more and (at_least is None or taken < at_least):
         event = await receive()
@@ -249,16 +249,16 @@ async def _read(receive: Receive, at_least: int | None = None) -> None:
         more = event.get("more_body", False)
 
 
-async def _send_part(faulted: FaultedRequest, answer: Response, keep: int) -> None:
-    """Sends an answer's head and the first bytes of its body, without an end."""
+async def _send_part(faulted: FaultedRequest, response: Response, keep: int) -> None:
+    """Send the head of a response and the start of its body, without an end."""
     with contextlib.suppress(_Enough):
-        await faulted.answer(answer, _Keeping(faulted.send, keep))
+        await faulted.respond(response, _Keeping(faulted.send, keep))
 
 
-async def _measured(faulted: FaultedRequest, answer: Response) -> Response:
-    """An answer whose length is known: one that is made while it is sent is made beforehand, in memory."""
-    if _length(answer) is not None:
-        return answer
+async def _measured(faulted: FaultedRequest, response: Response) -> Response:
+    """Return a response with a known length; a body that is made while it is sent is made in memory first."""
+    if _length(response) is not None:
+        return response
     parts, ended = [], False
 
     async def collect(event: AsgiMessage) -> None:
@@ -266,16 +266,16 @@ async def _measured(faulted: FaultedRequest, answer: Response) -> Response:
         parts.append(event.get("body", b""))
         ended = event["type"] == "http.response.body" and not event.get("more_body", False)
 
-    await answer(faulted.scope, faulted.receive, collect)
+    await response(faulted.scope, faulted.receive, collect)
     if not ended:
-        # What is stored is damaged, and cannot be told in any other way.
+        # The stored body is damaged; dropping the connection is the only way to say so.
         await faulted.connection.abandon()
         raise ClientDisconnect
-    return Response(b"".join(parts), status_code=answer.status_code, headers=dict(answer.headers))
+    return Response(b"".join(parts), status_code=response.status_code, headers=dict(response.headers))
 
 
 class _Enough(Exception):
-    """Stops an answer in the middle."""
+    """Ends a response in the middle."""
 
 
 class _Keeping:
@@ -331,7 +331,7 @@ class _Trickling:
 
 
 class _Unchecked:
-    """Sends the head as HTTP and the body as bytes, since no server would send a length that is wrong."""
+    """Send the head through HTTP and the body past it, as no server sends a wrong length."""
 
     def __init__(self, faulted: FaultedRequest) -> None:
         self._exchange = faulted
@@ -347,36 +347,36 @@ def _number(call: Call) -> int:
     return call.chunk() or 1
 
 
-def _is_chunk(answer: Response) -> bool:
-    return answer.status_code in (200, 206)
+def _is_chunk(response: Response) -> bool:
+    return response.status_code in (200, 206)
 
 
-def _is_gzip(answer: Response) -> bool:
-    encoding: str = answer.headers.get(wire.CONTENT_ENCODING, "")
+def _is_gzip(response: Response) -> bool:
+    encoding: str = response.headers.get(wire.CONTENT_ENCODING, "")
     return encoding.lower() == "gzip"
 
 
-def _length(answer: Response) -> int | None:
-    """The bytes of an answer's body; None if it will not be announced."""
-    announced = answer.headers.get("content-length")
+def _length(response: Response) -> int | None:
+    """The announced length of a response's body; None if there is none."""
+    announced = response.headers.get("content-length")
     return None if announced is None else int(announced)
 
 
-def _position(wanted: int | None, length: int | None, usual: int) -> int:
-    """Where to cut or to damage a body: within it, if its length is known."""
-    position = max(0, usual) if wanted is None else wanted
+def _position(wanted: int | None, length: int | None, default: int) -> int:
+    """The position at which to cut or damage a body: within it, if its length is known."""
+    position = max(0, default) if wanted is None else wanted
     return position if length is None else min(position, length - 1)
 
 
-_DOINGS: Final[dict[Effect, Callable[[FaultedRequest], Awaitable[None]]]] = {
+_INJECTIONS: Final[dict[Effect, Callable[[FaultedRequest], Awaitable[None]]]] = {
     Effect.CUT_BEFORE_BODY: _cut_before_body,
     Effect.CUT_DURING_BODY: _cut_during_body,
     Effect.CUT_AFTER_BODY: _cut_after_body,
-    Effect.LOSE_ANSWER: _lose_answer,
-    Effect.CUT_ANSWER: _cut_answer,
+    Effect.LOSE_RESPONSE: _lose_response,
+    Effect.CUT_RESPONSE: _cut_response,
     Effect.DELAY: _delay,
     Effect.TRICKLE: _trickle,
-    Effect.ANSWER: _answer,
+    Effect.RESPOND: _respond,
     Effect.TRUNCATE_GZIP: _truncate_gzip,
     Effect.CORRUPT_GZIP: _corrupt_gzip,
     Effect.LONGER_LENGTH: _longer_length,

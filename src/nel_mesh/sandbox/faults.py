@@ -1,4 +1,4 @@
-"""Faults to be planned for a sandbox: what may go wrong, with which request. Values only; `sabotage` does them."""
+"""Faults as values: an effect, and the requests it applies to. `fault_injection` injects them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ TRICKLE_SECONDS: Final = 10.0
 
 
 class Effect(enum.StrEnum):
-    """What a fault does. Every cut is of the TCP connection itself, with TLS and without."""
+    """The effect of a fault. Every cut is of the TCP connection, with TLS and without."""
 
     CUT_BEFORE_BODY = "cut-before-body"
     CUT_DURING_BODY = "cut-during-body"
     CUT_AFTER_BODY = "cut-after-body"
-    LOSE_ANSWER = "lose-answer"
-    CUT_ANSWER = "cut-answer"
+    LOSE_RESPONSE = "lose-response"
+    CUT_RESPONSE = "cut-response"
     DELAY = "delay"
     TRICKLE = "trickle"
-    ANSWER = "answer"
+    RESPOND = "respond"
     TRUNCATE_GZIP = "truncate-gzip"
     CORRUPT_GZIP = "corrupt-gzip"
     LONGER_LENGTH = "longer-length"
@@ -51,21 +51,21 @@ ONLY_DOWNLOADS: Final = frozenset(
         Effect.WRONG_RANGE,
     }
 )
-"""The effects that only a download can suffer."""
+"""The effects that apply only to downloads."""
 
-# The first of each is the one that the text form gives a value without its name.
+# The text form gives the first of each without its name.
 _TAKES: Final[dict[Effect, tuple[str, ...]]] = {
     Effect.CUT_DURING_BODY: ("at_byte",),
-    Effect.CUT_ANSWER: ("at_byte",),
+    Effect.CUT_RESPONSE: ("at_byte",),
     Effect.DELAY: ("seconds",),
     Effect.TRICKLE: ("bytes_per_second", "seconds"),
-    Effect.ANSWER: ("status", "retry_after", "done", "content_type", "body"),
+    Effect.RESPOND: ("status", "retry_after", "done", "content_type", "body"),
     Effect.TRUNCATE_GZIP: ("at_byte",),
     Effect.CORRUPT_GZIP: ("at_byte",),
     Effect.LONGER_LENGTH: ("by_bytes",),
     Effect.SHORTER_LENGTH: ("by_bytes",),
 }
-_NEEDS: Final = {Effect.DELAY: "seconds", Effect.TRICKLE: "bytes_per_second", Effect.ANSWER: "status"}
+_NEEDS: Final = {Effect.DELAY: "seconds", Effect.TRICKLE: "bytes_per_second", Effect.RESPOND: "status"}
 _EXTRAS: Final = ("at_byte", "by_bytes", "seconds", "bytes_per_second", "status", "retry_after", "done")
 _OPTIONS: Final = (*_EXTRAS, "content_type", "body")
 _READERS: Final[dict[str, Callable[[str], Any]]] = {
@@ -80,35 +80,35 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is to go wrong. The sandbox's documentation has a table of the effects.
+    """A fault to inject. The page on testing has a table of the effects.
 
-        Fault("send_message", "lose-answer")
-        Fault("retrieve_chunk", "cut-answer", chunk=3, at_byte=1000)
-        Fault("any", "answer", nth="every", status=503, retry_after=2)
+        Fault("send_message", "lose-response")
+        Fault("retrieve_chunk", "cut-response", chunk=3, at_byte=1000)
+        Fault("any", "respond", nth="every", status=503, retry_after=2)
 
-    A request suffers one fault at the most: the one planned first, of those whose turn it is. The others wait for the
-    next request that matches, and so does a fault that cannot be done to its request, such as damage to the gzip of
-    a body that is none.
+    A request gets at most one fault: the first planned of those that are due. The others wait for the next matching
+    request, as does a fault that does not fit its request, such as damage to the gzip of a plain body.
 
     Args:
-        operation: what the request asks for, such as "send_message", as `Sandbox.requests` has it; or "any".
-        effect: what to do.
-        nth: the how many-th matching request, counted from 1 since the fault was added; or "every".
-        chunk: only requests for this chunk, counted from 1; a message's own request is for chunk 1.
-        message_id: only requests whose path names this message.
-        at_byte: bytes after which the body is cut or damaged, counted from 0 and as they are on the wire. The middle
-            if None; for "corrupt-gzip" the checksum at the end.
-        by_bytes: how many bytes the announced length is wrong by; 1 if None.
-        seconds: from 0 to 600. For "delay" how long; for "trickle" after how long the rest comes at once, 10 if None.
-        bytes_per_second: how fast the answer's body trickles, from 1.
-        status: of the answer, from 200 to 599.
-        retry_after: of the answer, in seconds or as any text.
-        done: whether MESH does what it was asked to before it gives that answer.
-        content_type: of the answer's body.
-        body: of the answer. If None, XML for 500 and HTML for any other status.
+        operation: the operation of the request, such as "send_message", as in `Sandbox.requests`; or "any".
+        effect: the effect, by its name.
+        nth: the number of the matching request, counted from 1 since the fault was added; or "every".
+        chunk: only requests for this chunk, from 1; a request for the message is for chunk 1.
+        message_id: only requests with this message in the path.
+        at_byte: the position of the cut or damage in the body, counted from 0 on the wire. None is the middle, and for
+            "corrupt-gzip" the checksum at the end.
+        by_bytes: the error of the announced length in bytes; None is 1.
+        seconds: from 0 to 600. The length of a "delay"; for "trickle" the time after which the rest comes at once, 10
+            if None.
+        bytes_per_second: the speed of a response that trickles, from 1.
+        status: the status of the response, from 200 to 599.
+        retry_after: the `Retry-After` of the response, in seconds or any text.
+        done: whether the operation is done before the response.
+        content_type: the content type of the response.
+        body: the body of the response. None is XML for status 500 and HTML for others.
 
-    Raises ValueError, naming what is wrong, for an unknown operation or effect, a number out of its bounds, and an
-    argument that the effect needs or does not take.
+    Raises ValueError, naming the argument, for an unknown operation or effect, a number out of bounds, and an argument
+    that the effect needs or does not take.
     """
 
     operation: str
@@ -143,7 +143,7 @@ class Fault:
     def _check_options(self) -> None:
         effect = Effect(self.effect)
         if effect in ONLY_DOWNLOADS and self.operation != ANY and self.operation not in DOWNLOADS:
-            raise ValueError(f"{effect}: only retrieve_message and retrieve_chunk can suffer it, not {self.operation}")
+            raise ValueError(f"{effect}: it applies only to retrieve_message and retrieve_chunk, not {self.operation}")
         takes = _TAKES.get(effect, ())
         for name in _OPTIONS:
             value = getattr(self, name)
@@ -155,18 +155,18 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> Fault:
-        """Reads the text form: `OPERATION:WHICH:EFFECT[=VALUE][,NAME=VALUE...]`.
+        """Parse the text form: `OPERATION:WHICH:EFFECT[=VALUE][,NAME=VALUE...]`.
 
-            send_message:2:lose-answer
+            send_message:2:lose-response
             retrieve_message:*:delay=0.5
-            retrieve_chunk:cut-answer=1000,chunk=3
-            any:1:answer=503,retry-after=2
-            send_chunk:1:answer=504,done
+            retrieve_chunk:cut-response=1000,chunk=3
+            any:1:respond=503,retry-after=2
+            send_chunk:1:respond=504,done
 
-        WHICH is a number or `*` for every; 1 if it is left out. The value after an effect is the first that the
-        effect takes; the names are Fault's own, with - for _. `body` must be last, and takes the rest as it is.
+        WHICH is a number, or `*` for every; by default 1. The value after an effect is its first argument; the names
+        are those of the arguments, with - for _. `body` must be last, and takes the rest of the text.
 
-        Raises ValueError, saying what cannot be read.
+        Raises ValueError, naming the part that cannot be read.
         """
         operation, _, rest = text.strip().partition(":")
         which, colon, what = rest.partition(":")
@@ -210,7 +210,7 @@ class Fault:
         return text
 
     def concerns(self, operation: Operation, message_id: str, chunk: int | None) -> bool:
-        """Whether a request is of the kind that this fault counts."""
+        """Whether a request matches this fault."""
         return (
             self.operation in (ANY, operation)
             and (self.effect not in ONLY_DOWNLOADS or operation in DOWNLOADS)
@@ -220,16 +220,16 @@ class Fault:
 
 
 def as_faults(given: Iterable[Fault | str]) -> tuple[Fault, ...]:
-    """Faults, from themselves or their text form."""
+    """Convert faults, each a Fault or its text form."""
     return tuple(Fault.parse(fault) if isinstance(fault, str) else fault for fault in given)
 
 
 PlanFault: TypeAlias = Callable[[Fault | str], Fault]
-"""What plans a fault, given as itself or in its text form: `Sandbox.add_fault`, and the pytest fixture `mesh_fault`."""
+"""A callable that plans a fault or its text form: `Sandbox.add_fault`, or the pytest fixture `mesh_fault`."""
 
 
 class DueFault:
-    """A planned fault whose turn has come for one request."""
+    """A planned fault that is due for a request."""
 
     def __init__(self, planned: _Planned, plan: FaultPlan) -> None:
         self.fault = planned.fault
@@ -237,11 +237,11 @@ class DueFault:
         self._plan = plan
 
     def mark_fired(self) -> None:
-        """To be called as soon as the fault is certain to be done, before the client can see anything of it."""
+        """Note that the fault is injected, before the client can see any effect of it."""
         self._plan.settle(self._planned, fired=True)
 
     def mark_skipped(self) -> None:
-        """To be called if it was not done after all; after `struck` it changes nothing."""
+        """Note that the fault was not injected; after `mark_fired` this changes nothing."""
         self._plan.settle(self._planned, fired=False)
 
 
@@ -258,7 +258,7 @@ class _Planned:
 
 
 class FaultPlan:
-    """The faults that are still to come; may be used from any thread."""
+    """The planned faults. May be used from any thread."""
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self._lock = threading.Lock()
@@ -267,32 +267,32 @@ class FaultPlan:
 
     @property
     def empty(self) -> bool:
-        """Whether no request can suffer anything."""
+        """Whether no fault is planned."""
         return not self._planned
 
     def replace(self, faults: Iterable[Fault]) -> None:
-        """Forgets every fault, and plans these."""
+        """Plan these faults in place of all others."""
         planned = [_Planned(fault) for fault in faults]
         with self._lock:
             self._planned = planned
 
     def add(self, fault: Fault) -> None:
-        """Plans one more; it counts requests from now on."""
+        """Plan one more fault; it counts requests from now on."""
         with self._lock:
             self._planned.append(_Planned(fault))
 
     def all(self) -> tuple[Fault, ...]:
-        """Those that can still strike, in the order in which they were added."""
+        """The faults that can still be injected, in the order in which they were added."""
         with self._lock:
             return tuple(planned.fault for planned in self._planned)
 
     def pending(self) -> tuple[Fault, ...]:
-        """Those that have not struck yet."""
+        """The faults that have not been injected yet."""
         with self._lock:
             return tuple(planned.fault for planned in self._planned if not planned.fired)
 
     def take(self, operation: Operation, message_id: str, chunk: int | None) -> DueFault | None:
-        """Counts a request, and says which fault it is to suffer."""
+        """Count a request, and return the fault that is due for it."""
         with self._lock:
             chosen = None
             for planned in self._planned:
@@ -307,7 +307,7 @@ class FaultPlan:
             return DueFault(chosen, self)
 
     def settle(self, planned: _Planned, *, fired: bool) -> None:
-        """Notes whether a fault was done; the one that was to be done once is then used up."""
+        """Note whether a fault was injected; one for a single request is then removed."""
         with self._lock:
             planned.busy = False
             if not fired:

@@ -1,4 +1,4 @@
-"""The receiving side: listing, counting, downloading and acknowledging."""
+"""Handlers of the inbox: list, count, download and acknowledge."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DEFAULT_PAGE: Final = 500
 MIN_PAGE: Final = 10
 MAX_PAGE: Final = 5000
 OCTETS: Final = "application/octet-stream"
-_GONE: Final = (MessageStatus.ACKNOWLEDGED, MessageStatus.ERROR)
+_GONE: Final = (MessageStatus.UPLOADING, MessageStatus.ACKNOWLEDGED, MessageStatus.UNDELIVERABLE)
 
 
 async def list_messages(context: RequestContext) -> Response:
-    """One page of the inbox (MESH API, "Check an inbox").
+    """List one page of the inbox (MESH API, "Check an inbox").
 
-    A page looks at `max_results` messages and shows those that the filter lets through: so a filtered page can
-    be short, or empty, and be followed by another.
+    A page is made of the next `max_results` messages; the filter then drops some. So a filtered page can be short or
+    empty, and another one follow it.
     """
     limit = _max_results(context)
     wanted = _filter(context)
@@ -54,7 +54,7 @@ async def list_messages(context: RequestContext) -> Response:
 
 
 async def count_messages(context: RequestContext) -> Response:
-    """How many messages wait (MESH API, "Check an inbox count (deprecated)")."""
+    """Count the messages in the inbox (MESH API, "Check an inbox count (deprecated)")."""
     count = context.store.inbox_count(context.call.mailbox_id)
     if context.version == 2:
         return context.json({"count": count})
@@ -62,15 +62,15 @@ async def count_messages(context: RequestContext) -> Response:
 
 
 async def metadata(context: RequestContext) -> Response:
-    """A message's headers alone (MESH API, "Head Message")."""
+    """Give the headers of a message (MESH API, "Head Message")."""
     message = _message(context, foreign_status=404)
     return Response(headers=representations.message_headers(message, 1), media_type=wire.ACCEPT_V2)
 
 
 async def retrieve(context: RequestContext) -> Response:
-    """A message or one of its chunks (MESH API, "Get Message", "Get Message chunk").
+    """Give a message or one of its chunks (MESH API, "Get Message", "Get Message chunk").
 
-    The last chunk comes with 200, any other with 206.
+    The last chunk has status 200, the others 206.
     """
     number = context.chunk_number() if context.call.chunk_number else 1
     message = _message(context, foreign_status=403)
@@ -80,12 +80,12 @@ async def retrieve(context: RequestContext) -> Response:
         return Response(headers=representations.message_headers(message, 1), media_type=OCTETS)
     if number > message.total_chunks:
         raise _no_such_message()
-    return _body_answer(context, message, number)
+    return _body_response(context, message, number)
 
 
 async def acknowledge(context: RequestContext) -> Response:
-    """Takes a message out of the inbox for good (MESH API, "Acknowledge message"); once more is harmless."""
-    message = _message(context, foreign_status=403, gone=(MessageStatus.ERROR,))
+    """Remove a message from the inbox (MESH API, "Acknowledge message"); a repeat changes nothing."""
+    message = _message(context, foreign_status=403, gone=(MessageStatus.UNDELIVERABLE,))
     context.store.acknowledge(message)
     if context.version == 2:
         return Response(media_type=wire.ACCEPT_V2)
@@ -97,19 +97,20 @@ def _message(context: RequestContext, *, foreign_status: int, gone: tuple[Messag
     if message is None:
         raise _no_such_message()
     if message.recipient != context.call.mailbox_id:
-        raise Refusal(foreign_status, event="RECEIVE", code="20", description="the message is not for this mailbox")
+        raise Refusal(foreign_status, "the message is for another mailbox", event="RECEIVE", code="20")
+    if message.status in gone:
+        reason = f"the message is not in the inbox: {message.status.value}"
+        raise Refusal(410, reason, event="RECEIVE", description="Message no longer available for download")
     if message.status is MessageStatus.UPLOADING:
         raise _no_such_message()
-    if message.status in gone:
-        raise Refusal(410, event="RECEIVE", description="the message is no longer in the inbox")
     return message
 
 
 def _no_such_message() -> Refusal:
-    return Refusal(404, event="RECEIVE", code="20", description="the message does not exist")
+    return Refusal(404, "there is no such message or chunk", event="RECEIVE", code="20")
 
 
-def _body_answer(context: RequestContext, message: StoredMessage, number: int) -> Response:
+def _body_response(context: RequestContext, message: StoredMessage, number: int) -> Response:
     path = context.store.body(message, number)
     stored_as = message.description.content_encoding
     takes_gzip = _accepts_gzip(context.header("accept-encoding"))
@@ -154,7 +155,7 @@ def _max_results(context: RequestContext) -> int:
 
 
 def _filter(context: RequestContext) -> Callable[[str], bool]:
-    """The test that `workflow_filter` describes: WORKFLOW1, WORKFL*, *_ACK*, each also with ! before it."""
+    """Make the predicate of a `workflow_filter`: WORKFLOW1, WORKFL*, *_ACK*, each also with ! before it."""
     text = context.request.query_params.get("workflow_filter")
     if text is None:
         return lambda _: True
@@ -172,7 +173,7 @@ def _filter(context: RequestContext) -> Callable[[str], bool]:
 
 
 def _continue_from(context: RequestContext) -> int:
-    """The position after which the page begins: from our own link in version 2, a message id in version 1."""
+    """The position after which the page begins: by our own link in version 2, by a message id in version 1."""
     text = context.request.query_params.get("continue_from")
     if text is None:
         return 0

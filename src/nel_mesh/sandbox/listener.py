@@ -1,4 +1,7 @@
-"""A real socket with an ASGI app behind it, in a thread of its own, started and stopped within a bounded time."""
+"""The server: an ASGI app on a socket, in its own thread, started and stopped within a bounded time.
+
+`RawConnection` is the TCP connection below a request, for faults: to reset it, or to send wrong bytes.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,15 @@ _FLUSH_SECONDS = 0.001
 
 
 class Listener:
-    """Listens from construction on, and serves between `start` and `stop`.
+    """A server that listens from construction on, and serves between `start` and `stop`.
 
     Args:
-        app: what answers.
+        app: the ASGI app.
         host: the address or name to listen on.
         port: the port, or 0 for a free one.
-        tls: the server's side of TLS, or None for plain HTTP.
+        tls: the server's TLS context, or None for plain HTTP.
 
-    Raises OSError if the address cannot be had.
+    Raises OSError if it cannot listen on the address.
     """
 
     def __init__(self, app: ASGIApp, *, host: str, port: int, tls: ssl.SSLContext | None) -> None:
@@ -53,7 +56,7 @@ class Listener:
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         configuration.load()
-        # uvicorn reads certificates from files only; ours have never been in one.
+        # uvicorn reads certificates from files only; ours are in memory.
         configuration.ssl = tls
         self._server = _Server(configuration)
         self._failure: BaseException | None = None
@@ -63,14 +66,14 @@ class Listener:
         self.url = f"{scheme}://{_reachable(host)}:{self.port}"
 
     def start(self) -> None:
-        """Serves from now on. Raises RuntimeError if that has not begun within 10 seconds."""
+        """Start to serve. Raises RuntimeError if that takes more than 10 seconds."""
         self._thread.start()
         if not self._server.ready.wait(START_SECONDS) or self._failure:
             self.stop()
             raise RuntimeError("the sandbox's server did not start") from self._failure
 
     def stop(self) -> None:
-        """Breaks off every connection and frees the port. Raises RuntimeError if the server does not end."""
+        """Drop every connection and free the port. Raises RuntimeError if the server does not stop."""
         self._server.should_exit = True
         if self._thread.ident is not None:
             self._thread.join(STOP_SECONDS)
@@ -97,7 +100,7 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # A TLS connection that is closed politely waits half a minute for its client, who may never read again.
+        # Closing a TLS connection in order waits half a minute for a client that may never read again.
         for connection in list(self.server_state.connections):
             transport: Any = getattr(connection, "transport", None)
             if transport is not None:
@@ -107,7 +110,7 @@ class _Server(uvicorn.Server):
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named: asyncio turns Nagle's delay off only for sockets that say they are TCP.
+    # With its protocol: asyncio sets TCP_NODELAY only on sockets that name TCP.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if sys.platform != "win32":
@@ -121,7 +124,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _reachable(host: str) -> str:
-    """The host as a client on this machine writes it in a URL."""
+    """The host in the URL of a client on this machine."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -140,11 +143,11 @@ class Http(H11Protocol):
 
 
 class RawConnection:
-    """What one request came over.
+    """The TCP connection of a request.
 
     Args:
         scope: the request's, as `Http` makes it.
-        receive: the request's; whoever else reads from it must have finished.
+        receive: the request's; nothing else may read from it any more.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -152,12 +155,12 @@ class RawConnection:
         self._receive = receive
 
     async def gone(self) -> None:
-        """Waits until the connection is there no more."""
+        """Wait until the connection has ended."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
     async def pause(self, seconds: float) -> bool:
-        """Waits, but no longer than the connection lives; whether it still does."""
+        """Wait, at most until the connection ends; return whether it is still open."""
         try:
             await asyncio.wait_for(self.gone(), seconds)
         except TimeoutError:
@@ -165,29 +168,29 @@ class RawConnection:
         return False
 
     async def reset(self) -> None:
-        """Breaks it off at once. What was sent and has not arrived is lost, and the client's system is told so."""
+        """Send a TCP reset. Data that has not arrived yet is lost."""
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
         await self.abandon()
 
     async def abandon(self) -> None:
-        """Ends it where it stands, without a farewell in TLS."""
+        """End it at once, without a close_notify of TLS."""
         self._transport.abort()
-        # An answer that ends before its connection does would be taken for a mistake, and logged.
+        # uvicorn logs a response that ends before its connection does.
         await self.gone()
 
     async def close(self) -> None:
-        """Ends it in good order."""
+        """Close it in order."""
         self._transport.close()
         await self.gone()
 
     async def write(self, data: bytes) -> None:
-        """Sends bytes as they are, past HTTP; returns when they have left this process."""
+        """Send bytes past HTTP, and wait until they have left this process."""
         self._transport.write(data)
         await self.flush()
 
     async def flush(self) -> None:
-        """Waits until everything sent has left this process, or the connection has gone."""
-        # Below TLS there is a second buffer, which asyncio shows nobody.
+        """Wait until all data has left this process, or the connection has ended."""
+        # Below TLS there is a second buffer, which asyncio does not show.
         below = getattr(getattr(self._transport, "_ssl_protocol", None), "_transport", None) or self._transport
         while not below.is_closing() and (  # noqa: ASYNC110 - neither buffer says when it is empty
             self._transport.get_write_buffer_size() or below.get_write_buffer_size()

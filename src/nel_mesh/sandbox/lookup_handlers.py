@@ -1,4 +1,4 @@
-"""Ping, handshake, and finding mailboxes."""
+"""Handlers of ping, handshake and look-ups."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from nel_mesh.sandbox.request import RequestContext
 
 
 async def ping(context: RequestContext) -> Response:
-    """Says that the server is there; no token is needed."""
+    """Answer a ping (MESH API, "Ping"); no token is needed."""
     return context.json({"ping": "pong"})
 
 
 async def handshake(context: RequestContext) -> Response:
-    """Validates a mailbox (MESH API, "Validate a mailbox (Handshake)")."""
+    """Validate a mailbox (MESH API, "Validate a mailbox (Handshake)")."""
     for name in (wire.CLIENT_VERSION, wire.OS_NAME, wire.OS_VERSION):
         if not context.header(name):
-            raise InvalidRequest("header", name, "this header is required", "missing")
+            raise InvalidRequest.missing("header", name)
     if context.version == 2:
         return Response(media_type=wire.ACCEPT_V2)
     return context.json({"mailboxId": context.call.mailbox_id})
 
 
 async def lookup_endpoint(context: RequestContext) -> Response:
-    """The mailboxes of an organisation that receive a workflow (MESH API, "Look up MESH address")."""
+    """List the mailboxes of an organisation that receive a workflow (MESH API, "Look up MESH address")."""
     ods_code = context.call.ods_code.strip().upper()
     if not ods_code:
         raise InvalidRequest("path", "ods_code", "it is empty")
@@ -44,7 +44,7 @@ async def lookup_endpoint(context: RequestContext) -> Response:
 
 
 async def search_workflow(context: RequestContext) -> Response:
-    """The mailboxes that receive a workflow (MESH API, "Lookup by workflow"): one form for both versions."""
+    """List the mailboxes that receive a workflow (MESH API, "Lookup by workflow"); both versions have one form."""
     return json_response(_results(_receivers(context)), context.version)
 
 

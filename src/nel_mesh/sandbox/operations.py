@@ -1,4 +1,4 @@
-"""What MESH can be asked to do (MESH API, "Endpoints"). Nothing of a server is needed to name it."""
+"""The operations of MESH (MESH API, "Endpoints"). Importing them needs no package of the extra."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class Operation(enum.StrEnum):
-    """What a request wants, named as the client's method where there is one."""
+    """The operation of a request, with the name of the client's method where there is one."""
 
     PING = "ping"
     HANDSHAKE = "handshake"

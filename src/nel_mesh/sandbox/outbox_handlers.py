@@ -1,7 +1,8 @@
-"""The sending side: messages, chunks, and tracking."""
+"""Handlers of the outbox: messages, chunks and tracking."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from starlette.responses import Response
@@ -11,9 +12,9 @@ from nel_mesh.protocol.chunks import ChunkRange
 from nel_mesh.sandbox import representations
 from nel_mesh.sandbox.bodies import receive_body
 from nel_mesh.sandbox.configuration import SandboxMailbox
-from nel_mesh.sandbox.errors import InvalidRequest, Refusal, json_response, malformed
+from nel_mesh.sandbox.errors import DESCRIPTIONS, InvalidRequest, Refusal, json_response, malformed
 from nel_mesh.sandbox.request import RequestContext
-from nel_mesh.sandbox.store import Description, StoredMessage
+from nel_mesh.sandbox.store import Description, ReportReason, StoredMessage
 
 _CHECKED = (
     *wire.LIMITS,
@@ -26,7 +27,7 @@ _CHECKED = (
 
 
 async def send_message(context: RequestContext) -> Response:
-    """A new message, or its first chunk (MESH API, "Send message")."""
+    """Take a new message, or its first chunk (MESH API, "Send message")."""
     _check_headers(context)
     recipient = _recipient(context)
     total = _first_of(context)
@@ -46,13 +47,13 @@ async def send_message(context: RequestContext) -> Response:
 
 
 async def send_chunk(context: RequestContext) -> Response:
-    """A further chunk of a message (MESH API, "Send chunked message")."""
+    """Take a further chunk of a message (MESH API, "Send chunked message")."""
     number = context.chunk_number()
     message = context.store.find(context.call.message_id)
     if message is None or message.failure:
-        raise Refusal(404, event="SEND", description="the message does not exist")
+        raise Refusal(404, "there is no such message", event="SEND", description="Not Found")
     if message.sender != context.call.mailbox_id:
-        raise Refusal(403, event="SEND", description="the message was sent by another mailbox")
+        raise Refusal(403, "the message was sent by another mailbox", event="SEND", description="Forbidden")
     _check_headers(context)
     context.store.check_chunk(message, number, _total(context, message, number))
     if _encoding(context) != message.description.content_encoding:
@@ -66,23 +67,23 @@ async def send_chunk(context: RequestContext) -> Response:
 
 
 async def track_message(context: RequestContext) -> Response:
-    """What has become of a message, by its message id (MESH API, "Track outbox")."""
+    """Give the state of a message by its message id (MESH API, "Track outbox")."""
     message_id = context.request.query_params.get("messageID", "")
     if not message_id:
-        raise InvalidRequest("query", "messageID", "this parameter is required", "missing")
+        raise InvalidRequest.missing("query", "messageID")
     message = context.store.find(message_id)
     if message is None or message.sender != context.call.mailbox_id:
-        raise Refusal(404, description="this mailbox sent no such message")
+        raise Refusal(404, "this mailbox sent no such message", description="Not Found")
     return context.json(representations.tracking(message, _known(context), context.version))
 
 
 async def track_by_local_id(context: RequestContext) -> Response:
-    """What has become of a message, by its sender's own id, if just one has it (MESH API, deprecated)."""
+    """Give the state of the one message with a local id (MESH API, deprecated)."""
     found = context.store.sent_as(context.call.mailbox_id, context.call.local_id)
     if not found:
-        raise Refusal(404, description="this mailbox sent no message with this local id")
+        raise Refusal(404, "this mailbox sent no message with this local id", description="Not Found")
     if len(found) > 1:
-        raise Refusal(300, description="several messages have this local id")
+        raise Refusal(300, "several messages have this local id")
     return json_response(representations.tracking(found[0], _known(context), 1), 1)
 
 
@@ -99,35 +100,53 @@ def _check_headers(context: RequestContext) -> None:
             raise InvalidRequest("header", header, fault)
     sender = context.header(wire.FROM)
     if sender and sender != context.call.mailbox_id:
-        raise Refusal(417, event="SEND", code="07", description="Mex-From is not the mailbox that the token is for")
+        raise Refusal(417, "Mex-From is not the mailbox that the token is for", event="SEND", code="07")
     if context.header("mex-version") not in ("", "1.0"):
-        raise Refusal(417, event="SEND", code="09", description="Mex-Version is not 1.0")
-    if context.header(wire.MESSAGE_TYPE) not in ("", "DATA"):
-        raise Refusal(417, event="SEND", code="11", description="Mex-MessageType is not DATA")
+        raise Refusal(417, "Mex-Version is not 1.0", event="SEND", code="09")
+    if context.header(wire.MESSAGE_TYPE).upper() not in ("", "DATA"):
+        raise Refusal(417, "Mex-MessageType is not DATA", event="SEND", code="11")
 
 
 def _recipient(context: RequestContext) -> SandboxMailbox:
     to = context.header(wire.TO).upper()
     if not to:
-        raise Refusal(417, event="SEND", code="08", description="Mex-To is missing")
+        raise Refusal(417, "Mex-To is missing", event="SEND", code="08")
     workflow_id = context.header(wire.WORKFLOW_ID)
     if not workflow_id:
-        raise InvalidRequest("header", wire.WORKFLOW_ID, "this header is required", "missing")
+        raise InvalidRequest.missing("header", wire.WORKFLOW_ID)
     recipient = context.mailbox(to)
     if recipient is None:
-        raise Refusal(417, event="SEND", code="12", description="Mex-To is not a registered mailbox")
+        raise _unregistered(context)
     workflows = context.configuration.workflows
-    if workflows:
+    if workflows and context.configuration.enforce_workflows:
         allowed = [flow for flow in workflows if flow.workflow_id == workflow_id]
         if not any(to in flow.receivers for flow in allowed):
-            raise Refusal(417, event="SEND", code="17", description="the workflow is not registered for this recipient")
+            raise Refusal(417, "the workflow is not registered for this recipient", event="SEND", code="17")
         if not any(context.call.mailbox_id in flow.senders for flow in allowed):
-            raise Refusal(417, event="SEND", code="16", description="this mailbox may not send under this workflow")
+            raise Refusal(417, "this mailbox may not send under this workflow", event="SEND", code="16")
     return recipient
 
 
+def _unregistered(context: RequestContext) -> Refusal:
+    """Refuse an unknown recipient; if so configured, deliver a report of it to the sender too."""
+    message_id = None
+    if context.configuration.report_unregistered_recipients:
+        message_id = context.store.new_message_id()
+        context.store.add_report(
+            recipient=context.call.mailbox_id,
+            description=Description(
+                workflow_id=context.header(wire.WORKFLOW_ID),
+                subject=context.header(wire.SUBJECT),
+                local_id=context.header(wire.LOCAL_ID),
+            ),
+            failure=ReportReason(linked_message_id=message_id, event="SEND", code="12", description=DESCRIPTIONS["12"]),
+        )
+    reason = "Mex-To is not a registered mailbox"
+    return Refusal(417, reason, event="SEND", code="12", message_id=message_id)
+
+
 def _first_of(context: RequestContext) -> int:
-    """How many chunks the message will have."""
+    """The number of chunks that the message will have."""
     text = context.header(wire.CHUNK_RANGE)
     if not text:
         return 1
@@ -138,7 +157,7 @@ def _first_of(context: RequestContext) -> int:
 
 
 def _total(context: RequestContext, message: StoredMessage, number: int) -> int:
-    """How many chunks a further chunk says that there are."""
+    """The number of chunks by the header of a further chunk."""
     if number > message.total_chunks:
         # The store knows how to refuse this, and the header can only be wrong too.
         return message.total_chunks
@@ -149,10 +168,10 @@ def _total(context: RequestContext, message: StoredMessage, number: int) -> int:
 
 
 def _range(text: str, message_id: str | None = None) -> ChunkRange:
-    try:
-        return ChunkRange.parse(text)
-    except ValueError:
-        raise malformed("Mex-Chunk-Range must be k:n, with k from 1 to n", message_id) from None
+    if "{" not in text:  # which servers write, and senders must not
+        with contextlib.suppress(ValueError):
+            return ChunkRange.parse(text)
+    raise malformed("Mex-Chunk-Range must be k:n, with k from 1 to n", message_id)
 
 
 def _description(context: RequestContext) -> Description:
@@ -178,7 +197,7 @@ def _encoding(context: RequestContext) -> str:
 
 
 def _no_data(message_id: str | None = None) -> Refusal:
-    return Refusal(417, event="COLLECT", code="02", description="the message has no data", message_id=message_id)
+    return Refusal(417, "the body is empty", event="COLLECT", code="02", message_id=message_id)
 
 
 def _accepted(context: RequestContext, message: StoredMessage) -> Response:

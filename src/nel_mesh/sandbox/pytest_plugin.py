@@ -1,7 +1,7 @@
-"""pytest fixtures: a MESH server for each test, clients for its mailboxes, and what is to go wrong.
+"""pytest fixtures: a MESH server for each test, clients for its mailboxes, and faults.
 
     def test_results_arrive(mesh_sandbox, mesh_client, mesh_fault):
-        mesh_fault("send_message:answer=503")  # the first attempt
+        mesh_fault("send_message:respond=503")  # the first attempt
         sent = mesh_client("X26ABC1").send_message(b"results", to="X26ABC2", workflow_id="PATH_RESULTS")
         assert mesh_sandbox.content(sent.message_id) == b"results"
 
@@ -18,12 +18,12 @@ import pytest
 if TYPE_CHECKING:
     from nel_mesh.sandbox import AsyncClientFactory, ClientFactory, Fault, PlanFault, Sandbox, SandboxConfiguration
 
-# Every import of the sandbox waits for a fixture: pytest loads this module in every run, wanted or not.
+# The fixtures import the sandbox: pytest loads this module in every run, used or not.
 
 
 @pytest.fixture(scope="session")
 def mesh_sandbox_configuration() -> SandboxConfiguration:
-    """What the session's MESH server is made of: mailboxes, workflows, limits; override it to change that."""
+    """The configuration of the session's MESH server; override it for other mailboxes, workflows or limits."""
     from nel_mesh.sandbox import SandboxConfiguration
 
     return SandboxConfiguration()
@@ -31,7 +31,7 @@ def mesh_sandbox_configuration() -> SandboxConfiguration:
 
 @pytest.fixture(scope="session")
 def mesh_sandbox_server(mesh_sandbox_configuration: SandboxConfiguration) -> Iterator[Sandbox]:
-    """The one MESH server of this session; use `mesh_sandbox`, which empties it first."""
+    """The MESH server of this session; `mesh_sandbox` empties it for each test."""
     try:
         from nel_mesh.sandbox import Sandbox
     except ImportError as error:
@@ -42,14 +42,14 @@ def mesh_sandbox_server(mesh_sandbox_configuration: SandboxConfiguration) -> Ite
 
 @pytest.fixture
 def mesh_sandbox(mesh_sandbox_server: Sandbox) -> Sandbox:
-    """A MESH server with empty mailboxes: `mesh_sandbox.settings("X26ABC1")` is ready for a client of your own."""
+    """A MESH server with empty mailboxes; `mesh_sandbox.settings("X26ABC1")` gives the settings for a client."""
     mesh_sandbox_server.reset()
     return mesh_sandbox_server
 
 
 @pytest.fixture
 def mesh_client(mesh_sandbox: Sandbox) -> Iterator[ClientFactory]:
-    """A client for a mailbox: `mesh_client("X26ABC1")`; it never waits between attempts, and is closed for you.
+    """Make a client for a mailbox: `mesh_client("X26ABC1")`. Its delays take no time, and it is closed for you.
 
     Further settings are keywords: `mesh_client("X26ABC1", max_chunk_size_in_megabytes=0.001)`.
     """
@@ -61,7 +61,7 @@ def mesh_client(mesh_sandbox: Sandbox) -> Iterator[ClientFactory]:
 
 @pytest.fixture
 def async_mesh_client(mesh_sandbox: Sandbox) -> AsyncClientFactory:
-    """The same for the async client: `async with async_mesh_client("X26ABC1") as mesh:`, under asyncio and trio."""
+    """Make an async client: `async with async_mesh_client("X26ABC1") as mesh:`, with asyncio or trio."""
     from nel_mesh.sandbox import AsyncClientFactory
 
     return AsyncClientFactory(mesh_sandbox)
@@ -69,9 +69,9 @@ def async_mesh_client(mesh_sandbox: Sandbox) -> AsyncClientFactory:
 
 @pytest.fixture
 def mesh_fault(mesh_sandbox: Sandbox) -> Iterator[PlanFault]:
-    """Says what is to go wrong: `mesh_fault("send_message:answer=503")`; the test fails if it never happened.
+    """Plan a fault: `mesh_fault("send_message:respond=503")`. The test fails if it was never injected.
 
-    A text, or a `nel_mesh.sandbox.Fault`. What need not happen goes to `mesh_sandbox.add_fault`.
+    Takes a text or a `nel_mesh.sandbox.Fault`. For a fault that need not happen use `mesh_sandbox.add_fault`.
     """
     planned: list[Fault] = []
 
@@ -82,5 +82,5 @@ def mesh_fault(mesh_sandbox: Sandbox) -> Iterator[PlanFault]:
     yield plan
     waiting = [str(fault) for fault in mesh_sandbox.pending_faults if any(fault is other for other in planned)]
     if waiting:
-        never = "mesh_fault: the test has ended, and no request came to suffer this: "
+        never = "mesh_fault: these faults were never injected: "
         pytest.fail(never + ", ".join(waiting), pytrace=False)

@@ -1,4 +1,4 @@
-"""How messages look from outside: the headers of a download, and what tracking says of them."""
+"""Representations of messages: the headers of a download, and the state that tracking gives."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nel_mesh.sandbox.store import MessageStatus, StoredMessage, not_collected
 
 
 def message_headers(message: StoredMessage, number: int) -> dict[str, str]:
-    """The Mex headers of a message or one of its chunks (MESH API, "Get Message", "Error Report Header")."""
+    """Make the Mex headers of a message or one of its chunks (MESH API, "Get Message", "Error Report Header")."""
     about = message.description
     headers = {
         wire.FROM: message.sender,
         wire.TO: message.recipient,
         wire.WORKFLOW_ID: about.workflow_id,
-        # A REPORT has no chunks, and says 1:0, as the official sandbox does.
+        # A REPORT has no chunks; the official sandbox gives 1:0 too.
         wire.CHUNK_RANGE: f"{number}:{message.total_chunks}",
         "mex-total-chunks": str(message.total_chunks),
         "mex-addresstype": "ALL",
@@ -54,7 +54,7 @@ def message_headers(message: StoredMessage, number: int) -> dict[str, str]:
 
 
 def tracking(message: StoredMessage, mailbox: Callable[[str], SandboxMailbox], version: int) -> dict[str, Any]:
-    """What tracking says of a sent message (MESH API, "Track outbox"); `mailbox` finds one by its id."""
+    """Make the state of a sent message (MESH API, "Track outbox"); `mailbox` finds a mailbox by its id."""
     recipient, sender = mailbox(message.recipient), mailbox(message.sender)
     fields = _tracking_v2(message, recipient) if version == 2 else _tracking_v1(message, recipient, sender)
     return {name: value for name, value in fields.items() if value is not None}
@@ -62,7 +62,13 @@ def tracking(message: StoredMessage, mailbox: Callable[[str], SandboxMailbox], v
 
 def _tracking_v2(message: StoredMessage, recipient: SandboxMailbox) -> dict[str, Any]:
     about = message.description
-    failure = not_collected(message.message_id) if message.status is MessageStatus.ERROR else None
+    failure = not_collected(message.message_id) if message.status is MessageStatus.UNDELIVERABLE else None
+    state = {
+        "status_event": failure.event if failure else "TRANSFER",
+        "status_timestamp": _iso(message.changed),
+        "status_description": failure.description if failure else "Transferred to recipient mailbox",
+        "status_code": failure.code if failure else "00",
+    }
     return {
         "message_id": message.message_id,
         "local_id": about.local_id,
@@ -77,17 +83,15 @@ def _tracking_v2(message: StoredMessage, recipient: SandboxMailbox) -> dict[str,
         "recipient_org_name": "",
         "status_success": not failure,
         "status": message.status.value,
-        "status_event": failure.event if failure else "TRANSFER",
-        "status_timestamp": _iso(message.changed),
-        "status_description": failure.description if failure else "Transferred to recipient mailbox",
-        "status_code": failure.code if failure else "00",
+        # Nothing has been transferred yet.
+        **({} if message.status is MessageStatus.UPLOADING else state),
     }
 
 
 def _tracking_v1(message: StoredMessage, recipient: SandboxMailbox, sender: SandboxMailbox) -> dict[str, Any]:
     about = message.description
     acknowledged = message.status is MessageStatus.ACKNOWLEDGED
-    failure = not_collected(message.message_id) if message.status is MessageStatus.ERROR else None
+    failure = not_collected(message.message_id) if message.status is MessageStatus.UNDELIVERABLE else None
     return {
         "addressType": "ALL",
         "checksum": about.checksum,
@@ -134,5 +138,5 @@ def _digits(moment: datetime) -> str:
 
 
 def _iso(moment: datetime) -> str:
-    # UTC, and without a zone, as the specification's examples are.
+    # In UTC without a zone, like the examples of the specification.
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")

@@ -17,10 +17,13 @@ from nel_mesh.sandbox.faults import Fault
 from nel_mesh.sandbox.routes import Call
 from nel_mesh.sandbox.store import Store
 
+_MAX_LOG_BYTES = 8 * 1024 * 1024
+"""The most that paths and headers of remembered requests may take: 2,000 ordinary requests are 1 MB."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RequestContext:
-    """One admitted request: what it asks for, in which version of the API, and what answers come from."""
+    """A request with a verified token, and what its handler needs."""
 
     configuration: SandboxConfiguration
     store: Store
@@ -30,37 +33,38 @@ class RequestContext:
     version: int
 
     def header(self, name: str) -> str:
-        """A header's value without blanks around it; empty if it is absent."""
+        """A header's value without spaces around it; empty if it is absent."""
         return self.headers.get(name, "").strip()
 
     def mailbox(self, mailbox_id: str) -> SandboxMailbox | None:
-        """A mailbox of this sandbox."""
+        """Find a mailbox of this sandbox."""
         return next((box for box in self.configuration.mailboxes if box.mailbox_id == mailbox_id), None)
 
     def chunk_number(self) -> int:
-        """The chunk number in the path. Raises InvalidRequest if it is not a number from 1."""
+        """Parse the chunk number in the path. Raises InvalidRequest if it is not a number from 1."""
         text = self.call.chunk_number
         if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= 1):
             raise InvalidRequest("path", "chunk_number", "a number from 1 is needed")
         return int(text)
 
     def json(self, content: Any, *, status: int = 200) -> Response:
-        """A JSON answer in the version that was asked for."""
+        """Make a JSON response in the version that was asked for."""
         return json_response(content, self.version, status=status)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class RequestSeen:
-    """One request as it arrived.
+    """A request that the sandbox got.
 
     Attributes:
-        method: in upper case.
-        path: as it was sent, with its query.
-        operation: what it asked for; None if no such path or method exists.
-        mailbox_id: whose path it was; empty where the path names none.
-        headers: by lower-case name.
-        status: what it was answered; None while it is under way, or if the connection broke first.
-        fault: the planned fault that it suffered.
+        method: the HTTP method, in upper case.
+        path: the path as it was sent, with its query.
+        operation: the operation, such as `send_message`; None if there is no such path or method.
+        mailbox_id: the mailbox in the path; empty if it names none.
+        headers: the headers, by lower-case name.
+        status: the status of the response; None before it, or if the connection broke.
+        reason: why it was refused, in plain words; None if it was not.
+        fault: the fault that was injected.
     """
 
     method: str
@@ -69,6 +73,7 @@ class RequestSeen:
     mailbox_id: str
     headers: Mapping[str, str] = dataclasses.field(repr=False)
     status: int | None = None
+    reason: str | None = None
     fault: Fault | None = None
 
     @property
@@ -78,23 +83,33 @@ class RequestSeen:
 
 
 class RequestLog:
-    """The last requests, oldest first; may be used from any thread."""
+    """The last requests, oldest first. May be used from any thread."""
 
     def __init__(self, limit: int) -> None:
-        self._seen: deque[RequestSeen] = deque(maxlen=limit)
+        self._seen: deque[RequestSeen] = deque()
+        self._limit = limit
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def add(self, seen: RequestSeen) -> None:
-        """Adds a request, which its status is still to be set on."""
+        """Add a request; its status is set later. Drop the oldest ones beyond the limits."""
         with self._lock:
             self._seen.append(seen)
+            self._bytes += _size(seen)
+            while len(self._seen) > self._limit or (self._bytes > _MAX_LOG_BYTES and len(self._seen) > 1):
+                self._bytes -= _size(self._seen.popleft())
 
     def all(self) -> list[RequestSeen]:
-        """Copies of what is remembered."""
+        """Copy the requests."""
         with self._lock:
             return [dataclasses.replace(seen) for seen in self._seen]
 
     def clear(self) -> None:
-        """Forgets all of it."""
+        """Forget all requests."""
         with self._lock:
             self._seen.clear()
+            self._bytes = 0
+
+
+def _size(seen: RequestSeen) -> int:
+    return len(seen.path) + sum(len(name) + len(value) for name, value in seen.headers.items())

@@ -1,4 +1,4 @@
-"""Which MESH operation a request asks for (MESH API, "Endpoints")."""
+"""Routes: from method and path to a MESH operation (MESH API, "Endpoints")."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nel_mesh.sandbox.operations import Operation
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request's operation, and what its path says."""
+    """The operation of a request, with the arguments in its path."""
 
     operation: Operation
     mailbox_id: str = ""
@@ -22,7 +22,7 @@ class Call:
     workflow_id: str = ""
 
     def chunk(self) -> int | None:
-        """The chunk that it is about, from 1; None where there is none, or where the path gives no number."""
+        """The number of the chunk, from 1; None if the operation has none, or the path gives no number."""
         if self.operation in (Operation.SEND_MESSAGE, Operation.RETRIEVE_MESSAGE):
             return 1
         text = self.chunk_number
@@ -30,18 +30,18 @@ class Call:
 
 
 def find(method: str, raw_path: bytes) -> Call:
-    """The call that a method and a path, still percent-encoded, stand for.
+    """Find the call for a method and a percent-encoded path.
 
-    Raises Refusal: 404 where there is no such path, 405 where the path has other methods.
+    Raises Refusal: 404 if there is no such path, 405 if it has other methods.
     """
     # Split first, decode then: a local id or workflow id may hold an encoded slash.
     segments = [unquote(segment) for segment in raw_path.decode("latin-1").split("/")]
     offers = _offers(segments[2:]) if segments[:2] == ["", "messageexchange"] else {}
     if not offers:
-        raise Refusal(404, description="no such path")
+        raise Refusal(404, "no such path", description="Not Found")
     call = offers.get(method)
     if call is None:
-        raise Refusal(405, description=f"this path takes {' or '.join(offers)}", headers={"Allow": ", ".join(offers)})
+        raise Refusal(405, f"this path takes {' or '.join(offers)}", headers={"Allow": ", ".join(offers)})
     return call
 
 

@@ -1,7 +1,8 @@
-"""The sandbox as one object: a MESH server on a real socket, with what tests need to look inside."""
+"""The sandbox: a MESH server on a socket, with methods to look inside and to inject faults."""
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import inspect
 import ssl
@@ -10,6 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
+
+import h11
 
 from nel_mesh.sandbox import client_settings
 from nel_mesh.sandbox.asgi import SandboxApp
@@ -27,9 +30,9 @@ if TYPE_CHECKING:
 class Sandbox:
     """A strict MESH server. Use it in a `with` block, or call `start` and `stop`; it runs once.
 
-    Every method may be called from any thread while it runs.
+    Every method may be called from any thread.
 
-    Raises OSError on start if its address cannot be had.
+    Raises OSError on start if it cannot listen on its address.
     """
 
     def __init__(self, configuration: SandboxConfiguration | None = None) -> None:
@@ -43,7 +46,7 @@ class Sandbox:
         self._listener: Listener | None = None
 
     def start(self) -> None:
-        """Makes its certificates, listens and serves. Raises RuntimeError if it was started before."""
+        """Make certificates, listen and serve. Raises RuntimeError if it was started before."""
         if self._store is not None:
             raise RuntimeError("this sandbox has been started before; make another")
         chosen = self.configuration
@@ -64,7 +67,7 @@ class Sandbox:
             raise
 
     def stop(self) -> None:
-        """Breaks off every connection, frees the port and removes every body. A second time changes nothing."""
+        """Drop every connection, free the port and remove every body. A second time changes nothing."""
         try:
             if self._listener is not None:
                 self._listener.stop()
@@ -83,7 +86,7 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """Where it listens, as MeshSettings takes it."""
+        """The address, as MeshSettings takes it."""
         if self._listener is None:
             raise RuntimeError("this sandbox has not been started")
         return self._listener.url
@@ -97,26 +100,26 @@ class Sandbox:
 
     @property
     def mailbox_ids(self) -> tuple[str, ...]:
-        """Its mailboxes, in the order of the configuration."""
+        """The mailbox ids, in the order of the configuration."""
         return tuple(self._mailboxes)
 
     @property
     def folder(self) -> Path:
-        """Where bodies lie while it runs; `stop` removes it."""
+        """The folder of the bodies; `stop` removes it."""
         return self._running_store().folder
 
     @property
     def root_certificate(self) -> str | None:
-        """The certificate to trust, PEM; None without TLS."""
+        """The certificate authority to trust, in PEM; None without TLS."""
         return self._certificates.root if self._certificates else None
 
     @property
     def client_certificate(self) -> str | None:
-        """The certificate and key that a client needs, PEM; None without TLS."""
+        """The certificate and key for a client, in PEM; None without TLS."""
         return self._certificates.client if self._certificates else None
 
     def client_context(self) -> ssl.SSLContext:
-        """A TLS context that trusts this sandbox and shows its client certificate, for any HTTP client.
+        """Make a TLS context with the client certificate that trusts this sandbox, for any HTTP client.
 
         Raises RuntimeError without TLS.
         """
@@ -125,21 +128,21 @@ class Sandbox:
         return self._certificates.client_context()
 
     def settings(self, mailbox_id: str | None = None, /, **overrides: Unpack[SettingsKeywords]) -> MeshSettings:
-        """Settings for a mailbox (the first if None), ready for a client; `overrides` are further settings."""
-        # Imported late, so that the server can run where the client's dependencies are absent.
+        """Make the settings of a client for a mailbox (the first if None); `overrides` are further settings."""
+        # Imported here, so that the server runs without the client's dependencies.
         from nel_mesh.settings import MeshSettings
 
         ready: dict[str, Any] = self._details(client_settings.keywords, mailbox_id)
         return MeshSettings(**{**ready, **overrides})
 
     def environment(self, mailbox_id: str | None = None) -> dict[str, str]:
-        """The same settings as environment variables (`MESH_MAILBOX_ID` and so on), each on one line."""
+        """Make the same settings as environment variables (`MESH_MAILBOX_ID` and so on), each on one line."""
         return client_settings.environment(self._details(client_settings.appsettings, mailbox_id))
 
     def write_settings(self, folder: Path | str) -> list[Path]:
-        """Writes `appsettings.<mailbox id>.json` for each mailbox, readable by their owner only.
+        """Write `appsettings.<mailbox id>.json` for each mailbox, readable by you alone; return the paths.
 
-        Makes the folder if there is none; files of the same names are replaced. They hold a private key.
+        Creates the folder, and replaces files of the same names. The files hold a private key.
         """
         target = Path(folder)
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -157,9 +160,9 @@ class Sandbox:
         sender: str | None = None,
         status: MessageStatus | str | None = None,
     ) -> list[StoredMessage]:
-        """Copies of all messages, oldest first, in every state: uploading, accepted, acknowledged, error; or of some.
+        """Copy the messages, oldest first, in every state or in one: uploading, accepted, acknowledged, undeliverable.
 
-        A message that nobody collected in time is in error, and is gone after 30 days.
+        A message that nobody acknowledged in time is undeliverable, and is removed after 30 days.
         """
         return [
             message
@@ -170,11 +173,11 @@ class Sandbox:
         ]
 
     def delivered(self, recipient: str) -> list[StoredMessage]:
-        """The messages, without reports, that have reached an inbox, whether acknowledged or not; oldest first."""
+        """Copy the messages, without reports, that have reached an inbox, acknowledged or not; oldest first."""
         return [message for message in self.messages(recipient=recipient) if message.position and not message.failure]
 
     def content(self, message_id: str) -> bytes:
-        """A message's whole content in memory, decompressed if it came as gzip. Raises KeyError if there is none."""
+        """Read the content of a message, decompressed if it came as gzip. Raises KeyError if there is none."""
         chunks = self.chunks(message_id)
         message = self._message(message_id)
         if message.description.content_encoding:
@@ -182,26 +185,26 @@ class Sandbox:
         return b"".join(chunks)
 
     def chunks(self, message_id: str) -> list[bytes]:
-        """The chunks of a message that have arrived, as they were on the wire. Raises KeyError if there is none."""
+        """Read the chunks of a message, as they were on the wire. Raises KeyError if there is none."""
         message = self._message(message_id)
         store = self._running_store()
         return [store.body(message, number).read_bytes() for number in range(1, len(message.sizes) + 1)]
 
     def requests(self, operation: str | None = None) -> list[RequestSeen]:
-        """Copies of the last requests, oldest first; or of those for one operation, such as `send_message`."""
+        """Copy the last requests, oldest first, or those for one operation, such as `send_message`."""
         seen = self._running_app().request_log.all()
         return [request for request in seen if operation is None or request.operation == operation]
 
     def add_fault(self, fault: Fault | str) -> Fault:
-        """Plans a fault, before the start or at any time; it counts requests from now on. Returns it.
+        """Plan a fault, at any time, and return it; it counts requests from now on.
 
-            mesh.add_fault(Fault("send_message", "lose-answer"))
+            mesh.add_fault(Fault("send_message", "lose-response"))
             mesh.add_fault("retrieve_message:*:delay=0.5")
 
         Args:
-            fault: a Fault, or its text form as `Fault.parse` has it.
+            fault: a Fault, or its text form (`Fault.parse`).
 
-        Raises ValueError for a text that is not one.
+        Raises ValueError for a text that is not a fault.
         """
         (planned,) = as_faults([fault])
         self._plan.add(planned)
@@ -209,31 +212,31 @@ class Sandbox:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """The faults that can still strike, in the order in which they were added."""
+        """The faults that can still be injected, in the order in which they were added."""
         return self._plan.all()
 
     @property
     def pending_faults(self) -> tuple[Fault, ...]:
-        """The faults that have not struck yet: empty when everything planned has happened at least once."""
+        """The faults that have not been injected yet."""
         return self._plan.pending()
 
     def clear_faults(self) -> None:
-        """Forgets every fault, those of the configuration too."""
+        """Forget every fault, also those of the configuration."""
         self._plan.replace(())
 
     @property
     def clock(self) -> MovableClock:
-        """The time by which messages live, which `advance` moves on; calling it gives it."""
+        """The clock by which messages expire; call it for the time."""
         return self._clock
 
     def advance(self, by: timedelta) -> None:
-        """Moves the sandbox's time on; what is due by then happens.
+        """Move the sandbox's clock forward, and process everything that is due by then.
 
         A message that nobody acknowledged within 5 days of its delivery leaves the inbox, and its sender gets a
-        REPORT; 30 days after its delivery nothing is left of it. Tokens are still judged by the clock of the
-        configuration, since no client's clock moves with this one.
+        REPORT; it is removed 30 days after its delivery. Tokens are verified by the clock of the configuration, as no
+        client's clock moves with this one.
 
-        Raises ValueError for a time that is negative.
+        Raises ValueError for a negative time.
         """
         self._clock.advance(by)
         if self._store is not None:
@@ -256,15 +259,17 @@ class Sandbox:
         compressed: str = "",
         encrypted: str = "",
     ) -> str:
-        """Puts a message into an inbox as if it had been sent; returns its id.
+        """Put a message into an inbox as if it had been sent; return its id.
 
         Args:
             recipient: a mailbox of this sandbox.
-            content: the body, or one for each chunk, just as they are to be on the wire.
+            content: the body, or one for each chunk, as on the wire.
             sender: a mailbox of this sandbox; the first if None.
-            content_encoding: what the bodies are said to be, in any case; nothing checks that it is true.
+            content_encoding: the announced encoding of the bodies; it need not be true.
 
-        The rest are the Mex headers of the same names; nothing checks them. Raises KeyError for an unknown mailbox.
+        The rest are the Mex headers of the same names. They may break the rules of MESH, but not those of HTTP.
+
+        Raises KeyError for an unknown mailbox, and ValueError for a value that HTTP cannot carry.
         """
         store = self._running_store()
         bodies = [content] if isinstance(content, bytes) else list(content)
@@ -282,6 +287,7 @@ class Sandbox:
             compressed=compressed,
             encrypted=encrypted,
         )
+        _check_headers(description)
         with store.new_upload() as upload:
             upload.write(bodies[0])
             upload.close()
@@ -312,33 +318,33 @@ class Sandbox:
         local_id: str | None = None,
         file_name: str = "",
     ) -> str:
-        """Puts a REPORT into an inbox (MESH API, "Asynchronous error reporting"); returns its id.
+        """Put a REPORT into an inbox (MESH API, "Asynchronous error reporting"); return its id.
 
         Args:
-            recipient: the mailbox that sent the message which failed.
-            linked_message_id: the message that failed; it need not exist.
-            event, code, description: what went wrong; undelivered by default.
-            workflow_id, subject, local_id: those of the message that failed, if None and if it exists.
+            recipient: the mailbox that sent the failed message.
+            linked_message_id: the failed message; it need not exist.
+            event, code, description: the failure; by default the message was not delivered.
+            workflow_id, subject, local_id: if None, those of the failed message, if it exists.
 
-        Raises KeyError for an unknown mailbox.
+        Raises KeyError for an unknown mailbox, and ValueError for a value that HTTP cannot carry.
         """
         store = self._running_store()
         failed = store.find(linked_message_id)
         about = failed.description if failed else Description()
-        message = store.add_report(
-            recipient=self._mailbox(recipient).mailbox_id,
-            description=Description(
-                workflow_id=about.workflow_id if workflow_id is None else workflow_id,
-                subject=about.subject if subject is None else subject,
-                local_id=about.local_id if local_id is None else local_id,
-                file_name=file_name,
-            ),
-            failure=ReportReason(linked_message_id=linked_message_id, event=event, code=code, description=description),
+        headers = Description(
+            workflow_id=about.workflow_id if workflow_id is None else workflow_id,
+            subject=about.subject if subject is None else subject,
+            local_id=about.local_id if local_id is None else local_id,
+            file_name=file_name,
         )
-        return message.message_id
+        reason = ReportReason(linked_message_id=linked_message_id, event=event, code=code, description=description)
+        _check_headers(headers)
+        _check_headers(reason)
+        recipient_id = self._mailbox(recipient).mailbox_id
+        return store.add_report(recipient=recipient_id, description=headers, failure=reason).message_id
 
     def reset(self) -> None:
-        """Forgets every message, request, used token and fault, and puts the clock back, as if just started.
+        """Forget every message, request, used token and fault, and reset the clock, as if just started.
 
         The faults of the configuration are planned again. Connections stay.
         """
@@ -384,14 +390,23 @@ class Sandbox:
         return self._app
 
 
+def _check_headers(values: Description | ReportReason) -> None:
+    """Raise ValueError for a value that cannot be sent in a header."""
+    for name, value in dataclasses.asdict(values).items():
+        try:
+            h11.Response(status_code=200, headers=[("x", value.encode("latin-1"))])
+        except (UnicodeEncodeError, h11.LocalProtocolError):
+            raise ValueError(f"{name}: an HTTP header cannot carry {value!a:.80}") from None
+
+
 _P = ParamSpec("_P")
 
 
-def _taking(_: Callable[_P, object]) -> Callable[[Callable[..., Sandbox]], Callable[_P, Sandbox]]:
+def _taking(source: Callable[_P, object]) -> Callable[[Callable[..., Sandbox]], Callable[_P, Sandbox]]:
     """Give a function the parameters of another callable."""
 
     def decorate(function: Callable[..., Sandbox]) -> Callable[_P, Sandbox]:
-        function.__signature__ = inspect.signature(_)  # type: ignore[attr-defined]
+        function.__signature__ = inspect.signature(source)  # type: ignore[attr-defined]
         return function
 
     return decorate

@@ -1,7 +1,6 @@
-"""The messages of a sandbox: what is known of them in memory, their bodies on disk.
+"""The messages of a sandbox: their state in memory, their bodies on disk.
 
-Every method may be called from any thread. Bodies arrive under a temporary name and get their own when they are
-whole.
+Every method may be called from any thread. A body has a temporary name until it is complete.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from pathlib import Path
 from types import TracebackType
 
 from nel_mesh.sandbox.configuration import INBOX_LIFE, UNCOLLECTED_LIFE
-from nel_mesh.sandbox.errors import Refusal, malformed
+from nel_mesh.sandbox.errors import DESCRIPTIONS, Refusal, malformed
 
 
 class MessageStatus(enum.StrEnum):
-    """Where a message is in its life."""
+    """The state of a message."""
 
     UPLOADING = "uploading"
     ACCEPTED = "accepted"
     ACKNOWLEDGED = "acknowledged"
-    ERROR = "error"
-    """Nobody collected it in time."""
+    UNDELIVERABLE = "undeliverable"
+    """Nobody acknowledged it in time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What the sender says about a message; passed through to the recipient as it came."""
+    """The sender's headers of a message, passed on to the recipient as they came."""
 
     workflow_id: str = ""
     subject: str = ""
@@ -51,7 +50,7 @@ class Description:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReportReason:
-    """What a REPORT says went wrong with the message that it is about."""
+    """The failure that a REPORT is about."""
 
     linked_message_id: str
     event: str
@@ -60,22 +59,22 @@ class ReportReason:
 
 
 def not_collected(message_id: str) -> ReportReason:
-    """What is reported of a message that nobody acknowledged in time (MESH API, "Error codes", 14)."""
+    """The failure of a message that nobody acknowledged in time (MESH API, "Error codes", 14)."""
     return ReportReason(
         linked_message_id=message_id,
         event="SEND",
         code="14",
-        description="Message not collected by recipient after 5 days",
+        description=DESCRIPTIONS["14"],
     )
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class StoredMessage:
-    """One message, and what has happened to it so far.
+    """A message and its state.
 
-    `sizes` are the bytes of each chunk that has arrived, as they were on the wire. `position` is its place among
-    all that was ever delivered; 0 until then. `expires` is when it leaves the inbox if nobody acknowledges it; until
-    it is delivered, when it would if it were delivered at once. A REPORT has a `failure`, no chunks, and no sender.
+    `sizes` are the lengths on the wire of the chunks that have arrived. `position` orders delivered messages; it is 0
+    before delivery. `expires` is when the message leaves the inbox if nobody acknowledges it; before delivery, when it
+    would if it were delivered at once. A REPORT has a `failure`, no chunks, and no sender.
     """
 
     message_id: str
@@ -98,21 +97,21 @@ class StoredMessage:
 
 
 class IncomingBody:
-    """A body on its way to disk. Leaving the `with` block without having stored it removes it."""
+    """A body on its way to disk. It is removed at the end of the `with` block, unless it has been stored."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = 0
-        # Blocking writes: they go to the page cache in less time than a thread switch takes.
+        # Blocking writes: the page cache takes less time than a switch of threads.
         self._file = path.open("wb")
 
     def write(self, block: bytes) -> None:
-        """Adds a block to the body."""
+        """Write a block of the body."""
         self.size += len(block)
         self._file.write(block)
 
     def close(self) -> None:
-        """Ends the body; what was written can now be stored."""
+        """End the body, so that it can be stored."""
         self._file.close()
 
     def __enter__(self) -> IncomingBody:
@@ -126,7 +125,7 @@ class IncomingBody:
 
 
 class _Inbox:
-    """The messages delivered to one mailbox, oldest first; those acknowledged are swept out now and then."""
+    """The messages delivered to one mailbox, oldest first; acknowledged ones are removed in batches."""
 
     def __init__(self) -> None:
         self._messages: list[StoredMessage] = []
@@ -137,13 +136,13 @@ class _Inbox:
         self.waiting += 1
 
     def removed(self) -> None:
-        """To be called when one of the messages has ceased to wait."""
+        """Note that one of the messages has left the inbox."""
         self.waiting -= 1
         if len(self._messages) > 2 * self.waiting + 1000:
             self._messages = [message for message in self._messages if _waits(message)]
 
     def page(self, after: int, limit: int) -> list[StoredMessage]:
-        """The first `limit` waiting messages whose position is beyond `after`."""
+        """Return the first `limit` messages in the inbox whose position is beyond `after`."""
         found: list[StoredMessage] = []
         start = bisect.bisect_right(self._messages, after, key=lambda message: message.position)
         for index in range(start, len(self._messages)):
@@ -162,9 +161,9 @@ class Store:
     """All messages of a sandbox.
 
     Args:
-        folder: an existing folder; a new one is made in it, and removed by `close`. None: the usual one.
-        clock: the present time, with its time zone.
-        inbox_life: how long a message waits to be acknowledged.
+        folder: an existing folder, for a new one that `close` removes. None: the temporary folder.
+        clock: returns the current time, with its time zone.
+        inbox_life: how long a message stays in an inbox.
     """
 
     def __init__(
@@ -181,15 +180,15 @@ class Store:
 
     @property
     def folder(self) -> Path:
-        """Where everything of this store lies on disk; `close` removes it."""
+        """The folder of this store; `close` removes it."""
         return self._root
 
     def close(self) -> None:
-        """Removes every body, and the folder itself."""
+        """Remove the folder and every body."""
         shutil.rmtree(self._root, ignore_errors=True)
 
     def reset(self) -> None:
-        """Removes every message, and every body that is still arriving."""
+        """Remove every message, and every body that is still arriving."""
         with self._lock:
             old = self._folder
             self._clear()
@@ -206,9 +205,9 @@ class Store:
         self._deadlines: list[tuple[datetime, str]] = []
 
     def keep_time(self) -> None:
-        """Lets everything happen that is due by now: messages leave inboxes, are reported, and are deleted.
+        """Process everything that is due: messages leave inboxes, are reported, and are deleted.
 
-        A time that has passed is made up for in its order, each event at its own moment.
+        Events are processed in order, each at its own time.
         """
         if not self._deadlines:
             return
@@ -219,11 +218,11 @@ class Store:
                 message = self._messages[message_id]
                 if message.status is MessageStatus.ACCEPTED:
                     self._expire(message, moment)
-                elif message.status is MessageStatus.ERROR:
+                elif message.status is MessageStatus.UNDELIVERABLE:
                     self._delete(message)
 
     def _expire(self, message: StoredMessage, moment: datetime) -> None:
-        message.status = MessageStatus.ERROR
+        message.status = MessageStatus.UNDELIVERABLE
         message.changed = moment
         self._inboxes[message.recipient].removed()
         deleted = moment - self._inbox_life + UNCOLLECTED_LIFE
@@ -246,19 +245,19 @@ class Store:
             self.body(message, number).unlink(missing_ok=True)
 
     def new_upload(self) -> IncomingBody:
-        """A place for a body that is about to arrive."""
+        """Open a file for a body that is about to arrive."""
         with self._lock:
             self._numbers += 1
             return IncomingBody(self._folder / f"arriving-{self._numbers}")
 
     def body(self, message: StoredMessage, number: int) -> Path:
-        """The file that holds chunk `number` of a message, as it came over the wire."""
+        """The file of chunk `number` of a message, as it was on the wire."""
         return self._folder / f"{message.message_id}.{number}"
 
     def add(
         self, *, sender: str, recipient: str, description: Description, total_chunks: int, upload: IncomingBody
     ) -> StoredMessage:
-        """Stores a new message with its only or first chunk; one chunk of one is delivered at once."""
+        """Store a new message with its only or first chunk; a message of one chunk is delivered at once."""
         with self._lock:
             message = self._new_message(sender, recipient, description, total_chunks, self._clock())
             upload.path.replace(self.body(message, 1))
@@ -267,25 +266,21 @@ class Store:
             return message
 
     def add_report(self, *, recipient: str, description: Description, failure: ReportReason) -> StoredMessage:
-        """Delivers a REPORT, which has no content."""
+        """Deliver a REPORT, which has no content."""
         with self._lock:
             return self._report(recipient=recipient, description=description, failure=failure, now=self._clock())
 
     def check_chunk(self, message: StoredMessage, number: int, total: int) -> None:
-        """Whether this chunk may come now: the one after the last received, or that one once more.
+        """Check that this chunk may come now: the next one, or the last one once more.
 
         Raises Refusal: 423 if all have arrived, 406 for a number beyond the total, 417 for any other fault.
         """
         identity = message.message_id
         if message.status is not MessageStatus.UPLOADING:
-            raise Refusal(423, event="SEND", description="all chunks have arrived already", message_id=identity)
+            raise Refusal(423, "all chunks have arrived already", event="SEND", message_id=identity)
         if number > message.total_chunks:
-            raise Refusal(
-                406,
-                event="SEND",
-                description=f"the message has {message.total_chunks} chunks",
-                message_id=identity,
-            )
+            reason = f"the message has {message.total_chunks} chunks"
+            raise Refusal(406, reason, event="SEND", message_id=identity)
         if total != message.total_chunks:
             raise malformed(f"the message was begun with {message.total_chunks} chunks", identity)
         received = len(message.sizes)
@@ -293,9 +288,9 @@ class Store:
             raise malformed(f"chunk {received + 1} is next, or {received} once more", identity)
 
     def add_chunk(self, message: StoredMessage, number: int, upload: IncomingBody) -> None:
-        """Stores a chunk, over an earlier copy if there is one; the last one delivers the message.
+        """Store a chunk, in place of an earlier copy; the last one delivers the message.
 
-        Raises Refusal as `check_chunk` does, since another request may have come first.
+        Raises Refusal as `check_chunk` does, as another request may have come first.
         """
         with self._lock:
             self.check_chunk(message, number, message.total_chunks)
@@ -304,7 +299,7 @@ class Store:
             self._deliver_if_whole(message, self._clock())
 
     def acknowledge(self, message: StoredMessage) -> None:
-        """Takes a message out of its inbox; a second time changes nothing."""
+        """Remove a message from its inbox; a second time changes nothing."""
         with self._lock:
             if message.status is not MessageStatus.ACCEPTED:
                 return
@@ -313,27 +308,27 @@ class Store:
             self._inboxes[message.recipient].removed()
 
     def find(self, message_id: str) -> StoredMessage | None:
-        """The message with this id, in whatever state."""
+        """Find the message with this id, in any state."""
         return self._messages.get(message_id)
 
     def sent_as(self, sender: str, local_id: str) -> list[StoredMessage]:
-        """All that a mailbox sent under one local id, oldest first."""
+        """Find all messages that a mailbox sent with one local id, oldest first."""
         with self._lock:
             return list(self._by_local_id.get((sender, local_id), ()))
 
     def inbox_page(self, mailbox_id: str, *, after: int, limit: int) -> tuple[list[StoredMessage], bool]:
-        """Up to `limit` messages that wait beyond a position, oldest first, and whether more follow."""
+        """Return up to `limit` messages beyond a position, oldest first, and whether more follow."""
         with self._lock:
             found = self._inboxes[mailbox_id].page(after, limit + 1)
         return found[:limit], len(found) > limit
 
     def inbox_count(self, mailbox_id: str) -> int:
-        """How many messages wait in an inbox."""
+        """Count the messages in an inbox."""
         with self._lock:
             return self._inboxes[mailbox_id].waiting
 
     def snapshot(self) -> list[StoredMessage]:
-        """Copies of all messages, oldest first."""
+        """Copy all messages, oldest first."""
         with self._lock:
             return [dataclasses.replace(message, sizes=list(message.sizes)) for message in self._messages.values()]
 
@@ -359,8 +354,13 @@ class Store:
             changed=now,
         )
 
+    def new_message_id(self) -> str:
+        """Make an id for a message that was refused, as a report of it needs one."""
+        with self._lock:
+            return self._new_id(self._clock())
+
     def _new_id(self, now: datetime) -> str:
-        # Unique and ascending also while the clock stands still or goes back.
+        # Unique and ascending, even if the clock stands still or goes back.
         self._last_id_time = max(now.astimezone(UTC), self._last_id_time + timedelta(microseconds=1))
         self._numbers += 1
         return f"{self._last_id_time:%Y%m%d%H%M%S%f}_{self._numbers % 0x1000000:06X}"
