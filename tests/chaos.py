@@ -20,6 +20,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import logging
 import os
 import random
 import shutil
@@ -429,6 +430,7 @@ def each_system_call(injection: str, every: int = 1, most: int = 60) -> TrialRes
 
 
 def main() -> int:
+    logging.getLogger("nel_mesh").addHandler(logging.NullHandler())
     results = []
     print(f"{'trial':58} {'points':>6} {'lost':>5} {'doubled':>8} {'corrupted':>10} {'acknowledged early':>19}")
 

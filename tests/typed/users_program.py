@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import assert_type
@@ -10,6 +11,7 @@ import nel_mesh
 from nel_mesh import (
     AsyncMeshClient,
     AsyncMessage,
+    FolderDestination,
     InboxPage,
     Mailbox,
     MeshClient,
@@ -20,9 +22,11 @@ from nel_mesh import (
     Outcome,
     OutcomeUnknown,
     ReceivedFile,
+    ReceiveResult,
     ResponseError,
     SendProgress,
     SendReceipt,
+    SqliteJournal,
     Tracking,
 )
 
@@ -79,6 +83,14 @@ def sync_program(folder: Path) -> str:
                     assert_type(block, bytes)
                 assert_type(message.save(folder / message_id), int)
             mesh.acknowledge_message(message_id)
+        # A31: a generator, so that `closing` takes it.
+        with contextlib.closing(mesh.iter_messages()) as messages:
+            for message in messages:
+                assert_type(message, Message)
+        result = mesh.receive_messages(FolderDestination(folder), message_ids=[sent.message_id], acknowledge=False)
+        assert_type(result, ReceiveResult)
+        result.raise_for_failed()
+        mesh.receive_messages(lambda message: message.read(), journal=SqliteJournal(folder / "journal"))
         assert_type(mesh.receive_file(sent.message_id, folder), ReceivedFile)
         return sent.message_id
 
@@ -101,6 +113,10 @@ async def async_program(folder: Path) -> str:
                     assert_type(block, bytes)
                 assert_type(await message.save(folder / message_id), int)
             await mesh.acknowledge_message(message_id)
+        async with contextlib.aclosing(mesh.iter_messages()) as messages:
+            async for message in messages:
+                assert_type(message, AsyncMessage)
+        assert_type(await mesh.receive_messages(folder), ReceiveResult)
         assert_type(await mesh.receive_file(sent.message_id, folder), ReceivedFile)
         return sent.message_id
 
