@@ -192,34 +192,6 @@ def test_the_longest_content_is_a_setting_r27(scripted: Scripted, connect: Conne
     assert "PUT" not in {seen.method for seen in server.seen}
 
 
-def test_a_failed_handler_keeps_nothing_of_what_it_read_r5(scripted: Scripted, connect: Connector) -> None:
-    """R5: the result has the error's kind and text, and no frames, whose locals are what was read."""
-    if connect.variant == "sync":
-
-        def handler(message: Any) -> None:
-            content = message.read()
-            try:
-                [][len(content)]
-            except IndexError as error:
-                raise ValueError("no") from error
-
-    else:
-
-        async def handler(message: Any) -> None:  # type: ignore[misc]
-            content = await message.read()
-            try:
-                [][len(content)]
-            except IndexError as error:
-                raise ValueError("no") from error
-
-    mesh, _ = scripted(inbox(["M1"]))
-    error = mesh.receive_messages(handler).failed[0].error
-    assert isinstance(error, ValueError)
-    assert error.__traceback__ is None
-    assert isinstance(error.__cause__, IndexError)
-    assert error.__cause__.__traceback__ is None
-
-
 # The journal
 
 
