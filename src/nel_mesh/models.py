@@ -185,16 +185,6 @@ class Tracking(_Value):
         return self.failed or self.status == "acknowledged"
 
 
-class InvalidMessageId(str):
-    """A placeholder for an entry of an inbox that does not have the form of a message id.
-
-    It is printable and never the entry itself, which may be of any length and hold anything. Every operation on it
-    raises IntegrityError before a request is sent.
-    """
-
-    __slots__ = ()
-
-
 class InboxPage(list[str]):
     """One page of message ids, oldest first: a list, which also knows where the next page begins.
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nel_mesh.errors import IntegrityError, InvalidArgument
-from nel_mesh.models import InvalidMessageId
-from nel_mesh.protocol import endpoints
+from nel_mesh.protocol import endpoints, wire
 from nel_mesh.protocol.chunks import ChunkRange
 from nel_mesh.protocol.endpoints import Request
 
@@ -240,7 +239,7 @@ def test_r10_no_request_is_made_for_what_is_not_a_message_id(make: Callable[[str
         make("\x1b[31m\n" * 1000)
     assert str(refused.value).isprintable()
     with pytest.raises(IntegrityError, match="^the inbox lists <invalid message id 1f2e>, which is not"):
-        make(InvalidMessageId("<invalid message id 1f2e>"))
+        make(wire.InvalidMessageId("<invalid message id 1f2e>"))
 
 
 class Receipt:

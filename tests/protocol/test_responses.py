@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nel_mesh import errors
-from nel_mesh.models import InvalidMessageId, MessageMetadata, Report
+from nel_mesh.models import MessageMetadata, Report
 from nel_mesh.protocol import responses, wire
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -273,7 +273,7 @@ def test_r10_an_entry_that_is_no_message_id_is_one_placeholder(entry: str) -> No
     page = inbox(["M1", entry, "M2"])
     assert page[::2] == ["M1", "M2"]
     placeholder = page[1]
-    assert isinstance(placeholder, InvalidMessageId)
+    assert isinstance(placeholder, wire.InvalidMessageId)
     assert placeholder.startswith("<invalid message id ")
     assert len(placeholder) == len("<invalid message id 1f2e>")
     assert placeholder.isascii()

@@ -17,7 +17,6 @@ from typing import Final
 from urllib.parse import quote
 
 from nel_mesh.errors import IntegrityError, InvalidArgument
-from nel_mesh.models import InvalidMessageId
 from nel_mesh.protocol import wire
 from nel_mesh.protocol.chunks import ChunkRange
 
@@ -206,7 +205,7 @@ def _at(template: str, query: str = "", **parts: str) -> tuple[str, str]:
 
 
 def _checked(message_id: str) -> str:
-    if isinstance(message_id, InvalidMessageId):
+    if isinstance(message_id, wire.InvalidMessageId):
         raise IntegrityError(f"the inbox lists {message_id}, which is not the id of a message")
     _check_text("message_id", message_id)
     if not wire.is_message_id(message_id):

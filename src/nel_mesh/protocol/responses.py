@@ -22,7 +22,6 @@ from pydantic import BaseModel, ValidationError
 from nel_mesh import errors
 from nel_mesh.models import (
     InboxPage,
-    InvalidMessageId,
     Mailbox,
     MessageMetadata,
     Report,
@@ -244,7 +243,7 @@ def _valid_or_placeholder(text: str) -> str:
         return text
     # Enough of a digest to tell one from another in a log, too little to find the text by trials.
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:4]
-    return InvalidMessageId(f"<invalid message id {digest}>")
+    return wire.InvalidMessageId(f"<invalid message id {digest}>")
 
 
 def _continue_from(operation: str, link: str) -> str | None:

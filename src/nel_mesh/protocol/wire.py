@@ -69,8 +69,18 @@ _NHS_NUMBER = re.compile(r"(?<![A-Za-z0-9])(\d{10}|\d{3}([_-])\d{3}\2\d{4})(?![A
 _MAX_PRINTED_CHARACTERS = 300
 
 
+class InvalidMessageId(str):
+    """A placeholder for an entry of an inbox that does not have the form of a message id.
+
+    It is printable and never the entry itself, which may be of any length and hold anything. Every operation on it
+    raises IntegrityError before a request is sent.
+    """
+
+    __slots__ = ()
+
+
 def header_fault(header: str, value: str) -> str | None:
-    """What MESH's rules forbid in a header's value, without repeating the value; None if nothing."""
+    """Find a fault in a header's value by MESH's rules; the result does not repeat the value."""
     limit = LIMITS.get(header)
     if limit is not None and len(value) > limit:
         return f"it has {len(value)} characters, and MESH takes at most {limit}"
