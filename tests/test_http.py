@@ -581,6 +581,30 @@ def test_a_client_certificate_refused_during_a_long_upload_is_reported(
         assert not caught.value.transient
 
 
+def test_a_client_certificate_asked_for_during_a_body_is_shown(
+    serve: Serve, connect: Connect, authority: trustme.CA
+) -> None:
+    """A6: the server asks once it has read the head; what comes meanwhile is read, or both sides would wait."""
+    server_context = server_tls(authority)
+    server_context.post_handshake_auth = True
+    server_context.verify_mode = ssl.CERT_OPTIONAL
+    authority.configure_trust(server_context)
+    client_context = client_tls(authority)
+    client_context.post_handshake_auth = True
+    authority.issue_cert("client.example").configure_cert(client_context)
+
+    def ask(peer: Peer) -> None:
+        peer.head()
+        peer.tls_object.verify_client_post_handshake()
+        peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+        peer.take(3 * len(BIG))
+        peer.send(response(b"shown" if peer.tls_object.getpeercert() else b"not shown"))
+        peer.wait_for_the_end()
+
+    client = connect(serve(ask, server_context).url, ssl_context=client_context)
+    assert client.ask("POST", [BIG, BIG, BIG]) == b"shown"
+
+
 def test_a_success_before_the_end_of_the_request_is_an_error(serve: Serve, connect: Connect) -> None:
     def lie(peer: Peer) -> None:
         peer.head()
@@ -597,8 +621,8 @@ def test_a_success_before_the_end_of_the_request_is_an_error(serve: Serve, conne
 
 CUT = {
     "nothing": (b"", "without sending a response"),
-    "half a head": (b"HTTP/1.1 200 OK\r\nContent-", "closed"),
-    "an interim answer": (b"HTTP/1.1 100 Continue\r\n\r\n", "the connection broke"),
+    "half a head": (b"HTTP/1.1 200 OK\r\nContent-", "closed before the whole head of a response"),
+    "an interim response": (b"HTTP/1.1 100 Continue\r\n\r\n", "closed before the whole head of a response"),
     "announced": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfour", "after 4 of 5 bytes"),
     "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n", "closed"),
 }

@@ -71,8 +71,10 @@ class Exchange:
         if self._missing is not None:
             self._feed_announced(data)
             return
-        if not data and not self._received:
-            raise h11.RemoteProtocolError("the server disconnected without sending a response")
+        if not data and not self.status:
+            if not self._received:
+                raise h11.RemoteProtocolError("the server disconnected without sending a response")
+            raise h11.RemoteProtocolError("the connection was closed before the whole head of a response")
         self._received = True
         self._h11.receive_data(data)
         if not self.status:
