@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import random
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from nel_mesh import (
     ConnectionFailed,
     InvalidArgument,
     MeshError,
+    NotAuthorised,
     Outcome,
     OutcomeUnknown,
     Refused,
@@ -478,6 +481,29 @@ def test_a10_a_send_whose_record_cannot_be_kept_goes_on_and_says_so(
     assert len(server.seen) == 4
     assert f"no resume record can be kept ({errno.errorcode[number]})" in caplog.text
     assert list(folder.iterdir()) == []
+
+
+def test_a10_a_share_without_locks_syncs_and_hard_links_keeps_the_record_all_the_same(
+    scripted: Scripted, tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    fsync = os.fsync
+
+    def no_folder(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(fcntl, "flock", cannot)
+    monkeypatch.setattr(os, "link", cannot)
+    monkeypatch.setattr(os, "fsync", no_folder)
+    mesh, server = scripted(accepted(), accepted(), BROKEN, accepted(), **SMALL)
+    with pytest.raises(NotAuthorised):
+        mesh.send_file(path, **TO, resume=tmp_path / "share" / "r.json")
+    assert mesh.send_file(path, **TO, resume=tmp_path / "share" / "r.json").chunks == 4
+    assert [seen.headers["mex-chunk-range"] for seen in server.seen] == ["1:4", "2:4", "3:4", "3:4", "4:4"]
 
 
 def test_a10_a_record_that_is_there_is_never_passed_over(

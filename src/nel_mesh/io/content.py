@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import io
 import os
+import queue
 import stat
 import tempfile
 import threading
@@ -347,7 +348,7 @@ class AsyncOpenContent(_OpenContent):
         The thread ends when the source gives its next block, and then leaves the source itself. Until then the file
         object is in use. A daemon, it does not keep the process from ending.
         """
-        ended = threading.Event()
+        ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         guard = threading.Lock()
         errors: list[BaseException] = []
         is_done = is_left = False
@@ -364,18 +365,18 @@ class AsyncOpenContent(_OpenContent):
                 close_here = is_left
             if close_here:
                 self._close(failed=True)
-            ended.set()
+            ended.put(None)
 
         threading.Thread(target=copy_context().run, args=(read,), name="nel-mesh", daemon=True).start()
         try:
-            await anyio.to_thread.run_sync(ended.wait, abandon_on_cancel=True)
+            await anyio.to_thread.run_sync(ended.get, abandon_on_cancel=True)
         except BaseException:
             with guard:
                 is_left = True
                 close_here = is_done
             spool.close()
             # The worker thread that waits has nothing to wait for any more.
-            ended.set()
+            ended.put(None)
             if close_here:
                 self._close(failed=True)
             raise
