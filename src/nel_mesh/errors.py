@@ -294,7 +294,10 @@ class Gone(ResponseError):
 
 
 class Refused(ResponseError):
-    """417: MESH will not take the message; `event`, `code` and `description` say why. It was not sent."""
+    """417: MESH will not take the message; `event`, `code` and `description` say why. It was not sent.
+
+    Without a status: MESH took it, and tracking says that it has given it up (`error`, `undeliverable`).
+    """
 
 
 class UploadFinished(ResponseError):
