@@ -80,11 +80,18 @@ class Nel:
         self,
         *arguments: str | Path,
         stdin: bytes = b"",
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str | None] | None = None,
         stdout: IO[bytes] | int = subprocess.PIPE,
         largest_file: int | None = None,
     ) -> Done:
-        """Runs it with pipes; `largest_file` is how many bytes the system lets it write into any file."""
+        """Run it with pipes.
+
+        Args:
+            stdin: its standard input.
+            env: more environment variables; None removes one.
+            stdout: its standard output.
+            largest_file: the number of bytes that the system lets it write into any file.
+        """
 
         def limit() -> None:
             if largest_file is not None:
@@ -95,7 +102,7 @@ class Nel:
             input=stdin,
             stdout=stdout,
             stderr=subprocess.PIPE,
-            env={**self._environment, **(env or {})},
+            env={name: value for name, value in {**self._environment, **(env or {})}.items() if value is not None},
             cwd=self.home,
             timeout=60,
             check=False,

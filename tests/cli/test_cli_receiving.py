@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import signal
+from pathlib import Path
 
 import pytest
 from nel_command import Nel, wait_until
@@ -51,6 +54,19 @@ def test_receive_empties_the_inbox(bob: Nel, mesh_sandbox: Sandbox) -> None:
     assert (again.code, again.out, again.err) == (0, "", "Nothing new in the inbox.\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a17_a_signal_ends_a_receive(bob: Nel, mesh_sandbox: Sandbox, number: signal.Signals) -> None:
+    """A17: as Ctrl-C does."""
+    mesh_sandbox.deliver_message("X26ABC2", b"content", file_name="a.txt")
+    mesh_sandbox.add_fault("retrieve_message:1:delay=30")
+    with bob.start("receive", "--into", "inbox") as process:
+        wait_until(lambda: not mesh_sandbox.pending_faults)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err.startswith(b"Cancelled. What has arrived is kept")) == (128 + number, True)
+    assert bob("receive", "--into", "inbox", "-q").out == "inbox/a.txt\n"
+
+
 def test_one_bad_message_stops_no_other(bob: Nel, mesh_sandbox: Sandbox) -> None:
     bad = mesh_sandbox.deliver_message("X26ABC2", b"is no gzip", content_encoding="gzip")
     good = mesh_sandbox.deliver_message("X26ABC2", b"good", file_name="good.txt")
@@ -77,7 +93,51 @@ def test_receive_to_stdout(bob: Nel, mesh_sandbox: Sandbox) -> None:
     message_id = mesh_sandbox.deliver_message("X26ABC2", [content[:200_000], content[200_000:]])
     done = bob("receive", message_id, "--into", "-", "--ack")
     assert (done.code, done.raw) == (0, content)
-    assert done.err == f"{message_id}: 300.0 kB written to stdout, and acknowledged.\n"
+    note, told = done.err.splitlines()
+    assert note == "stdout is not a file: whether its reader has stored the content is not known."
+    assert told == f"{message_id}: 300.0 kB written to stdout, and acknowledged."
+
+
+def test_r22_stdout_is_durable_before_the_message_is_acknowledged(
+    bob: Nel, mesh_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """R22: `receive ID --into - --ack > file`."""
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"content")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import errno, os, stat\n"
+        "def fsync(descriptor):\n"
+        "    if descriptor == 1:\n"
+        "        raise OSError(errno.EIO, os.strerror(errno.EIO))\n"
+        "os.fsync = fsync\n"
+    )
+    broken = {"PYTHONPATH": str(tmp_path)}
+    with (tmp_path / "file").open("wb") as file:
+        failed = bob("receive", message_id, "--into", "-", "--ack", stdout=file, env=broken)
+    assert (failed.code, "Input/output error" in failed.err) == (4, True)
+    assert bob("inbox", "-q").out.split() == [message_id]
+    with (tmp_path / "file").open("wb") as file:
+        done = bob("receive", message_id, "--into", "-", "--ack", stdout=file)
+    assert (done.code, done.err) == (0, f"{message_id}: 7 bytes written to stdout, and acknowledged.\n")
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_a_lost_acknowledgement_of_content_on_stdout(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"content")
+    mesh_sandbox.add_fault("acknowledge_message:*:cut-before-body")
+    lost = bob("receive", message_id, "--into", "-", "--ack", env={"MESH_MAX_ATTEMPTS": "1"})
+    assert (lost.code, lost.raw) == (5, b"content")
+    assert "The acknowledgement may not have reached MESH." in lost.err
+    assert "The content on stdout is complete." in lost.err
+
+
+def test_r3_a_report_goes_to_stdout_before_it_is_acknowledged(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    """R3: it has no content, so its metadata is written."""
+    report = mesh_sandbox.deliver_report("X26ABC2", linked_message_id="20200101000000000000_000000")
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        assert bob("receive", report, "--into", "-", "--ack", stdout=full).code == 4
+    done = bob("receive", report, "--into", "-", "--ack")
+    assert (done.code, json.loads(done.out)["linked_message_id"]) == (0, "20200101000000000000_000000")
+    assert bob("inbox", "-q").out == ""
 
 
 def test_a_message_cut_on_its_way_to_stdout(bob: Nel, mesh_sandbox: Sandbox) -> None:
@@ -85,7 +145,7 @@ def test_a_message_cut_on_its_way_to_stdout(bob: Nel, mesh_sandbox: Sandbox) -> 
     mesh_sandbox.add_fault("retrieve_chunk:*:missing-chunk")
     done = bob("receive", message_id, "--into", "-", "--ack")
     assert (done.code, done.raw) == (11, b"first")
-    assert "What was written to stdout is incomplete" in done.one_paragraph()
+    assert "The content on stdout is incomplete" in done.one_paragraph()
     assert bob("inbox", "-q").out.split() == [message_id]
 
 
@@ -102,7 +162,7 @@ def test_a_full_disk(bob: Nel, mesh_sandbox: Sandbox) -> None:
         listing = bob("inbox", stdout=full)
     assert (content.code, listing.code) == (4, 4)
     assert "No space left on device" in content.one_paragraph()
-    assert "Standard output: No space left on device. Make room" in listing.one_paragraph()
+    assert "Standard output: No space left on device. Free some space" in listing.one_paragraph()
     assert bob("inbox", "-q").out.split() == [message_id]
 
 
@@ -124,7 +184,7 @@ def test_ctrl_c_while_receiving_and_then_again(bob: Nel, mesh_sandbox: Sandbox) 
         lambda: not mesh_sandbox.pending_faults and noted.exists(), "receive", "--into", "inbox"
     )
     assert stopped.code == 130
-    assert "run the same command again" in stopped.one_paragraph()
+    assert stopped.err == "Cancelled. What has arrived is kept: run the same command again to resume.\n"
     assert bob("receive", "--into", "inbox", "-q").out == "inbox/a.txt\n"
     assert (bob.home / "inbox/a.txt").read_bytes() == b"firstsecond"
     assert len([one for one in mesh_sandbox.requests("retrieve_message") if message_id in one.path]) == 1
@@ -133,7 +193,7 @@ def test_ctrl_c_while_receiving_and_then_again(bob: Nel, mesh_sandbox: Sandbox) 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("receive", "20200101000000000000_000000", "--into", "x"), 7, "could not be looked at"),
+        (("receive", "20200101000000000000_000000", "--into", "x"), 7, "could not be looked up"),
         (("receive", "20200101000000000000_000000", "--into", "file"), 4, "Not a directory"),
         (("receive", "--into", "/proc/x"), 4, "No such file"),
         (("receive", "--into", "-"), 2, "exactly one message id"),
@@ -188,12 +248,26 @@ def test_reports_can_be_acknowledged_by_a_pipe(bob: Nel, mesh_sandbox: Sandbox) 
     assert bob("inbox", "-q").out.split() == [message]
 
 
-def test_ack_asks_people_first(bob: Nel, mesh_sandbox: Sandbox) -> None:
+def test_a29_ack_asks_people_first(bob: Nel, mesh_sandbox: Sandbox) -> None:
     message_id = mesh_sandbox.deliver_message("X26ABC2", b"1")
-    no = bob.in_terminal("ack", message_id, answers={"[y/N]": "n\n"})
+    """A29: the prompt says what happens."""
+    other = mesh_sandbox.deliver_message("X26ABC2", b"2")
+    no = bob.in_terminal("ack", message_id, other, answers={"[y/N]: ": "n\n"})
     assert no.code == 130
-    yes = bob.in_terminal("ack", message_id, answers={"[y/N]": "y\n"})
+    assert no.out.startswith("MESH will delete these 2 messages. Continue? [y/N]: n")
+    assert no.out.endswith("\nCancelled.\n")
+    yes = bob.in_terminal("ack", message_id, answers={"[y/N]: ": "y\n"})
     assert (yes.code, f"{message_id}: acknowledged." in yes.out) == (0, True)
+
+
+def test_one_that_cannot_be_acknowledged_does_not_stop_the_others(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    """The kind of R13: a command over several messages can be repeated after it stopped halfway."""
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"1")
+    unknown = "20200101000000000000_000000"
+    done = bob("ack", unknown, message_id)
+    assert (done.code, done.out) == (7, f"{message_id}: acknowledged.\n")
+    assert done.one_paragraph().startswith(f"Error: {unknown}: The message was not acknowledged.")
+    assert bob("inbox", "-q").out == ""
 
 
 def test_a_concurrent_reader_is_no_error(bob: Nel, mesh_sandbox: Sandbox) -> None:

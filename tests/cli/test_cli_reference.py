@@ -27,6 +27,9 @@ def test_every_kind_of_error_has_its_exit_code() -> None:
     for kind in vars(errors).values():
         if isinstance(kind, type) and issubclass(kind, errors.MeshError):
             assert exit_code_of(kind("why")) is not ExitCode.BUG
-    assert exit_code_of(errors.ConnectionLost("why", outcome=errors.Outcome.UNKNOWN)) is ExitCode.UNKNOWN
+    unknown = errors.Outcome.UNKNOWN
+    sent = errors.ConnectionLost("why", operation="send_message", outcome=unknown)
+    acknowledged = errors.ConnectionLost("why", operation="acknowledge_message", outcome=unknown)
+    assert (exit_code_of(sent), exit_code_of(acknowledged)) == (ExitCode.UNKNOWN, ExitCode.NETWORK)
     assert exit_code_of(FileNotFoundError()) is ExitCode.FILE
     assert exit_code_of(KeyError()) is ExitCode.BUG

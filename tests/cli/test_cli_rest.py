@@ -1,8 +1,9 @@
-"""`nel-mesh handshake`, `lookup`, `search`, `sandbox serve`, and what all commands share."""
+"""`nel-mesh handshake`, `lookup`, `search`, `sandbox serve`, and the behaviour that all commands share."""
 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from nel_command import Nel
 
+from nel_mesh.cli.app import COMMANDS
 from nel_mesh.sandbox import Sandbox
 
 pytest_plugins = ["cli_fixtures"]
@@ -101,12 +103,59 @@ def test_a_settings_file_is_found(alice: Nel, nobody: Nel) -> None:
     assert nobody("handshake").code == 0
 
 
-@pytest.mark.parametrize("arguments", [(), ("snd",), ("inbox", "--limit", "x"), ("inbox", "--nonsense")])
+@pytest.mark.parametrize("arguments", [("snd",), ("inbox", "--limit", "x"), ("inbox", "--nonsense")])
 def test_a_wrong_command_line(nobody: Nel, arguments: tuple[str, ...]) -> None:
     done = nobody(*arguments)
     assert (done.code, done.out) == (2, "")
     told = nobody("--json", *arguments)
     assert (told.code, told.error["kind"]) == (2, "usage")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [
+        ((), "nel-mesh [OPTIONS] COMMAND"),
+        (("help",), "nel-mesh [OPTIONS] COMMAND"),
+        (("sandbox",), "nel-mesh sandbox [OPTIONS] COMMAND"),
+        (("help", "sandbox"), "nel-mesh sandbox [OPTIONS] COMMAND"),
+        (("help", "sandbox", "serve"), "nel-mesh sandbox serve [OPTIONS]"),
+        (("sandbox", "help", "serve"), "nel-mesh sandbox serve [OPTIONS]"),
+        (("help", "send"), "nel-mesh send [OPTIONS] FILE..."),
+        (("help", "receive"), "nel-mesh receive [OPTIONS] [ID...]"),
+    ],
+)
+def test_a26_help_without_an_error(nobody: Nel, arguments: tuple[str, ...], usage: str) -> None:
+    """A26: a bare command or group shows its help on stdout and succeeds; `help` stands before any command."""
+    done = nobody(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"Usage: {usage}")
+    assert not re.search(r"<(str|int|float|list|path|bool)", done.out), "a Python type"
+
+
+def test_a26_the_package_runs_as_the_command() -> None:
+    """A26: `python -m nel_mesh` is the command."""
+    done = subprocess.run([sys.executable, "-m", "nel_mesh", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("nel-mesh ")
+
+
+def test_help_lists_the_commands_by_group(nobody: Nel) -> None:
+    lines = nobody("--help").out.splitlines()
+    assert [line for line in lines if re.fullmatch(r"(Set up|Send|Receive|Look up|Debug):", line)] == [
+        "Set up:",
+        "Send:",
+        "Receive:",
+        "Look up:",
+        "Debug:",
+    ]
+    rows = dict(line.split(None, 1) for line in lines if line.startswith("  ") and line.split()[0] in COMMANDS)
+    assert list(rows) == list(COMMANDS)
+    assert {name: text for name, text in rows.items() if len(text) > 50} == {}
+    assert "..." not in "".join(rows.values())
+
+
+def test_a_local_command_has_no_option_for_a_mailbox(nobody: Nel) -> None:
+    assert "--settings " not in nobody("csr", "--help").out
+    assert nobody("csr", "--profile", "alice").code == 2
 
 
 def test_a_mistyped_command_is_guessed(nobody: Nel) -> None:
@@ -115,7 +164,7 @@ def test_a_mistyped_command_is_guessed(nobody: Nel) -> None:
 
 def test_a_bug_is_one_sentence(alice: Nel, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import nel_mesh.cli.handshake as module\n"
+        "import nel_mesh.cli.mailboxes as module\n"
         "def broken(ctx):\n"
         "    raise KeyError('patient name')\n"
         "module.session_of = broken\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
-from nel_command import Nel
+from nel_command import Nel, wait_until
 
 from nel_mesh.sandbox import Sandbox
 
@@ -72,14 +74,13 @@ def test_an_interrupted_send_goes_on(alice: Nel, big: Path, mesh_sandbox: Sandbo
         env=SMALL_CHUNKS,
     )
     assert stopped.code == 130
-    assert "run the same command again" in stopped.one_paragraph()
-    assert "(200.0 kB of 307.2 kB)" in stopped.err
+    assert stopped.err.startswith("Cancelled. MESH has 200.0 kB of 307.2 kB. Run the same command again to resume.")
     assert not mesh_sandbox.delivered("X26ABC2")
 
     resumed = alice(*command, env=SMALL_CHUNKS)
     (message,) = mesh_sandbox.delivered("X26ABC2")
     assert resumed.code == 0
-    assert "going on with a send that was interrupted (200.0 kB of 307.2 kB)" in resumed.err
+    assert "resuming an interrupted send (200.0 kB of 307.2 kB)" in resumed.err
     assert mesh_sandbox.content(message.message_id) == big.read_bytes()
     assert len(mesh_sandbox.requests("send_message")) == 1
     assert not list((alice.home / "state/nel-mesh/transfers").iterdir())
@@ -109,6 +110,116 @@ def test_a_send_whose_outcome_is_unknown(alice: Nel, letter: Path, mesh_sandbox:
     assert (done.code, done.out) == (10, "")
     assert done.error["kind"] == "outcome_unknown"
     assert done.error["outcome"] == "unknown"
+    assert "Run the same command again: it asks MESH whether the message has arrived" in done.error["message"]
+
+
+def test_a_send_whose_outcome_is_unknown_is_looked_up_by_its_local_id(alice: Nel, mesh_sandbox: Sandbox) -> None:
+    mesh_sandbox.add_fault("send_message:1:lose-response")
+    mesh_sandbox.add_fault("track_by_local_id:*:respond=400,body=no")
+    lost = alice("send", "-", *TO_BOB, "--json", stdin=b"from a pipe")
+    assert (lost.code, "track --local-id" in lost.error["message"]) == (10, True)
+    mesh_sandbox.clear_faults()
+    (message,) = mesh_sandbox.delivered("X26ABC2")
+    assert alice("track", "--local-id", lost.error["local_id"], "--json").record["message_id"] == message.message_id
+    assert alice("track", "--local-id", "another").code == 7
+
+
+def test_r1_what_was_sent_is_not_sent_again_before_the_command_has_succeeded(
+    alice: Nel, letter: Path, big: Path, mesh_sandbox: Sandbox
+) -> None:
+    """R1: `send a b`, b fails, the same command again, as advised."""
+    mesh_sandbox.add_fault("send_message:2:respond=503")
+    command = ("send", letter, big, letter, *TO_BOB, "--json")
+    once = {"MESH_MAX_ATTEMPTS": "1"}
+    failed = alice(*command, env=once)
+    assert (failed.code, failed.error["kind"]) == (9, "busy")
+    first = failed.record["message_id"]
+    assert f"Not started: {letter}." in failed.error["message"]
+
+    again = alice(*command)
+    assert (again.code, [one["resumed"] for one in again.records]) == (0, [True, False, False])
+    assert again.records[0]["message_id"] == first
+    assert len(mesh_sandbox.delivered("X26ABC2")) == 3
+
+    anew = alice(*command)
+    assert (anew.code, [one["resumed"] for one in anew.records]) == (0, [False, False, False])
+    assert len(mesh_sandbox.delivered("X26ABC2")) == 6
+
+
+def test_r1_new_content_of_a_file_that_was_sent_is_a_new_message(
+    alice: Nel, letter: Path, big: Path, mesh_sandbox: Sandbox
+) -> None:
+    mesh_sandbox.add_fault("send_message:2:respond=503")
+    command = ("send", letter, big, *TO_BOB)
+    assert alice(*command, env={"MESH_MAX_ATTEMPTS": "1"}).code == 9
+    letter.write_bytes(b"Dear Bob, a day later")
+    assert alice(*command).code == 0
+    contents = [mesh_sandbox.content(one.message_id) for one in mesh_sandbox.delivered("X26ABC2")]
+    assert contents == [b"Dear Bob", b"Dear Bob, a day later", big.read_bytes()]
+
+
+def test_r2_a_receipt_that_could_not_be_printed_is_printed_by_the_next_run(
+    alice: Nel, letter: Path, mesh_sandbox: Sandbox
+) -> None:
+    """R2: stdout is full when the message has been sent."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        failed = alice("send", letter, *TO_BOB, stdout=full)
+    (message,) = mesh_sandbox.delivered("X26ABC2")
+    assert failed.code == 4
+    assert f"{letter} was sent, as {message.message_id}. Run the same command again" in failed.one_paragraph()
+    again = alice("send", letter, *TO_BOB)
+    assert "already sent by an earlier run" in again.err
+    assert message.message_id in again.out
+    assert len(mesh_sandbox.delivered("X26ABC2")) == 1
+
+
+_KILL_BEFORE = {
+    "the receipt": """
+class Stream:
+    def __init__(self, stream): self.stream = stream
+    def __getattr__(self, name): return getattr(self.stream, name)
+    def write(self, text): kill()
+sys.stdout = Stream(sys.stdout)
+""",
+    "the record's removal": """
+def hook(event, arguments):
+    if event == "os.remove" and str(arguments[0]).endswith(".json"):
+        kill()
+sys.addaudithook(hook)
+""",
+}
+
+
+@pytest.mark.parametrize("moment", _KILL_BEFORE)
+def test_r2_a_kill_around_the_receipt_sends_nothing_twice(
+    alice: Nel, letter: Path, mesh_sandbox: Sandbox, moment: str, tmp_path: Path
+) -> None:
+    """R2: killed just before the receipt is printed, or between that and the removal of the record."""
+    kill = "import os, signal, sys\ndef kill(): os.kill(os.getpid(), signal.SIGKILL)\n"
+    (tmp_path / "sitecustomize.py").write_text(kill + _KILL_BEFORE[moment])
+    killed = alice("send", letter, *TO_BOB, env={"PYTHONPATH": str(tmp_path)})
+    (message,) = mesh_sandbox.delivered("X26ABC2")
+    assert (killed.code, message.message_id in killed.out) == (-9, moment != "the receipt")
+    assert message.message_id in alice("send", letter, *TO_BOB).out
+    assert len(mesh_sandbox.delivered("X26ABC2")) == 1
+
+
+def test_a_receipt_of_stdin_that_could_not_be_printed_names_the_message(alice: Nel, mesh_sandbox: Sandbox) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        failed = alice("send", "-", *TO_BOB, stdin=b"from a pipe", stdout=full)
+    (message,) = mesh_sandbox.delivered("X26ABC2")
+    assert failed.err.rstrip().endswith(f"- was sent, as {message.message_id}.")
+
+
+def test_a11_a_named_pipe_is_sent(alice: Nel, tmp_path: Path, mesh_sandbox: Sandbox) -> None:
+    """A11: the check of the arguments does not open it, which would end its writer."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with alice.start("send", pipe, *TO_BOB, "-q") as process:
+        pipe.write_bytes(b"through a named pipe")
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")
+    assert mesh_sandbox.content(out.decode().strip()) == b"through a named pipe"
 
 
 @pytest.mark.parametrize(
@@ -133,10 +244,36 @@ def test_what_cannot_be_sent_or_tracked(
     assert len(done.err.splitlines()) == 1
 
 
-def test_without_a_place_for_the_record_it_is_sent_all_the_same(alice: Nel, letter: Path) -> None:
-    done = alice("send", letter, *TO_BOB, env={"XDG_STATE_HOME": str(letter)})
-    assert done.code == 0
+# Root may write anywhere but into /proc and a full device.
+@pytest.mark.parametrize("folder", ["letter.txt", "/proc", "/dev/full"])
+def test_a12_without_a_place_for_the_record_it_is_sent_all_the_same(
+    alice: Nel, letter: Path, mesh_sandbox: Sandbox, folder: str
+) -> None:
+    """A12: the state folder is a file, read-only or full."""
+    done = alice("send", letter, *TO_BOB, env={"XDG_STATE_HOME": folder})
+    assert (done.code, len(mesh_sandbox.delivered("X26ABC2"))) == (0, 1)
     assert "--transfers" in done.err
+
+
+def test_a12_a_user_without_name_and_home(alice: Nel, letter: Path, mesh_sandbox: Sandbox, tmp_path: Path) -> None:
+    """A12: a uid that is not in passwd, without HOME, as in a container."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pwd\ndef getpwuid(uid):\n    raise KeyError(uid)\npwd.getpwuid = getpwuid\n"
+    )
+    done = alice("send", letter, *TO_BOB, env={"PYTHONPATH": str(tmp_path), "HOME": None, "XDG_STATE_HOME": None})
+    assert (done.code, len(mesh_sandbox.delivered("X26ABC2"))) == (0, 1), done.err
+    assert "you have no home folder" in done.err
+
+
+def test_a17_sigterm_ends_a_wait(alice: Nel, letter: Path, mesh_sandbox: Sandbox) -> None:
+    """A17: as Ctrl-C does."""
+    sent = alice("send", letter, *TO_BOB, "-q").out.strip()
+    with alice.start("track", sent, "--wait") as process:
+        wait_until(lambda: mesh_sandbox.requests("track_message"))
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (143, b"")
+    assert err.endswith(b"Cancelled.\n")
 
 
 def test_track_says_what_has_become_of_it(alice: Nel, bob: Nel, letter: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+import pytest
 from nel_command import Nel
 
 from nel_mesh.sandbox import Sandbox
@@ -13,7 +13,6 @@ pytest_plugins = ["cli_fixtures"]
 
 SMALL_CHUNKS = {"MESH_MAX_CHUNK_SIZE_IN_MEGABYTES": "0.1"}
 TO_BOB = ("--to", "X26ABC2", "--workflow-id", "TEST")
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 def test_a_slow_send_has_a_bar_with_speed_and_time_left(alice: Nel, mesh_sandbox: Sandbox, tmp_path: Path) -> None:
@@ -43,13 +42,35 @@ def test_a_quick_send_has_none(alice: Nel, tmp_path: Path, mesh_sandbox: Sandbox
     assert len(done.out.splitlines()) == 1
 
 
-def test_tables_fit_the_terminal(bob: Nel, mesh_sandbox: Sandbox) -> None:
-    mesh_sandbox.deliver_message("X26ABC2", b"1", workflow_id="A_LONG_WORKFLOW_ID_" * 4, file_name="long_" * 20)
-    done = bob.in_terminal("inbox", "--details", columns=80)
-    plain = ESCAPES.sub("", done.out)
-    assert max(map(len, plain.splitlines())) <= 80
-    assert "\x1b[1m" in done.out
-    assert "\x1b[3" not in bob.in_terminal("inbox", "--details", env={"NO_COLOR": "1"}).out
+@pytest.mark.parametrize("columns", [60, 80, 110])
+def test_a28_a_table_too_wide_for_the_terminal_becomes_blocks(bob: Nel, mesh_sandbox: Sandbox, columns: int) -> None:
+    """A28: no column is lost, no word broken."""
+    name, workflow = "results of the laboratory for" + " January" * 8, "A_LONG_WORKFLOW_ID"
+    first = mesh_sandbox.deliver_message("X26ABC2", b"1", workflow_id=workflow, file_name=name)
+    second = mesh_sandbox.deliver_message("X26ABC2", b"1", workflow_id=workflow, file_name="b.csv")
+    for done in (
+        bob.in_terminal("inbox", "--details", columns=columns),
+        bob.in_terminal("inbox", "--details", env={"COLUMNS": str(columns)}, columns=200),
+    ):
+        assert max(map(len, done.out.splitlines())) <= columns
+        assert done.out.split("\n\n")[1].startswith(f"Message    {second}\n")
+        assert {"X26ABC1", first, *name.split(), workflow, "Time"} <= set(done.out.split())
+
+
+def test_a28_a_table_that_fits_has_a_bold_heading(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"1", workflow_id="W", file_name="a.csv")
+    heading, row = bob.in_terminal("inbox", "--details", columns=110).out.splitlines()
+    assert heading.startswith("\x1b[1mMessage ")
+    assert row.startswith(f"{message_id}  X26ABC1  W ")
+    assert "\x1b" not in bob.in_terminal("inbox", "--details", env={"NO_COLOR": "1"}).out
+
+
+def test_a28_a_pipe_has_one_line_for_each_message(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    """A28: nothing is broken in a pipe, whatever COLUMNS says."""
+    mesh_sandbox.deliver_message(
+        "X26ABC2", b"1", workflow_id="A_LONG_WORKFLOW_ID_" * 4, file_name="long" + " long" * 40
+    )
+    assert len(bob("inbox", "--details", env={"COLUMNS": "60"}).out.splitlines()) == 2
 
 
 def test_errors_in_colour_unless_told_otherwise(alice: Nel) -> None:

@@ -1,4 +1,4 @@
-"""`nel-mesh`, also as `python -m nel_mesh.cli`."""
+"""`nel-mesh`, also as `python -m nel_mesh` and `python -m nel_mesh.cli`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
+    """Run the command and return its exit code."""
     try:
         try:
             from nel_mesh.cli.main import run

@@ -41,12 +41,14 @@ def check(ctx: typer.Context) -> None:
     from nel_mesh.cli.output import terminal_width
 
     session = session_of(ctx)
-    width = min(terminal_width(sys.stdout) or 110, 110)
+    columns = terminal_width(sys.stdout)
+    # In a pipe or a file no line is broken.
+    width = sys.maxsize if columns is None else min(max(columns, 60), 110)
     marks = _MARKS if _can_tick() else _PLAIN_MARKS
     failed = 0
     for step in diagnose(session.load_settings, file=session.settings_path()):
         failed += step.state is State.FAILED
-        text = "\n".join(_lines(step, marks[step.state], max(width, 60)))
+        text = "\n".join(_lines(step, marks[step.state], width))
         brief = text if step.state in (State.FAILED, State.WARNING) else None
         session.out.result(_record(step), text, brief=brief, style=_STYLES[step.state])
     if failed:

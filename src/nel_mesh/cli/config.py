@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from nel_mesh.cli.app import Command, Group
 from nel_mesh.cli.output import shown
 from nel_mesh.cli.session import session_of
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Show the settings in force.")
+app = typer.Typer(cls=Group, add_completion=False, rich_markup_mode=None, help="Show the settings in force.")
 
 
 @app.callback()
@@ -15,7 +16,7 @@ def _group() -> None:
     """Show the settings in force."""
 
 
-@app.command()
+@app.command(cls=Command)
 def show(ctx: typer.Context) -> None:
     """Show every setting in force, and where it was given.
 

@@ -3,48 +3,53 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 
 class ExitCode(enum.IntEnum):
-    """What the command ends with."""
+    """The exit code of the command."""
 
     OK = 0
-    """It did what it was asked to."""
+    """Success."""
     BUG = 1
-    """Something went wrong that nobody foresaw: report it."""
+    """An unforeseen error: please report it."""
     USAGE = 2
     """The command line is wrong: an unknown option, a missing or unusable argument."""
     SETTINGS = 3
     """The settings, or a certificate in them, cannot be used; or a part of the package is not installed."""
     FILE = 4
-    """A file here cannot be read or written: missing, a folder, no permission, disk full, changed meanwhile."""
+    """A local file cannot be read or written: missing, a folder, no permission, disk full, changed meanwhile."""
     NETWORK = 5
-    """No connection, or it broke. Nothing was sent that may not be sent again."""
+    """Could not connect, or the connection dropped. Safe to retry."""
     NOT_AUTHORISED = 6
     """MESH did not accept mailbox, password, shared key, certificate or clock."""
     NOT_FOUND = 7
     """There is no such message for this mailbox, or it has expired."""
     REFUSED = 8
-    """MESH read the request and will not do it."""
+    """MESH read the request and refused it."""
     TRY_LATER = 9
-    """MESH is busy or broken: try again later."""
+    """MESH is rate limiting (429), busy or broken: retry later."""
     UNKNOWN = 10
-    """A send's answer was lost: the message may have arrived. Look before you send it again."""
+    """The response to a send was lost: the message may have arrived. Look before you send it again."""
     DAMAGED = 11
-    """What arrived is incomplete or damaged. Nothing of it may be used; it is still in the inbox."""
+    """A received message is incomplete or damaged. Do not use any of it; it is still in the inbox."""
     NOT_DELIVERED = 12
     """`track`: MESH says that the message failed."""
     NOT_YET = 13
     """`track --wait`: the message was still not collected when the time was up."""
     CHECK_FAILED = 14
     """`check`: a step failed."""
+    HUNG_UP = 129
+    """Cancelled by SIGHUP."""
     INTERRUPTED = 130
-    """Ctrl-C."""
+    """Cancelled by Ctrl-C."""
     PIPE_CLOSED = 141
-    """Whoever was reading the output has gone."""
+    """The reader of stdout closed it."""
+    TERMINATED = 143
+    """Cancelled by SIGTERM."""
 
 
-_BY_ERROR = {
+_BY_CLASS = {
     "ConfigurationError": ExitCode.SETTINGS,
     "InvalidArgument": ExitCode.USAGE,
     "SourceError": ExitCode.FILE,
@@ -68,8 +73,13 @@ _BY_ERROR = {
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
-    """The exit code for an error of the library or the operating system; BUG for any other."""
-    outcome = getattr(error, "outcome", None)
-    if getattr(outcome, "name", "") == "UNKNOWN":
+    """Return the exit code for an error of the library or the operating system; BUG for any other."""
+    if _may_have_sent(error):
         return ExitCode.UNKNOWN
-    return next((_BY_ERROR[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _BY_ERROR), ExitCode.BUG)
+    return next((_BY_CLASS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _BY_CLASS), ExitCode.BUG)
+
+
+def _may_have_sent(error: Any) -> bool:
+    # An acknowledgement whose outcome is unknown can be repeated; a send cannot.
+    outcome = getattr(error, "outcome", None)
+    return getattr(error, "operation", None) == "send_message" and getattr(outcome, "name", "") == "UNKNOWN"

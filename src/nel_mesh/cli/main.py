@@ -1,48 +1,76 @@
-"""One run of the command: its arguments in, its exit code out, and whatever fails told on the way."""
+"""One run of the command: arguments in, exit code out; reports every failure."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import typer
 
-from nel_mesh.cli.app import Interrupted, PipeClosed, app
+from nel_mesh.cli.app import app
 from nel_mesh.cli.exit_codes import ExitCode
-from nel_mesh.cli.failures import Failure, failure_of, simple, usage
+from nel_mesh.cli.failures import Failure, cancelled, failure_of, usage
 from nel_mesh.cli.session import Session
 
 # Typer carries its own copy of click, or uses the package, by its version; this holds for both.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 _ClickError: Any = typer.BadParameter.__mro__[2]
 
+_COMPLETION = "_NEL_MESH_COMPLETE"
+"""The environment variable by which a shell asks for completions."""
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal asked the process to end; its number is the argument."""
+
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs the command with these arguments; never raises but what ends the process."""
-    # A parser's error comes before --json has been parsed.
+    """Run the command and return its exit code."""
+    # An error in the arguments comes before --json has been parsed.
     session = Session(json="--json" in arguments)
     logging.getLogger("nel_mesh").addHandler(logging.NullHandler())
-    _make_writable()
+    _prepare_streams()
+    command: Any = typer.main.get_command(app)
+    if _COMPLETION in os.environ:
+        command.main(prog_name="nel-mesh")
     try:
-        code = typer.main.get_command(app).main(
-            list(arguments), prog_name="nel-mesh", standalone_mode=False, obj=session
-        )
-    except PipeClosed:
-        code = ExitCode.PIPE_CLOSED
-        _forget(sys.stdout)
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else ExitCode.BUG
-    except Exception as error:  # noqa: BLE001 - a bug too ends in one sentence
-        code = _tell(session, error)
-    return code if isinstance(code, int) else ExitCode.OK
+        _end_on_signals()
+        with command.make_context("nel-mesh", list(arguments), obj=session) as ctx:
+            command.invoke(ctx)
+    except typer.Exit as end:
+        return end.exit_code
+    except BrokenPipeError:
+        _discard(sys.stdout)
+        return ExitCode.PIPE_CLOSED
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug too is reported in one sentence
+        return _report(session, error)
+    return ExitCode.OK
 
 
-def _make_writable() -> None:
-    """Sees to it that there is a stdout and a stderr, and that no character is too much for them."""
+def _end_on_signals() -> None:
+    """End by an exception, as Ctrl-C does, also on the signals that ask a process to end.
+
+    Without a handler the system ignores SIGTERM for process 1, as in a container. An ignored signal stays ignored
+    (nohup).
+    """
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _raise_terminated)
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)
+
+
+def _prepare_streams() -> None:
+    """Make stdout and stderr usable: open, and able to write any character."""
     for name in ("stdout", "stderr"):
         stream: Any = getattr(sys, name)
         if stream is None:
@@ -52,37 +80,33 @@ def _make_writable() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _tell(session: Session, error: Exception) -> int:
+def _report(session: Session, error: BaseException) -> int:
     failure = _failure(error)
     try:
         if session.verbose and failure.code is ExitCode.BUG:
             traceback.print_exception(error)
-        session.out.error(failure.text, failure.record)
+        session.out.failure(failure)
     except OSError:
-        _forget(sys.stderr)
+        _discard(sys.stderr)
     if isinstance(error, OSError):
-        _forget(sys.stdout)
+        _discard(sys.stdout)
     return failure.code
 
 
-def _failure(error: Exception) -> Failure:
-    if isinstance(error, Interrupted):
-        return simple(ExitCode.INTERRUPTED, "interrupted", str(error))
-    if isinstance(error, typer.Abort):
-        return simple(ExitCode.INTERRUPTED, "interrupted", "Given up, as you asked; nothing more was done.")
-    if isinstance(error, _UsageError):
-        ctx = error.ctx
-        if type(error).__name__ == "NoArgsIsHelpError":
-            return usage(error.format_message())
-        hint = f" `{ctx.command_path} --help` shows how it is used." if ctx else ""
-        return usage(error.format_message() + hint)
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, Terminated):
+        return cancelled(error, signal.Signals(error.args[0]))
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return cancelled(error, signal.SIGINT)
+    if isinstance(error, _UsageError) and error.ctx:
+        return usage(f"{error.format_message()} `{error.ctx.command_path} --help` shows the usage.")
     if isinstance(error, _ClickError):
         return usage(error.format_message())
     return failure_of(error)
 
 
-def _forget(stream: Any) -> None:
-    """Sees to it that the interpreter, when it ends, does not try once more to write what could not be written."""
+def _discard(stream: Any) -> None:
+    """Keep the interpreter from writing once more, at its end, what could not be written."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -1,7 +1,7 @@
-"""Where the command speaks: for people in sentences, tables and bars, for scripts in JSON lines.
+"""The output: sentences, tables and bars for people, JSON lines for scripts.
 
-Results go to stdout; notes, progress and errors to stderr. What MESH or a sender wrote is never trusted with the
-terminal: control characters do not get there.
+Results go to stdout; notes, progress and errors to stderr. Text of MESH or of a sender is not trusted: control
+characters do not reach the terminal.
 """
 
 from __future__ import annotations
@@ -9,24 +9,28 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    from nel_mesh.cli.failures import Failure
     from nel_mesh.cli.progress import Bar
 
 Record = Mapping[str, Any]
+
+_GAP = "  "
 
 
 class Output:
     """One run's output.
 
     Args:
-        json: results as JSON lines, and nothing for people.
-        quiet: results in brief, and no notes.
+        json: print results as JSON lines, and nothing for people.
+        quiet: print results in brief, and no notes.
     """
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
@@ -39,105 +43,94 @@ class Output:
         self._results = sys.stderr
 
     def result(self, record: Record, text: str, *, brief: str | None = None, style: str = "") -> None:
-        """Gives a result.
+        """Print a result.
 
         Args:
-            record: for scripts; as it is documented.
+            record: for scripts; its fields are documented.
             text: for people.
-            brief: for people who said `--quiet`; None: nothing.
+            brief: for `--quiet`; None prints nothing.
             style: how a terminal shows the first word (SGR), such as "32" for green.
         """
         if self.json:
-            self._line(as_json(record))
+            self._print(as_json(record))
         elif not self.quiet:
-            self._line(_first_word_styled(clean(text, keep="\n"), style, self._results))
+            self._print(_first_word_styled(clean(text, keep="\n"), style, self._results))
         elif brief is not None:
-            self._line(_first_word_styled(clean(brief, keep="\n"), style, self._results))
+            self._print(_first_word_styled(clean(brief, keep="\n"), style, self._results))
 
     def table(self, records: Sequence[Record], columns: Mapping[str, str], *, empty: str) -> None:
-        """Gives several results: a JSON line for each, or a table; with `--quiet` the first column alone.
+        """Print several results: a JSON line for each, or a table; with `--quiet` the first column alone.
+
+        Where a table is wider than the terminal, each result becomes a block of lines.
 
         Args:
             records: the rows.
             columns: the heading of each field that people see.
-            empty: what to say if there is none.
+            empty: the note if there is none.
         """
         if self.json:
             for record in records:
-                self._line(as_json(record))
+                self._print(as_json(record))
             return
         rows = [[clean(shown(record.get(name))) for name in columns] for record in records]
         if self.quiet:
             for row in rows:
-                self._line(row[0])
+                self._print(row[0])
         elif not rows:
             self.note(empty)
-        elif is_terminal(self._results):
-            self._draw(list(columns.values()), rows)
         else:
-            self._align([list(columns.values()), *rows])
+            headings = list(columns.values())
+            lines = list(_aligned([headings, *rows]))
+            width = terminal_width(self._results)
+            if width is not None and max(map(len, lines)) > width:
+                blocks = ("\n".join(_pairs(zip(headings, row, strict=True), width)) for row in rows)
+                self._print("\n\n".join(blocks))
+            else:
+                lines[0] = _styled(lines[0], "1", self._results)
+                self._print("\n".join(lines))
 
     def fields(self, record: Record, names: Mapping[str, str]) -> None:
-        """Gives one result with many fields: a JSON line, or one line for each field that there is."""
-        present = {label: record[name] for name, label in names.items() if record.get(name) is not None}
-        width = max(map(len, present), default=0)
-        lines = (f"{label:{width}}  {clean(shown(value))}" for label, value in present.items())
-        text = "\n".join(lines)
+        """Print one result with many fields: a JSON line, or one line for each field that is present."""
+        present = [(label, clean(shown(record[name]))) for name, label in names.items() if record.get(name) is not None]
+        text = "\n".join(_pairs(present, terminal_width(self._results)))
         self.result(record, text, brief=text)
 
     def note(self, text: str) -> None:
-        """Tells people something by the way, on stderr."""
+        """Print a remark for people, on stderr."""
         if not (self.json or self.quiet):
-            self._speak(text)
+            self._remark(text)
 
     def warn(self, text: str) -> None:
-        """Tells people what they must know, on stderr, also with `--quiet`; scripts get a JSON object there."""
-        self._speak(json.dumps({"warning": text}) if self.json else text)
+        """Print a warning on stderr, also with `--quiet`; for scripts a JSON object."""
+        self._remark(json.dumps({"warning": text}) if self.json else text)
 
-    def error(self, text: str, record: Record) -> None:
-        """Tells a failure, on stderr: a paragraph, or a JSON object."""
+    def failure(self, failure: Failure) -> None:
+        """Report a failure, on stderr: a paragraph, or a JSON object."""
         if self.json:
-            self._speak(as_json({"error": record}))
+            self._remark(as_json({"error": failure.record}))
             return
+        label = failure.label
+        lines = clean(f"{label} {failure.text}".lstrip(), keep="\n").splitlines()
         width = terminal_width(sys.stderr)
-        mark = "Error:"
-        lines = clean(f"{mark} {text}", keep="\n").splitlines()
         if width:
-            lines = [part for line in lines for part in _wrap(line, width)]
-        if is_terminal(sys.stderr) and not os.environ.get("NO_COLOR"):
-            lines[0] = f"\x1b[31;1m{mark}\x1b[0m{lines[0].removeprefix(mark)}"
+            lines = [
+                part for line in lines for part in _wrap(line, width, indent="  " if line.startswith("- ") else "")
+            ]
+        if label:
+            lines[0] = _styled(label, "31;1", sys.stderr) + lines[0].removeprefix(label)
         _write(sys.stderr, "\n".join(lines) + "\n")
 
     def bar(self, label: str) -> contextlib.AbstractContextManager[Bar]:
-        """A progress bar, which shows itself if the block takes over a second, and stderr is a terminal."""
+        """A progress bar. It appears if the block takes over a second and stderr is a terminal."""
         from nel_mesh.cli.progress import Bar
 
-        return Bar(clean(label), shown=is_terminal(sys.stderr) and not (self.json or self.quiet))
+        return Bar(clean(label), enabled=is_terminal(sys.stderr) and not (self.json or self.quiet))
 
-    def _speak(self, text: str) -> None:
+    def _remark(self, text: str) -> None:
         _write(sys.stderr, clean(text, keep="\n") + "\n")
 
-    def _line(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         _write(self._results, text + "\n")
-
-    def _align(self, rows: Sequence[Sequence[str]]) -> None:
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            self._line("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-
-    def _draw(self, headings: list[str], rows: list[list[str]]) -> None:
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        for number, heading in enumerate(headings):
-            # Half an id is of no use to anybody; the other columns give way first.
-            table.add_column(heading, no_wrap=number == 0, overflow="fold", min_width=6 if number else None)
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        Console(file=self._results).print(table)
 
 
 def as_json(record: Record) -> str:
@@ -150,7 +143,7 @@ def _plain(value: object) -> object:
 
 
 def shown(value: object) -> str:
-    """A value as people read it."""
+    """A value for people."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -159,12 +152,12 @@ def shown(value: object) -> str:
 
 
 def local_time(moment: datetime) -> str:
-    """A moment as the clock on the wall has it, with its zone."""
+    """A moment in local time, with the time zone."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}".rstrip()
 
 
 def size(number: int) -> str:
-    """A number of bytes as people read it."""
+    """A number of bytes for people."""
     if number < 1000:
         return f"{number} byte{'' if number == 1 else 's'}"
     amount = float(number)
@@ -176,35 +169,54 @@ def size(number: int) -> str:
 
 
 def clean(text: str, *, keep: str = "") -> str:
-    """Text without what could command a terminal."""
+    """Text without control characters."""
     return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether people are looking at it, and it can do more than print."""
+    """Whether the stream is a terminal that can move its cursor."""
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _first_word_styled(text: str, style: str, stream: TextIO) -> str:
-    if not style or not is_terminal(stream) or os.environ.get("NO_COLOR"):
-        return text
     word, blank, rest = text.partition(" ")
-    return f"\x1b[{style}m{word}\x1b[0m{blank}{rest}"
+    return f"{_styled(word, style, stream)}{blank}{rest}" if style else text
 
 
 def terminal_width(stream: TextIO) -> int | None:
-    """How many columns the terminal has; None if it is none."""
-    if not is_terminal(stream):
+    """The number of columns, as COLUMNS says or else the terminal; None for a pipe or a file."""
+    if not stream.isatty():
         return None
+    if os.environ.get("COLUMNS", "").isdigit():
+        return shutil.get_terminal_size().columns
     with contextlib.suppress(OSError):
         return os.get_terminal_size(stream.fileno()).columns or None
     return None
 
 
-def _wrap(line: str, width: int) -> Iterator[str]:
-    hanging = "  " if line.startswith("- ") else ""
+def _styled(text: str, style: str, stream: TextIO) -> str:
+    plain = not is_terminal(stream) or os.environ.get("NO_COLOR")
+    return text if plain else f"\x1b[{style}m{text}\x1b[0m"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield _GAP.join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _pairs(pairs: Iterable[tuple[str, str]], width: int | None) -> Iterator[str]:
+    """A line for each label and value; on a terminal a long value goes on below its beginning."""
+    pairs = [(label, value) for label, value in pairs if value]
+    indent = max((len(label) for label, _ in pairs), default=0) + len(_GAP)
+    for label, value in pairs:
+        line = f"{label:{indent}}{value}"
+        yield from _wrap(line, width, indent=" " * indent) if width else [line]
+
+
+def _wrap(line: str, width: int, *, indent: str = "") -> Iterator[str]:
     yield from textwrap.wrap(
-        line, max(20, width - 1), subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+        line, max(20, width - 1), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     ) or [""]
 
 

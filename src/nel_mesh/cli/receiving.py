@@ -1,133 +1,60 @@
-"""`nel-mesh inbox`, `show`, `receive`, `ack` and `reports`: what has come to this mailbox."""
+"""`nel-mesh receive`: messages into files, or to stdout."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from nel_mesh.cli.output import is_terminal, size
+from nel_mesh.cli.inbox import Filter, Limit
+from nel_mesh.cli.output import size
 from nel_mesh.cli.session import Session, session_of
 
 if TYPE_CHECKING:
-    from nel_mesh import MeshClient, MessageMetadata, ReceivedFile, ReceiveProgress, ReceiveResult, Report
+    from nel_mesh import MeshClient, ReceivedFile, ReceiveProgress, ReceiveResult, Report
 
 STDOUT = "-"
-STDIN = "-"
-
-_Filter = Annotated[
-    str | None,
-    typer.Option("--workflow-id", metavar="FILTER", help="Only such workflow ids: WF, !WF, WF*, *WF* or !*WF*."),
-]
-_Limit = Annotated[int | None, typer.Option("--limit", metavar="NUMBER", min=1, help="No more than so many.")]
-
-_FIELDS = {
-    "message_id": "Message",
-    "message_type": "Type",
-    "sender": "From",
-    "recipient": "To",
-    "workflow_id": "Workflow",
-    "subject": "Subject",
-    "file_name": "File name",
-    "local_id": "Local id",
-    "partner_id": "Partner id",
-    "content_type": "Content type",
-    "compressed": "Compressed",
-    "encrypted": "Encrypted",
-    "checksum": "Checksum",
-    "chunks": "Chunks",
-    "linked_message_id": "About message",
-    "status_event": "Event",
-    "status_code": "Code",
-    "status_description": "Description",
-    "status_timestamp": "Time",
-}
-
-
-def inbox(
-    ctx: typer.Context,
-    details: Annotated[
-        bool, typer.Option("--details", "-l", help="Say what each message is; that asks MESH once for each.")
-    ] = False,
-    workflow_id: _Filter = None,
-    limit: _Limit = None,
-) -> None:
-    """Lists the messages that wait in the inbox.
-
-    All pages are read. MESH wants an inbox to be polled no more often than every 5 minutes, and at least daily.
-
-    \b
-    Examples:
-      nel-mesh inbox --details
-      nel-mesh inbox --quiet --workflow-id 'PATH*' | head -1
-    """
-    session = session_of(ctx)
-    with session.client() as client:
-        ids = list(islice(client.iter_message_ids(workflow_filter=workflow_id), limit))
-        records = list(map(_record, _metadata(client, ids))) if details else [{"message_id": one} for one in ids]
-    columns = {"message_id": "Message"}
-    if details:
-        columns |= {
-            "sender": "From",
-            "workflow_id": "Workflow",
-            "file_name": "File name",
-            "chunks": "Chunks",
-            "status_timestamp": "Time",
-        }
-    session.out.table(records, columns, empty="The inbox is empty.")
-
-
-def show(
-    ctx: typer.Context,
-    message_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Messages in the inbox.")],
-) -> None:
-    """Shows what a message is, without its content.
-
-    \b
-    Example:
-      nel-mesh show 20240101120000000000_0A1B2C
-    """
-    session = session_of(ctx)
-    with session.client() as client:
-        for message_id in message_ids:
-            session.out.fields(_record(client.message_metadata(message_id)), _FIELDS)
 
 
 def receive(
     ctx: typer.Context,
     into: Annotated[
-        str, typer.Option("--into", metavar="DIR", help="The folder for the files; - writes one message to stdout.")
+        str, typer.Option("--into", metavar="DIR", help="Folder for the files; - writes one message to stdout.")
     ],
     message_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID...]", help="Which messages. Default: all.")
+        list[str] | None, typer.Argument(metavar="ID...", help="Messages to receive. Default: all.")
     ] = None,
     ack: Annotated[
         bool | None,
         typer.Option(
             "--ack/--no-ack",
-            help="Acknowledge each once it is safe here, so that MESH deletes it. Default: yes without ids, else no.",
+            help="Acknowledge each message once it is stored, so that MESH deletes it. Default: --ack without ids, "
+            "--no-ack with ids.",
         ),
     ] = None,
-    workflow_id: _Filter = None,
-    limit: _Limit = None,
-    concurrency: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=64, help="How many at once.")] = 1,
+    workflow_id: Filter = None,
+    limit: Limit = None,
+    concurrency: Annotated[
+        int, typer.Option(metavar="NUMBER", min=1, max=64, help="Messages to receive at the same time.")
+    ] = 1,
 ) -> None:
-    """Receives messages into files.
+    """Receive messages into files.
 
-    Without ids: the whole inbox, reports too. Each message is acknowledged once its file is complete, checked and
-    durable; a journal in the folder remembers it, so none is stored twice. One that fails stays in the inbox, and stops
-    no other. With ids: those, and none is acknowledged unless you say --ack. No file is ever replaced. If it is
-    interrupted, run the same command again: it goes on after what is here.
+    Without ids: the whole inbox, with its reports. Each message is acknowledged once its file is complete, verified and
+    durable; a journal in the folder records it, so none is stored twice. One that fails stays in the inbox and does not
+    stop the others. With ids: only those, and without --ack they stay in the inbox. No file is ever replaced. If the
+    command fails or is interrupted, run it again: it resumes.
 
-    With `--into -` the content of one message goes to stdout as it comes. If the exit code is not 0 it is incomplete or
-    damaged, and must not be used.
+    `--into -` writes the content of one message to stdout while it arrives. If the exit code is not 0, the content is
+    incomplete or damaged and must not be used. With --ack, direct stdout to a file: it is then durable before the
+    message is acknowledged. Behind a pipe, that cannot be known.
 
     \b
     Examples:
@@ -149,135 +76,83 @@ def receive(
         _these(session, message_ids, Path(into), ack=bool(ack))
     else:
         if ack is False:
-            raise typer.BadParameter("--no-ack needs message ids: `nel-mesh inbox --quiet` gives them")
+            raise typer.BadParameter("--no-ack needs message ids: `nel-mesh inbox --quiet` lists them")
         _all(session, Path(into), workflow_id, limit, concurrency)
 
 
-def ack(
-    ctx: typer.Context,
-    message_ids: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Messages in the inbox; - reads ids from stdin, one a line.")
-    ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
-) -> None:
-    """Acknowledges messages, so that MESH deletes them.
-
-    Do it only when the content is safe with you. On a terminal it asks first; in a pipe it does not.
-
-    \b
-    Examples:
-      nel-mesh ack 20240101120000000000_0A1B2C
-      nel-mesh reports --quiet | nel-mesh ack -
-    """
-    session = session_of(ctx)
-    asks = not yes and STDIN not in message_ids and is_terminal(sys.stdin) and is_terminal(sys.stderr)
-    if asks and not session.json:
-        number = f"{len(message_ids)} messages" if len(message_ids) > 1 else message_ids[0]
-        typer.confirm(f"Acknowledge {number}? MESH then deletes what is in the inbox.", abort=True, err=True)
-    with session.client() as client:
-        for message_id in _with_stdin(message_ids):
-            client.acknowledge_message(message_id)
-            session.out.result({"message_id": message_id, "acknowledged": True}, f"{message_id}: acknowledged.")
-
-
-def reports(ctx: typer.Context, limit: _Limit = None) -> None:
-    """Lists the reports in the inbox: which messages of yours failed, and why.
-
-    It asks MESH once for each message in the inbox. A report stays until it is acknowledged (`nel-mesh ack`), or
-    received with all else (`nel-mesh receive`).
-
-    \b
-    Example:
-      nel-mesh reports
-    """
-    from nel_mesh.models import Report
-
-    session = session_of(ctx)
-    with session.client() as client:
-        each = _metadata(client, client.iter_message_ids())
-        found = [_record(one) for one in islice((one for one in each if isinstance(one, Report)), limit)]
-    session.out.table(
-        found,
-        {
-            "message_id": "Report",
-            "linked_message_id": "About message",
-            "status_event": "Event",
-            "status_code": "Code",
-            "status_description": "Description",
-            "status_timestamp": "Time",
-        },
-        empty="There are no reports.",
-    )
-
-
-def _record(metadata: MessageMetadata) -> dict[str, Any]:
-    return metadata.model_dump()
-
-
-def _metadata(client: MeshClient, message_ids: Iterable[str]) -> Iterator[MessageMetadata]:
-    from nel_mesh.errors import Gone, NotFound
-
-    for message_id in message_ids:
-        # Somebody else may have acknowledged it since it was listed.
-        with contextlib.suppress(NotFound, Gone):
-            yield client.message_metadata(message_id)
-
-
-def _with_stdin(message_ids: Iterable[str]) -> Iterator[str]:
-    for message_id in message_ids:
-        if message_id == STDIN:
-            yield from (line.strip() for line in sys.stdin if line.strip())
-        else:
-            yield message_id
-
-
 def _to_stdout(session: Session, message_id: str, *, ack: bool) -> None:
+    from nel_mesh import Report
+
     session.out.content_goes_to_stdout()
     target = sys.stdout.buffer
-    done = 0
+    done, is_complete = 0, False
     try:
         with session.client() as client:
             opened = client.retrieve_message(message_id, verify_checksum=True)
             with session.out.bar(f"Receiving {message_id}") as bar, opened as message:
-                for block in message.iter_bytes():
+                blocks = message.iter_bytes()
+                if isinstance(message.metadata, Report):
+                    # It has no content: its metadata is all there is to keep.
+                    blocks = iter([message.metadata.model_dump_json(indent=1).encode() + b"\n"])
+                for block in blocks:
                     target.write(block)
                     done += len(block)
                     bar(done)
-                target.flush()
+            is_durable = _flush(target)
+            is_complete = True
             if ack:
+                if not is_durable:
+                    session.out.note("stdout is not a file: whether its reader has stored the content is not known.")
                 client.acknowledge_message(message_id)
     except BrokenPipeError:
         raise
     except BaseException as error:
-        if done:
-            error.add_note("What was written to stdout is incomplete, and must not be used.")
+        if is_complete:
+            error.add_note("The content on stdout is complete.")
+        elif done:
+            error.add_note("The content on stdout is incomplete, and must not be used.")
         raise
     session.out.result(
-        {**_record(message.metadata), "path": STDOUT, "bytes": done, "verified": message.verified, "acknowledged": ack},
+        {
+            **message.metadata.model_dump(),
+            "path": STDOUT,
+            "bytes": done,
+            "verified": message.verified,
+            "acknowledged": ack,
+        },
         f"{message_id}: {size(done)} written to stdout{', and acknowledged' if ack else ''}.",
     )
 
 
+def _flush(target: IO[bytes]) -> bool:
+    """Make what was written durable. Returns whether that can be known: only of a file, not of a pipe or a terminal."""
+    target.flush()
+    if not stat.S_ISREG(os.fstat(target.fileno()).st_mode):
+        return False
+    os.fsync(target.fileno())
+    return True
+
+
 @contextlib.contextmanager
-def _shown(session: Session, label: str) -> Iterator[Callable[[ReceiveProgress], object]]:
-    """A bar for all that arrives while the block runs; says how to go on if it is interrupted."""
-    arrived: dict[str, ReceiveProgress] = {}
+def _progress(session: Session, label: str) -> Iterator[Callable[[ReceiveProgress], object]]:
+    """A bar for all messages that arrive in the block; an interruption gets a note on how to resume."""
+    seen: dict[str, ReceiveProgress] = {}
     try:
         with session.out.bar(label) as bar:
 
-            def show(arriving: ReceiveProgress) -> None:
-                arrived[arriving.message_id] = arriving
-                seen = list(arrived.values())
-                bar(sum(one.bytes_done for one in seen), sum(one.bytes_total or one.bytes_done for one in seen))
+            def show(progress: ReceiveProgress) -> None:
+                seen[progress.message_id] = progress
+                each = list(seen.values())
+                bar(sum(one.bytes_done for one in each), sum(one.bytes_total or one.bytes_done for one in each))
 
             yield show
     except KeyboardInterrupt as interruption:
-        interruption.add_note("What has arrived is kept: run the same command again to go on.")
+        interruption.add_note("What has arrived is kept: run the same command again to resume.")
         raise
 
 
 def _these(session: Session, message_ids: list[str], folder: Path, *, ack: bool) -> None:
-    from nel_mesh.models import Report
+    from nel_mesh import Report
 
     with session.client() as client:
         for message_id in message_ids:
@@ -285,18 +160,20 @@ def _these(session: Session, message_ids: list[str], folder: Path, *, ack: bool)
             if isinstance(metadata, Report):
                 _take_report(session, client, metadata, ack=ack)
                 continue
-            with _shown(session, f"Receiving {message_id}") as progress:
+            with _progress(session, f"Receiving {message_id}") as progress:
                 received = client.receive_file(message_id, folder, progress=progress)
             if ack:
                 client.acknowledge_message(message_id)
             _show_file(session, received, acknowledged=ack)
     if not ack:
-        session.out.note("Still in the inbox: `nel-mesh ack` with the id removes a message once its file is safe.")
+        session.out.note(
+            "Still in the inbox: once its file is safe, `nel-mesh ack` with the id deletes a message there."
+        )
 
 
 def _all(session: Session, folder: Path, workflow_id: str | None, limit: int | None, concurrency: int) -> None:
     with session.client() as client:
-        with _shown(session, "Receiving") as progress:
+        with _progress(session, "Receiving") as progress:
             collection = client.receive_messages(
                 folder, workflow_filter=workflow_id, limit=limit, concurrency=concurrency, progress=progress
             )
@@ -308,7 +185,7 @@ def _show_file(session: Session, received: ReceivedFile, *, acknowledged: bool) 
     checked = {True: ", checksum verified", False: ", checksum differs", None: ""}[received.verified]
     session.out.result(
         {
-            **_record(metadata),
+            **metadata.model_dump(),
             "path": str(received.path),
             "bytes": received.bytes,
             "verified": received.verified,
@@ -328,7 +205,7 @@ def _take_report(session: Session, client: MeshClient, report: Report, *, ack: b
 
 def _show_report(session: Session, report: Report, *, acknowledged: bool) -> None:
     session.out.result(
-        {**_record(report), "acknowledged": acknowledged},
+        {**report.model_dump(), "acknowledged": acknowledged},
         f"Report {report.message_id}: message {report.linked_message_id} failed: "
         f"{report.status_description or report.status_event} (code {report.status_code}).",
     )
@@ -355,7 +232,7 @@ def _tell_failed(session: Session, collection: ReceiveResult) -> None:
     code = 0
     for one in collection.failed:
         failure = failure_of(one.error)
-        session.out.error(f"{one.message_id}: {failure.text}", {**failure.record, "message_id": one.message_id})
+        session.out.failure(failure.about(one.message_id))
         code = code or failure.code
     if code:
         raise typer.Exit(code)

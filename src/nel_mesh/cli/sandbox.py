@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nel_mesh.cli.app import Command, Group
 from nel_mesh.cli.exit_codes import ExitCode
 from nel_mesh.cli.failures import CommandFailed, missing_extra, simple
 from nel_mesh.cli.session import VARIABLE, Session, session_of
-from nel_mesh.io.signals import told_to_stop
 
 if TYPE_CHECKING:
     from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox, Workflow
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(cls=Group, add_completion=False, rich_markup_mode=None)
 
 
 @app.callback()
 def _sandbox() -> None:
-    """A MESH server on this machine, for development.
+    """Run a MESH server on this machine.
 
     \b
     Example:
@@ -31,11 +32,11 @@ def _sandbox() -> None:
     """
 
 
-@app.command()
+@app.command(cls=Command)
 def serve(
     ctx: typer.Context,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8700,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="NUMBER", min=0, max=65535, help="Port; 0 takes a free one.")] = 8700,
     mailboxes: Annotated[
         list[str] | None,
         typer.Option(
@@ -44,22 +45,31 @@ def serve(
             help="A mailbox, in place of the three default ones; repeatable.",
         ),
     ] = None,
-    plain_http: Annotated[bool, typer.Option("--plain-http", help="No TLS.")] = False,
-    data_folder: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to keep bodies while it runs.")] = None,
+    plain_http: Annotated[bool, typer.Option("--plain-http", help="Serve without TLS.")] = False,
+    data_folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for message bodies while it runs.")
+    ] = None,
     settings_folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a settings file for each mailbox, for its owner only.")
+        Path | None, typer.Option(metavar="DIR", help="Write a settings file for each mailbox, readable by you alone.")
     ] = None,
     faults: Annotated[
         list[str] | None,
         typer.Option(
             "--fault",
             metavar="FAULT",
-            help="What is to go wrong: OPERATION:WHICH:EFFECT[=VALUE][,NAME=VALUE...], WHICH a number or * for every; "
+            help="A fault to inject: OPERATION:WHICH:EFFECT[=VALUE][,NAME=VALUE...], WHICH a number or * for every; "
             "repeatable.",
         ),
     ] = None,
     inbox_life_in_seconds: Annotated[
-        float, typer.Option("--inbox-life", metavar="SECONDS", min=1, help="How long a message waits.")
+        float,
+        typer.Option(
+            "--inbox-life",
+            metavar="SECONDS",
+            min=1,
+            show_default=False,
+            help="How long a message waits in an inbox. Default: 5 days.",
+        ),
     ] = 5 * 24 * 3600.0,
     shared_key: Annotated[str, typer.Option(metavar="KEY", help="The shared key, an invented one.")] = "TestKey",
     workflows: Annotated[
@@ -127,15 +137,15 @@ def serve(
     for mailbox_id, _ in map(_report, reports or ()):
         if mailbox_id not in known:
             raise typer.BadParameter(f"--report {mailbox_id}: there is no such mailbox; there are {', '.join(known)}")
-    with contextlib.ExitStack() as stack:
-        wait = stack.enter_context(told_to_stop())
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         _start(stack, server, configuration)
         folder = settings_folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nel-mesh-sandbox-")))
         written = server.write_settings(folder)
         for mailbox_id, linked_message_id in map(_report, reports or ()):
             server.deliver_report(mailbox_id, linked_message_id=linked_message_id)
         _greet(session, server, written, kept=settings_folder is not None)
-        wait()
+        while True:
+            time.sleep(3600)
     session.out.note("Stopped.")
 
 

@@ -1,4 +1,4 @@
-"""`nel-mesh send` and `nel-mesh track`: what leaves this mailbox, and what becomes of it."""
+"""`nel-mesh send` and `nel-mesh track`: messages of this mailbox to others."""
 
 from __future__ import annotations
 
@@ -17,44 +17,48 @@ from nel_mesh.cli.session import Session, session_of
 
 if TYPE_CHECKING:
     from nel_mesh import MeshClient, SendReceipt, Tracking
+    from nel_mesh.cli.unfinished import Unfinished
 
 STDIN = "-"
+
+_FIVE_DAYS_IN_SECONDS = 5 * 24 * 3600.0
 
 
 def send(
     ctx: typer.Context,
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="The files; - reads stdin.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files; - reads stdin.")],
     to: Annotated[
         str | None, typer.Option("--to", metavar="MAILBOX", help="Mailbox id of the recipient. Default: default_to.")
     ] = None,
     workflow_id: Annotated[
         str | None, typer.Option("--workflow-id", metavar="ID", help="Workflow id. Default: default_workflow_id.")
     ] = None,
-    subject: Annotated[str | None, typer.Option(metavar="TEXT", help="For the recipient.")] = None,
+    subject: Annotated[str | None, typer.Option(metavar="TEXT", help="Subject, for the recipient.")] = None,
     local_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="Your own id for it, unique. Default: one is made.")
+        str | None, typer.Option(metavar="ID", help="Your own unique id for it. Default: a new one.")
     ] = None,
     file_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What the recipient is told. Default: the file's own name.")
+        str | None, typer.Option(metavar="NAME", help="File name for the recipient. Default: the file's own.")
     ] = None,
-    partner_id: Annotated[str | None, typer.Option(metavar="ID", help="For the recipient.")] = None,
-    content_type: Annotated[str | None, typer.Option(metavar="TYPE", help="The content's media type.")] = None,
-    checksum: Annotated[str | None, typer.Option(metavar="TEXT", help="The content's checksum, passed on.")] = None,
-    compress: Annotated[bool, typer.Option("--compress", help="Gzip it on its way.")] = False,
-    compressed: Annotated[bool, typer.Option("--compressed", help="Tell that it was compressed before.")] = False,
-    encrypted: Annotated[bool, typer.Option("--encrypted", help="Tell that it was encrypted before.")] = False,
+    partner_id: Annotated[str | None, typer.Option(metavar="ID", help="Partner id, for the recipient.")] = None,
+    content_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Media type of the content.")] = None,
+    checksum: Annotated[str | None, typer.Option(metavar="TEXT", help="Checksum of the content, passed on.")] = None,
+    compress: Annotated[bool, typer.Option("--compress", help="Gzip the content in transit.")] = False,
+    compressed: Annotated[bool, typer.Option("--compressed", help="Mark the content as compressed already.")] = False,
+    encrypted: Annotated[bool, typer.Option("--encrypted", help="Mark the content as encrypted already.")] = False,
     transfers: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where to remember unfinished sends. Default: your state folder."),
+        typer.Option(metavar="DIR", help="Folder for records of unfinished sends. Default: your state folder."),
     ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew, though an interrupted send could go on.")
+        bool, typer.Option("--restart", help="Send anew, in place of resuming an interrupted send.")
     ] = False,
 ) -> None:
-    """Sends files, each as a message.
+    """Send files, each as a message.
 
-    If a send is interrupted, run the same command again: it goes on after what MESH has. Standard input cannot be
-    read twice, so that is always sent from its beginning. Several files are sent in order, until one fails.
+    If the command fails or is interrupted, run it again: it resumes after the part that MESH has, and does not repeat
+    what has been sent. Standard input and named pipes cannot be read twice, so they are always sent from the start.
+    Several files are sent in order, until one fails.
 
     \b
     Examples:
@@ -65,7 +69,7 @@ def send(
     if len(files) > 1 and (STDIN in files or local_id or file_name or checksum):
         raise typer.BadParameter("-, --local-id, --file-name and --checksum are for one file at a time")
     for file in files:
-        _check(file)
+        _check_readable(file)
     settings = session.load_settings()
     options = {
         "to": _required("to", to or settings.default_to),
@@ -81,13 +85,13 @@ def send(
         "encrypted": encrypted,
     }
     with session.client() as client:
-        for number, file in enumerate(files, start=1):
-            try:
-                _send(session, client, file, options, transfers, restart=restart)
-            except BaseException as error:
-                if rest := files[number:]:
-                    error.add_note(f"Not begun: {', '.join(rest)}.")
-                raise
+        sent = [
+            _send(session, client, files, number, options, transfers, restart=restart) for number in range(len(files))
+        ]
+    # Not before the whole command has succeeded: the same command again must not send any of it twice.
+    for unfinished in sent:
+        if unfinished is not None:
+            unfinished.forget()
 
 
 def _required(option: str, value: str | None) -> str:
@@ -100,19 +104,21 @@ def _required(option: str, value: str | None) -> str:
 def track(
     ctx: typer.Context,
     message_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Messages that this mailbox sent.")],
-    wait: Annotated[bool, typer.Option("--wait", help="Ask until it is acknowledged or has failed.")] = False,
+    by_local_id: Annotated[bool, typer.Option("--local-id", help="The ids are your own local ids.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is acknowledged or has failed.")] = False,
     timeout_in_seconds: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait. Default: 5 days.")
-    ] = 5 * 24 * 3600.0,
+        float,
+        typer.Option("--timeout", metavar="SECONDS", min=0, show_default=False, help="Longest wait. Default: 5 days."),
+    ] = _FIVE_DAYS_IN_SECONDS,
     poll_in_seconds: Annotated[
         float,
-        typer.Option("--poll", metavar="SECONDS", min=1, help="Between the first two times of asking; it doubles."),
+        typer.Option("--poll", metavar="SECONDS", min=1, show_default="30", help="First interval; it doubles."),
     ] = 30.0,
 ) -> None:
-    """Says what has become of a message that was sent.
+    """Show the status of sent messages.
 
-    Its status is accepted (it waits in the recipient's inbox), acknowledged (the recipient has it) or error. MESH asks
-    not to be asked often. Exit code 12: it failed; 13: it was not collected in time (with --wait).
+    The status is accepted (waiting in the recipient's inbox), acknowledged (the recipient has it) or error. MESH asks
+    clients not to poll it often. Exit code 12: it failed; 13: it was not collected in time (with --wait).
 
     \b
     Examples:
@@ -122,9 +128,13 @@ def track(
     session = session_of(ctx)
     code = ExitCode.OK
     with session.client() as client:
-        for message_id in message_ids:
+
+        def track_one(message_id: str) -> None:
+            nonlocal code
+            if by_local_id:
+                message_id = _message_id_of(client, message_id)
             if wait:
-                session.out.note("Waiting for the recipient. Ctrl-C ends the waiting, and changes nothing.")
+                session.out.note("Waiting for the recipient. Ctrl-C ends the wait and changes nothing.")
                 tracking = client.wait_for_delivery(
                     message_id, first_wait_in_seconds=poll_in_seconds, deadline_in_seconds=timeout_in_seconds
                 )
@@ -132,55 +142,78 @@ def track(
                 tracking = client.track_message(message_id)
             _show_tracking(session, tracking)
             code = code or _code_of(tracking, waited=wait)
+
+        session.for_each(message_ids, track_one)
     if code:
         raise typer.Exit(code)
 
 
-def _check(file: str) -> None:
-    """Raises OSError for what cannot be sent, before anything is."""
+def _message_id_of(client: MeshClient, local_id: str) -> str:
+    from nel_mesh.errors import NotFound
+
+    tracking = client.resolve_send(local_id)
+    if tracking is None:
+        raise NotFound("MESH knows no message, or several, with this local id", operation="resolve_send")
+    return tracking.message_id
+
+
+def _check_readable(file: str) -> None:
+    """Raise OSError for a file that cannot be sent, before any is."""
     if file == STDIN:
         return
     mode = os.stat(file).st_mode  # noqa: PTH116  a Path would forget a trailing slash
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), file)
-    with open(file, "rb"):  # noqa: PTH123
-        pass
+    if stat.S_ISREG(mode):
+        with open(file, "rb"):  # noqa: PTH123
+            pass
+    elif not os.access(file, os.R_OK):
+        # To open a named pipe and close it again would end its writer.
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
 
 
 def _send(
     session: Session,
     client: MeshClient,
-    file: str,
+    files: list[str],
+    number: int,
     options: dict[str, Any],
     transfers: Path | None,
     *,
     restart: bool,
-) -> None:
+) -> Unfinished | None:
+    """Send one of the files and print its receipt. Returns the record, which still exists."""
     from nel_mesh.cli.unfinished import Unfinished
 
-    is_stdin = file == STDIN
-    unfinished = None if is_stdin else Unfinished.of(session, client.mailbox_id, Path(file), options, transfers)
-    resumed = False
-    if unfinished is not None:
-        if restart:
-            unfinished.forget()
-        resumed = unfinished.exists
-        if resumed:
-            session.out.note(f"{file}: going on with a send that was interrupted{unfinished.progress()}.")
+    file = files[number]
+    receipt: SendReceipt | None = None
+    unfinished = None
     try:
-        with session.out.bar(f"Sending {'stdin' if is_stdin else Path(file).name}") as bar:
+        if file != STDIN and Path(file).is_file():
+            copies = files[:number].count(file)
+            unfinished = Unfinished.of(session, client.mailbox_id, Path(file), options, transfers, copies=copies)
+        if unfinished is not None:
+            unfinished.prepare(Path(file), restart=restart)
+        resumed = unfinished is not None and unfinished.exists
+        if unfinished is not None and resumed:
+            session.out.note(f"{file}: {unfinished.state()}.")
+        with session.out.bar(f"Sending {'stdin' if file == STDIN else Path(file).name}") as bar:
             given = {**options, "progress": lambda progress: bar(progress.bytes_done, progress.bytes_total)}
-            if is_stdin:
+            if file == STDIN:
                 receipt = client.send_message(sys.stdin.buffer, **given)
             else:
                 receipt = client.send_file(file, **given, resume=unfinished.path if unfinished else None)
+        _show_receipt(session, file, receipt, options, resumed=resumed)
     except BaseException as error:
-        if unfinished is not None:
+        if receipt is not None:
+            again = " Run the same command again for the receipt; it is not sent again." if unfinished else ""
+            error.add_note(f"{file} was sent, as {receipt.message_id}.{again}")
+        elif unfinished is not None:
             unfinished.explain(error)
+        if rest := files[number + 1 :]:
+            error.add_note(f"Not started: {', '.join(rest)}.")
         raise
-    if unfinished is not None:
-        unfinished.forget()
-    _show_receipt(session, file, receipt, options, resumed=resumed)
+    return unfinished
 
 
 def _show_receipt(session: Session, file: str, receipt: SendReceipt, options: dict[str, Any], *, resumed: bool) -> None:

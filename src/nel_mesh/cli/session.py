@@ -1,14 +1,17 @@
-"""What every command is given: the options that all commands share, and what follows from them."""
+"""One run of the command: the shared options, and what follows from them."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import typer
+
+from nel_mesh.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from nel_mesh import MeshClient, MeshSettings
@@ -21,16 +24,19 @@ VARIABLE = "MESH_SETTINGS"
 HERE = ("appsettings.Development.json", "mesh.toml")
 """Settings files that are looked for in the working directory."""
 
+_OF_ONE_MESSAGE = (ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.REFUSED, ExitCode.UNKNOWN, ExitCode.DAMAGED)
+"""Failures that concern one message, and do not stop the others."""
+
 
 @dataclasses.dataclass
 class Session:
     """One run of the command. Commands get it by `session_of(ctx)`.
 
     Attributes:
-        settings_file: what `--settings` said.
-        profile: what `--profile` said.
-        json: one JSON object per line on stdout, errors as a JSON object on stderr, and nothing else.
-        quiet: nothing for people but errors.
+        settings_file: the value of `--settings`.
+        profile: the value of `--profile`.
+        json: print one JSON object per line on stdout, errors as a JSON object on stderr, and nothing else.
+        quiet: print nothing for people but errors.
         verbose: log to stderr.
     """
 
@@ -42,13 +48,13 @@ class Session:
 
     @cached_property
     def out(self) -> Output:
-        """Where results, notes and progress go."""
+        """The output of results, notes and progress."""
         from nel_mesh.cli.output import Output
 
         return Output(json=self.json, quiet=self.quiet)
 
     def settings_path(self) -> Path | None:
-        """The settings file: the option's, MESH_SETTINGS's, or the first there is; None if there is none."""
+        """The settings file: the option's, that of MESH_SETTINGS, or the first default that exists."""
         if self.settings_file is not None:
             return self.settings_file
         if named := os.environ.get(VARIABLE):
@@ -60,8 +66,8 @@ class Session:
 
         Raises ConfigurationError with every fault in them.
         """
+        from nel_mesh import MeshSettings
         from nel_mesh.errors import ConfigurationError, SettingFault
-        from nel_mesh.settings import MeshSettings
 
         path = self.settings_path()
         if self.profile and path is None:
@@ -81,10 +87,31 @@ class Session:
             ) from None
 
     def client(self) -> MeshClient:
-        """A client for the mailbox of the settings, to be used in a `with` block."""
-        from nel_mesh._sync.client import MeshClient
+        """A client for the mailbox of the settings, for a `with` block."""
+        from nel_mesh import MeshClient
 
         return MeshClient(self.load_settings())
+
+    def for_each(self, message_ids: Iterable[str], work: Callable[[str], object]) -> None:
+        """Do the work for each message; a failure that concerns one message does not stop the others.
+
+        Raises typer.Exit with the exit code of the first failure.
+        """
+        from nel_mesh.cli.failures import failure_of
+        from nel_mesh.errors import MeshError
+
+        code = ExitCode.OK
+        for message_id in message_ids:
+            try:
+                work(message_id)
+            except MeshError as error:
+                failure = failure_of(error)
+                if failure.code not in _OF_ONE_MESSAGE:
+                    raise
+                self.out.failure(failure.about(message_id))
+                code = code or failure.code
+        if code:
+            raise typer.Exit(code)
 
 
 def session_of(ctx: typer.Context) -> Session:
@@ -96,19 +123,27 @@ def session_of(ctx: typer.Context) -> Session:
 
 
 def default_paths() -> list[Path]:
-    """Where a settings file is looked for when nobody names one, in this order."""
-    return [*(Path(name) for name in HERE), user_settings_file()]
+    """The default places of a settings file, in the order in which they are looked for."""
+    user = user_settings_file()
+    return [*(Path(name) for name in HERE), *([user] if user else [])]
 
 
-def user_settings_file() -> Path:
-    """The settings file of the user, for all working directories: `~/.config/nel-mesh/mesh.toml` on Linux."""
-    return Path(typer.get_app_dir("nel-mesh")) / "mesh.toml"
+def user_settings_file() -> Path | None:
+    """The user's settings file for all working directories: `~/.config/nel-mesh/mesh.toml` on Linux.
+
+    None for a user without a home folder.
+    """
+    folder = Path(typer.get_app_dir("nel-mesh"))
+    return folder / "mesh.toml" if folder.is_absolute() else None
 
 
-def transfers_folder() -> Path:
-    """Where records of unfinished sends are kept, unless `--transfers` says otherwise."""
-    if os.name == "nt":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home())
-    else:
-        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+def transfers_folder() -> Path | None:
+    """The default folder for records of unfinished sends; None for a user without a home folder."""
+    try:
+        if os.name == "nt":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home())
+        else:
+            base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError:
+        return None
     return base / "nel-mesh" / "transfers"
