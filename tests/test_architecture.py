@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "_sync": CLIENT,
     "check": {"errors", "settings", "tls", "protocol", "io", "http", "_sync"},
     "sandbox": {"errors", "protocol", "settings", "io", "_sync", "_async"},
-    "cli": {"errors", "settings", "tls", "check", "protocol", "io", "sandbox"},
+    "cli": {"errors", "instrumentation", "settings", "tls", "check", "protocol", "io", "sandbox"},
     "__main__": {"cli"},
     "transfers": {"errors", "protocol", "io"},
     "__init__": {
