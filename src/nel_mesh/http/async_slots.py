@@ -25,7 +25,7 @@ class AsyncConnectionSlots(SlotLine[_Held]):
     async def acquire(self, wait: Wait) -> Slot[_Held]:
         """As `ConnectionSlots.acquire`. Raise InvalidArgument in another event loop than before."""
         self._check_loop()
-        slot = Slot[_Held]()
+        slot: Slot[_Held] = Slot()
         try:
             self._join(slot)
             if not self._has_turn(slot):

@@ -77,7 +77,7 @@ class ConnectionSlots(SlotLine[_Held]):
 
     def acquire(self, wait: Wait) -> Slot[_Held]:
         """Wait for a slot, and take it. Raise TimeoutError."""
-        slot = Slot[_Held]()
+        slot: Slot[_Held] = Slot()
         try:
             self._join(slot)
             if not self._has_turn(slot):
