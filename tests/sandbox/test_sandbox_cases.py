@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import tracemalloc
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -172,8 +173,6 @@ def test_s10_a_value_that_breaks_mesh_s_rules_alone_is_delivered(raw: RawMesh, m
 
 
 def test_s11_a_message_that_nobody_collected_is_undeliverable() -> None:
-    from datetime import timedelta
-
     with sandbox(tls=False) as mesh, RawMesh(mesh) as raw:
         message_id = raw.send().json()["message_id"]
         mesh.advance(timedelta(days=5))
@@ -196,3 +195,32 @@ def test_r25_the_memory_of_refused_requests_is_bounded() -> None:
         assert held < 12_000_000
         assert 100 < len(mesh.requests()) < 200
         assert mesh.requests()[-1].headers["x-long"] == headers["x-long"]
+
+
+CLIENT = {"mex-clientversion": "1", "mex-osname": "x", "mex-osversion": "1"}
+
+
+def test_a_handshake_by_get_is_an_option(raw: RawMesh) -> None:
+    assert raw.request("GET", "", headers=CLIENT).status_code == 405
+    with sandbox(tls=False, handshake_by_get=True) as mesh, RawMesh(mesh) as lenient:
+        for method in ("GET", "POST"):
+            assert lenient.request(method, "", headers=CLIENT).status_code == 200
+        assert lenient.request("GET", "", authorization="none").status_code == 403
+        assert lenient.request("PUT", "", headers=CLIENT).status_code == 405
+        assert [seen.operation for seen in mesh.requests("handshake")][:2] == ["handshake", "handshake"]
+
+
+def test_control_is_an_option(raw: RawMesh) -> None:
+    for method, path in (("GET", "/health"), ("DELETE", "/messageexchange/admin/reset")):
+        assert raw.http.request(method, path).status_code == 404
+    with sandbox(tls=False, control=True, faults=["ping:respond=503"]) as mesh, RawMesh(mesh) as open_:
+        assert open_.http.get("/health").json() == {"status": "running"}
+        for to in ("X26ABC2", "X26ABC3"):
+            open_.send(to=to)
+        assert open_.http.delete("/messageexchange/admin/reset/X26ABC2").status_code == 200
+        assert [len(open_.inbox(mailbox_id)) for mailbox_id in ("X26ABC2", "X26ABC3")] == [0, 1]
+        open_.http.get("/messageexchange/_ping")
+        mesh.advance(timedelta(days=6))
+        assert open_.http.delete("/messageexchange/admin/reset").status_code == 200
+        assert (mesh.messages(), mesh.requests(), len(mesh.pending_faults)) == ([], [], 1)
+        assert open_.http.delete("/messageexchange/admin/other").status_code == 404

@@ -91,6 +91,12 @@ def serve(
             help="Send a report after a message to an unknown mailbox was refused, as the live service seems to do.",
         ),
     ] = False,
+    handshake_by_get: Annotated[
+        bool, typer.Option("--handshake-by-get", help="Accept a handshake by GET, as some clients send it.")
+    ] = False,
+    control: Annotated[
+        bool, typer.Option("--control", help="Serve /health and the reset of the official sandbox, without a token.")
+    ] = False,
     reports: Annotated[
         list[str] | None,
         typer.Option(
@@ -122,6 +128,8 @@ def serve(
             workflows=[_workflow(text, [box.mailbox_id for box in boxes]) for text in workflows or ()],
             enforce_workflows=not no_enforce_workflows,
             report_unregistered_recipients=report_unregistered_recipients,
+            handshake_by_get=handshake_by_get,
+            control=control,
             shared_key=shared_key,
             host=host,
             port=port,

@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 from nel_mesh.sandbox import fault_injection, inbox_handlers, lookup_handlers, outbox_handlers, routes
 from nel_mesh.sandbox.authorisation import TokenVerifier
 from nel_mesh.sandbox.configuration import SandboxConfiguration
-from nel_mesh.sandbox.errors import InvalidRequest, Refusal
-from nel_mesh.sandbox.faults import FaultPlan
+from nel_mesh.sandbox.errors import InvalidRequest, Refusal, json_response
+from nel_mesh.sandbox.faults import FaultPlan, as_faults
 from nel_mesh.sandbox.operations import OPEN, Operation
 from nel_mesh.sandbox.request import RequestContext, RequestLog, RequestSeen
 from nel_mesh.sandbox.routes import Call
@@ -61,6 +61,9 @@ class SandboxApp:
             mailbox_id="",
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
         )
+        if (done := self._control(request)) is not None:
+            await done(scope, receive, send)
+            return
         self.request_log.add(seen)
         self.store.keep_time()
         try:
@@ -74,12 +77,39 @@ class SandboxApp:
         except ClientDisconnect:
             return
 
+    def reset(self) -> None:
+        """Forget every message, request, used token and fault; plan the faults of the configuration again."""
+        self.faults.replace(as_faults(self.configuration.faults))
+        self.store.reset()
+        self.request_log.clear()
+        self.tokens.forget()
+
+    def _route(self, request: Request) -> Call:
+        return routes.find(
+            request.method, request.scope["raw_path"], handshake_by_get=self.configuration.handshake_by_get
+        )
+
+    def _control(self, request: Request) -> Response | None:
+        """Do a control operation; None if the request is none, or they are not served."""
+        if not self.configuration.control:
+            return None
+        match request.method, request.url.path.removeprefix("/messageexchange").split("/")[1:]:
+            case "GET", ["health"]:
+                return json_response({"status": "running"}, 1)
+            case "DELETE", ["admin", "reset"]:
+                self.reset()
+                return json_response({"message": "all mailboxes reset"}, 1)
+            case "DELETE", ["admin", "reset", mailbox_id]:
+                self.store.reset_inbox(mailbox_id.upper())
+                return json_response({"message": f"mailbox {mailbox_id} reset"}, 1)
+        return None
+
     def _faulted_request(
         self, request: Request, seen: RequestSeen, send: Send
     ) -> fault_injection.FaultedRequest | None:
         """The request with the fault that is due for it; None if there is none."""
         try:
-            call = routes.find(request.method, request.scope["raw_path"])
+            call = self._route(request)
         except Refusal:
             return None
         due = self.faults.take(call.operation, call.message_id, call.chunk())
@@ -113,7 +143,7 @@ class SandboxApp:
         version = 1
         try:
             version = _version(seen.headers.get("accept", ""))
-            call = routes.find(request.method, request.scope["raw_path"])
+            call = self._route(request)
             seen.operation, seen.mailbox_id = call.operation.value, call.mailbox_id
             if call.operation not in OPEN:
                 self.tokens.verify(call.mailbox_id, seen.headers.get("authorization"))

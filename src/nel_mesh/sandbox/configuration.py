@@ -109,6 +109,9 @@ class SandboxConfiguration:
         enforce_workflows: refuse messages of other workflows and users; False uses `workflows` for look-ups only.
         report_unregistered_recipients: deliver a report to the sender after a message to an unknown mailbox was
             refused (417, code 12), as the live service seems to do.
+        handshake_by_get: accept a handshake by GET, which some clients use; MESH documents POST.
+        control: serve the control operations of the official sandbox without a token: `GET /health`, and
+            `DELETE /messageexchange/admin/reset` of everything, or `.../reset/<mailbox id>` of one inbox.
         host: the address to listen on.
         port: the port to listen on; 0 takes a free one.
         tls: TLS with mutual authentication; False is plain HTTP.
@@ -126,6 +129,8 @@ class SandboxConfiguration:
     workflows: Sequence[Workflow] = ()
     enforce_workflows: bool = True
     report_unregistered_recipients: bool = False
+    handshake_by_get: bool = False
+    control: bool = False
     host: str = "127.0.0.1"
     port: int = 0
     tls: bool = True

@@ -29,7 +29,7 @@ class Call:
         return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
 
 
-def find(method: str, raw_path: bytes) -> Call:
+def find(method: str, raw_path: bytes, *, handshake_by_get: bool = False) -> Call:
     """Find the call for a method and a percent-encoded path.
 
     Raises Refusal: 404 if there is no such path, 405 if it has other methods.
@@ -40,6 +40,8 @@ def find(method: str, raw_path: bytes) -> Call:
     if not offers:
         raise Refusal(404, "no such path", description="Not Found")
     call = offers.get(method)
+    if handshake_by_get and method == "GET" and Operation.HANDSHAKE in {one.operation for one in offers.values()}:
+        call = offers["POST"]
     if call is None:
         raise Refusal(405, f"this path takes {' or '.join(offers)}", headers={"Allow": ", ".join(offers)})
     return call

@@ -348,13 +348,9 @@ class Sandbox:
 
         The faults of the configuration are planned again. Connections stay.
         """
-        store = self._running_store()
-        self._plan.replace(as_faults(self.configuration.faults))
-        self._clock.reset()
-        store.reset()
         app = self._running_app()
-        app.request_log.clear()
-        app.tokens.forget()
+        self._clock.reset()
+        app.reset()
 
     def _message(self, message_id: str) -> StoredMessage:
         message = self._running_store().find(message_id)

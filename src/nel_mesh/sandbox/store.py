@@ -194,6 +194,13 @@ class Store:
             self._clear()
         shutil.rmtree(old, ignore_errors=True)
 
+    def reset_inbox(self, mailbox_id: str) -> None:
+        """Remove every message to this mailbox."""
+        with self._lock:
+            for message in [one for one in self._messages.values() if one.recipient == mailbox_id]:
+                self._delete(message)
+            self._inboxes.pop(mailbox_id, None)
+
     def _clear(self) -> None:
         self._generation += 1
         self._folder = self._root / str(self._generation)
@@ -215,7 +222,9 @@ class Store:
         with self._lock:
             while self._deadlines and self._deadlines[0][0] <= now:
                 moment, message_id = heapq.heappop(self._deadlines)
-                message = self._messages[message_id]
+                message = self._messages.get(message_id)
+                if message is None:
+                    continue
                 if message.status is MessageStatus.ACCEPTED:
                     self._expire(message, moment)
                 elif message.status is MessageStatus.UNDELIVERABLE:
