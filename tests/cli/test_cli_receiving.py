@@ -82,10 +82,105 @@ def test_receive_by_id_acknowledges_only_if_asked(bob: Nel, mesh_sandbox: Sandbo
     kept = bob("receive", message_id, "--into", "inbox")
     assert (kept.code, "Still in the inbox" in kept.err) == (0, True)
     assert kept.out.startswith("inbox/a.txt: SANDBOX_TEST from X26ABC1, 7 bytes")
+    again = bob("receive", message_id, "--into", "inbox")
+    assert (again.code, again.out) == (0, "inbox/a.txt: received before.\n")
     taken = bob("receive", message_id, "--into", "inbox", "--ack", "-q")
     assert (taken.code, taken.err) == (0, "")
-    assert taken.out == f"inbox/a.{message_id}.txt\n"
+    assert taken.out == "inbox/a.txt\n"
     assert bob("inbox", "-q").out == ""
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("by_id", [True, False])
+def test_a_lost_acknowledgement_leaves_one_file(bob: Nel, mesh_sandbox: Sandbox, by_id: bool, number: int) -> None:
+    """Issue 10: lost in one form of the command, and made up for in either; the message was received."""
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"content", file_name="a.txt")
+    mesh_sandbox.add_fault(
+        "acknowledge_message:1:cut-before-body" if number == 1 else "acknowledge_message:1:respond=503"
+    )
+    forms = [("receive", message_id, "--into", "F", "--ack"), ("receive", "--into", "F")]
+    first, second = forms if by_id else reversed(forms)
+    lost = bob(*first, env={"MESH_MAX_ATTEMPTS": "1"})
+    assert (lost.code, lost.out.split(":")[0]) == (5 if number == 1 else 9, "F/a.txt")
+    assert f"{message_id}: It was received, as F/a.txt; only its acknowledgement is open" in lost.one_paragraph()
+    assert "was not received" not in lost.err
+    done = bob(*second)
+    assert (done.code, done.out) == (0, "F/a.txt: received before, and acknowledged now.\n")
+    assert [path.name for path in (bob.home / "F").iterdir() if not path.name.startswith(".")] == ["a.txt"]
+    assert bob("inbox", "-q").out == ""
+
+
+def test_a_lost_acknowledgement_for_scripts(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"content", file_name="a.txt")
+    mesh_sandbox.add_fault("acknowledge_message:1:cut-before-body")
+    lost = bob("receive", "--into", "F", "--json", env={"MESH_MAX_ATTEMPTS": "1"})
+    assert (lost.code, lost.record["acknowledged"], lost.record["already_received"]) == (5, False, False)
+    assert (lost.error["kind"], lost.error["operation"]) == ("connection_lost", "acknowledge_message")
+    assert (lost.error["message_id"], lost.error["received"], lost.error["path"]) == (message_id, True, "F/a.txt")
+    again = bob("receive", "--into", "F", "--json").record
+    assert (again["path"], again["acknowledged"], again["already_received"]) == ("F/a.txt", True, True)
+    assert (again["sender"], again["bytes"]) == ("X26ABC1", 7)
+
+
+def test_r13_a_kill_at_an_acknowledgement_and_the_same_command_again(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    """R13: `receive ID ID2 --ack` killed at the acknowledgement of either; the same again."""
+    ids = [mesh_sandbox.deliver_message("X26ABC2", b"content", file_name=f"{number}.txt") for number in range(3)]
+    command = ("receive", *ids, "--into", "F", "--ack")
+    for number in (1, 2):
+        mesh_sandbox.add_fault(f"acknowledge_message:{number}:delay=30")
+        with bob.start(*command) as process:
+            wait_until(lambda: not mesh_sandbox.pending_faults)
+            process.kill()
+    assert bob(*command).code == 0
+    names = [path.name for path in (bob.home / "F").iterdir() if not path.name.startswith(".")]
+    assert sorted(names) == ["0.txt", "1.txt", "2.txt"]
+    assert bob("inbox", "-q").out == ""
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_r3_a_report_is_stored_before_it_is_acknowledged(bob: Nel, mesh_sandbox: Sandbox, by_id: bool) -> None:
+    """R3: stdout is full when it is told."""
+    report = mesh_sandbox.deliver_report("X26ABC2", linked_message_id="20200101000000000000_000000")
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        arguments = ("receive", report, "--ack") if by_id else ("receive",)
+        assert bob(*arguments, "--into", "F", stdout=full).code == 4
+    assert bob("inbox", "-q").out == ""
+    stored = json.loads((bob.home / "F" / f"report-{report}.json").read_text())
+    assert stored["linked_message_id"] == "20200101000000000000_000000"
+
+
+def test_a_message_that_another_process_took_is_no_failure(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    """Issue 10: taken between listing and fetching; but a message that was asked for by its id must be there."""
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"content")
+    mesh_sandbox.add_fault("retrieve_message:1:respond=410")
+    taken = bob("receive", "--into", "F")
+    assert (taken.code, taken.out) == (0, "")
+    assert f"Taken by another process meanwhile, or expired: {message_id}." in taken.err
+    mesh_sandbox.add_fault("retrieve_message:1:respond=410")
+    gone = bob("receive", message_id, "--into", "F", "--json")
+    assert (gone.code, gone.error["kind"], gone.error["message_id"]) == (7, "not_found", message_id)
+
+
+def test_r9_received_lists_what_was_received(bob: Nel, nobody: Nel, mesh_sandbox: Sandbox) -> None:
+    """R9: also what a run that was killed could not tell; it needs no settings."""
+    assert nobody("received", "--into", "F").err == "Nothing was received there.\n"
+    assert not (bob.home / "F").exists()
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"content", file_name="a.txt", workflow_id="PATH")
+    report = mesh_sandbox.deliver_report("X26ABC2", linked_message_id=message_id)
+    assert bob("receive", "--into", "F").code == 0
+    heading, first, second = nobody("received", "--into", "F").out.splitlines()
+    assert heading.split() == ["Message", "From", "Workflow", "Bytes", "Received", "File"]
+    assert first.split()[:4] == [message_id, "X26ABC1", "PATH", "7"]
+    assert (first.split()[-1], second.split()[-1]) == ("F/a.txt", f"F/report-{report}.json")
+    assert [one["message_type"] for one in nobody("received", "--into", "F", "--json").records] == ["DATA", "REPORT"]
+
+
+def test_a_journal_of_its_own(bob: Nel, mesh_sandbox: Sandbox) -> None:
+    """A10: for a folder on a share."""
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"content")
+    assert bob("receive", "--into", "F", "--journal", "local/journal").code == 0
+    assert not (bob.home / "F/.nel-mesh-journal").exists()
+    assert bob("received", "--journal", "local/journal", "-q").out.split() == [message_id]
 
 
 def test_receive_to_stdout(bob: Nel, mesh_sandbox: Sandbox) -> None:
@@ -184,7 +279,10 @@ def test_ctrl_c_while_receiving_and_then_again(bob: Nel, mesh_sandbox: Sandbox) 
         lambda: not mesh_sandbox.pending_faults and noted.exists(), "receive", "--into", "inbox"
     )
     assert stopped.code == 130
-    assert stopped.err == "Cancelled. What has arrived is kept: run the same command again to resume.\n"
+    assert stopped.err == (
+        "Cancelled. What has arrived is kept: run the same command again to resume. "
+        "`nel-mesh received --into inbox` lists what is complete.\n"
+    )
     assert bob("receive", "--into", "inbox", "-q").out == "inbox/a.txt\n"
     assert (bob.home / "inbox/a.txt").read_bytes() == b"firstsecond"
     assert len([one for one in mesh_sandbox.requests("retrieve_message") if message_id in one.path]) == 1
@@ -193,7 +291,7 @@ def test_ctrl_c_while_receiving_and_then_again(bob: Nel, mesh_sandbox: Sandbox) 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("receive", "20200101000000000000_000000", "--into", "x"), 7, "could not be looked up"),
+        (("receive", "20200101000000000000_000000", "--into", "x"), 7, "There is no such message in the inbox"),
         (("receive", "20200101000000000000_000000", "--into", "file"), 4, "Not a directory"),
         (("receive", "--into", "/proc/x"), 4, "No such file"),
         (("receive", "--into", "-"), 2, "exactly one message id"),

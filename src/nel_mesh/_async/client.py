@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from nel_mesh.destinations.base import Destination
-from nel_mesh.destinations.folder import JOURNAL_NAME, FolderDestination
+from nel_mesh.destinations.folder import FolderDestination
 from nel_mesh.destinations.handler import HandlerDestination
 from nel_mesh.errors import InvalidArgument, Outcome
 from nel_mesh.instrumentation.events import Hook
@@ -519,5 +519,5 @@ def _journal(
     given: str | os.PathLike[str] | Journal | None, destination: Destination | HandlerDestination | None = None
 ) -> Journal:
     if given is None:
-        return SqliteJournal(destination.folder / JOURNAL_NAME if isinstance(destination, FolderDestination) else None)
+        return destination.journal() if isinstance(destination, FolderDestination) else SqliteJournal(None)
     return SqliteJournal(Path(given)) if isinstance(given, (str, os.PathLike)) else given

@@ -57,6 +57,7 @@ COMMANDS = {
     "inbox": Entry("Receive", "inbox:inbox"),
     "show": Entry("Receive", "inbox:show"),
     "receive": Entry("Receive", "receiving:receive"),
+    "received": Entry("Receive", "receiving:received", is_local=True),
     "ack": Entry("Receive", "inbox:ack"),
     "reports": Entry("Receive", "inbox:reports"),
     "lookup": Entry("Look up", "mailboxes:lookup"),

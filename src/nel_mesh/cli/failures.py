@@ -88,10 +88,11 @@ class Failure:
     record: dict[str, Any]
     label: str = "Error:"
 
-    def about(self, message_id: str, sentence: str = "") -> Failure:
+    def about(self, message_id: str, sentence: str = "", **more: Any) -> Failure:
         """Return this failure as that of one of several messages, with a sentence to begin with."""
         text = " ".join(part for part in (f"{message_id}:", sentence, self.text) if part)
-        return dataclasses.replace(self, text=text, record={**self.record, "message_id": message_id})
+        record = {**self.record, "message": text, "message_id": message_id, **more}
+        return dataclasses.replace(self, text=text, record=record)
 
 
 class CommandFailed(Exception):
@@ -105,6 +106,14 @@ class CommandFailed(Exception):
 def missing_extra(extra: str) -> Failure:
     """A part of the package is not installed."""
     return simple(ExitCode.SETTINGS, "not_installed", f'This needs an extra: pip install "nel-mesh[{extra}]"')
+
+
+def not_in_inbox() -> Failure:
+    """A message that was to be received is gone."""
+    text = (
+        "There is no such message in the inbox. It was taken by another process, has expired, or is of another mailbox."
+    )
+    return simple(ExitCode.NOT_FOUND, "not_found", text)
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -1,26 +1,36 @@
-"""`nel-mesh receive`: messages into files, or to stdout."""
+"""`nel-mesh receive`: messages into files, or to stdout; `nel-mesh received`: those of earlier runs."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
+from nel_mesh.cli.exit_codes import ExitCode
+from nel_mesh.cli.failures import CommandFailed, Failure, failure_of, not_in_inbox, simple
 from nel_mesh.cli.inbox import Filter, Limit
 from nel_mesh.cli.output import size
 from nel_mesh.cli.session import Session, session_of
 
 if TYPE_CHECKING:
-    from nel_mesh import MeshClient, ReceivedFile, ReceiveProgress, ReceiveResult, Report
+    from nel_mesh import JournalEntry, Message, ReceivedFile, ReceiveProgress, ReceiveResult, Report, SqliteJournal
 
 STDOUT = "-"
+
+_Journal = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal", metavar="FILE", help="Journal of received messages, best on a local disk. Default: in the folder."
+    ),
+]
 
 
 def receive(
@@ -41,15 +51,16 @@ def receive(
     ] = None,
     workflow_id: Filter = None,
     limit: Limit = None,
+    journal: _Journal = None,
     concurrency: Annotated[
         int, typer.Option(metavar="NUMBER", min=1, max=64, help="Messages to receive at the same time.")
     ] = 1,
 ) -> None:
     """Receive messages into files.
 
-    Without ids: the whole inbox, with its reports. Each message is acknowledged once its file is complete, verified and
-    durable; a journal in the folder records it, so none is stored twice. One that fails stays in the inbox and does not
-    stop the others. With ids: only those, and without --ack they stay in the inbox. No file is ever replaced. If the
+    Without ids: the whole inbox, with its reports. With ids: only those, and without --ack they stay in the inbox. A
+    message is acknowledged once its file is complete, verified and durable, and recorded in the journal; so none is
+    stored twice. One that fails stays in the inbox and does not stop the others. No file is ever replaced. If the
     command fails or is interrupted, run it again: it resumes.
 
     `--into -` writes the content of one message to stdout while it arrives. If the exit code is not 0, the content is
@@ -63,65 +74,156 @@ def receive(
       nel-mesh receive 20240101120000000000_0A1B2C --into - | gunzip > results.csv
     """
     session = session_of(ctx)
+    if message_ids and (workflow_id or limit):
+        raise typer.BadParameter("--workflow-id and --limit are for receiving without ids")
     if into == STDOUT:
         if len(message_ids or ()) != 1:
             raise typer.BadParameter("--into - takes exactly one message id")
         _to_stdout(session, (message_ids or [""])[0], ack=bool(ack))
         return
+    if ack is False and not message_ids:
+        raise typer.BadParameter("--no-ack needs message ids: `nel-mesh inbox --quiet` lists them")
     if Path(into).exists() and not Path(into).is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), into)
-    if message_ids:
-        if workflow_id or limit:
-            raise typer.BadParameter("--workflow-id and --limit are for receiving without ids")
-        _these(session, message_ids, Path(into), ack=bool(ack))
-    else:
-        if ack is False:
-            raise typer.BadParameter("--no-ack needs message ids: `nel-mesh inbox --quiet` lists them")
-        _all(session, Path(into), workflow_id, limit, concurrency)
+    from nel_mesh import FolderDestination, SqliteJournal
+
+    folder = FolderDestination(into)
+    book = SqliteJournal(journal) if journal else folder.journal()
+    acknowledge = ack if ack is not None else not message_ids
+    with session.client() as client:
+        with _progress(session, folder.folder) as progress:
+            result = client.receive_messages(
+                folder,
+                message_ids=message_ids,
+                acknowledge=acknowledge,
+                journal=book,
+                workflow_filter=workflow_id,
+                limit=limit,
+                concurrency=concurrency,
+                progress=progress,
+            )
+        entries = _entries(book, client.mailbox_id, result)
+    _show_result(session, result, entries, by_id=bool(message_ids), acknowledged=acknowledge)
+
+
+def received(
+    ctx: typer.Context,
+    into: Annotated[str, typer.Option("--into", metavar="DIR", help="Folder of the files.")] = ".",
+    journal: _Journal = None,
+) -> None:
+    """List the messages that were received.
+
+    Reads the journal of `nel-mesh receive`: sender, workflow id, time and file of each message, whether or not the
+    file is still there.
+
+    \b
+    Example:
+      nel-mesh received --into inbox
+    """
+    from nel_mesh import FolderDestination, SqliteJournal
+
+    session = session_of(ctx)
+    entries: list[JournalEntry] = []
+    book = SqliteJournal(journal) if journal else FolderDestination(into).journal()
+    if book.exists():
+        with contextlib.closing(book):
+            book.open()
+            entries = book.entries()
+    session.out.table(
+        [dataclasses.asdict(entry) for entry in entries],
+        {
+            "message_id": "Message",
+            "sender": "From",
+            "workflow_id": "Workflow",
+            "bytes": "Bytes",
+            "delivered_at": "Received",
+            "location": "File",
+        },
+        empty="Nothing was received there.",
+    )
 
 
 def _to_stdout(session: Session, message_id: str, *, ack: bool) -> None:
-    from nel_mesh import Report
-
     session.out.content_goes_to_stdout()
-    target = sys.stdout.buffer
-    done, is_complete = 0, False
+    content = _Stdout(session, ack=ack)
     try:
-        with session.client() as client:
-            opened = client.retrieve_message(message_id, verify_checksum=True)
-            with session.out.bar(f"Receiving {message_id}") as bar, opened as message:
-                blocks = message.iter_bytes()
-                if isinstance(message.metadata, Report):
-                    # It has no content: its metadata is all there is to keep.
-                    blocks = iter([message.metadata.model_dump_json(indent=1).encode() + b"\n"])
-                for block in blocks:
-                    target.write(block)
-                    done += len(block)
-                    bar(done)
-            is_durable = _flush(target)
-            is_complete = True
-            if ack:
-                if not is_durable:
-                    session.out.note("stdout is not a file: whether its reader has stored the content is not known.")
-                client.acknowledge_message(message_id)
-    except BrokenPipeError:
+        with session.client() as client, session.out.bar(f"Receiving {message_id}") as content.progress:
+            result = client.receive_messages(
+                content.take, message_ids=[message_id], acknowledge=ack, on_report=content.take_report
+            )
+    except KeyboardInterrupt as interruption:
+        content.annotate(interruption)
         raise
-    except BaseException as error:
-        if is_complete:
-            error.add_note("The content on stdout is complete.")
-        elif done:
-            error.add_note("The content on stdout is incomplete, and must not be used.")
-        raise
+    for one in (*result.failed, *result.unacknowledged):
+        # The result holds no errors of a handler, only their kind.
+        error = content.error or one.error
+        content.annotate(error)
+        raise error
+    if result.gone or content.metadata is None:
+        raise CommandFailed(not_in_inbox())
     session.out.result(
         {
-            **message.metadata.model_dump(),
+            **content.metadata,
             "path": STDOUT,
-            "bytes": done,
-            "verified": message.verified,
+            "bytes": content.bytes,
+            "verified": content.verified,
             "acknowledged": ack,
         },
-        f"{message_id}: {size(done)} written to stdout{', and acknowledged' if ack else ''}.",
+        f"{message_id}: {size(content.bytes)} written to stdout{', and acknowledged' if ack else ''}.",
     )
+
+
+class _Stdout:
+    """A message's content on its way to stdout."""
+
+    def __init__(self, session: Session, *, ack: bool) -> None:
+        self._session = session
+        self._ack = ack
+        self._is_complete = False
+        self.error: OSError | None = None
+        self.progress: Callable[[int], object] = lambda done: None
+        self.bytes = 0
+        self.metadata: dict[str, object] | None = None
+        self.verified: bool | None = None
+
+    def take(self, message: Message) -> None:
+        """Write the content."""
+        self._write(message.iter_bytes())
+        self.metadata, self.verified = message.metadata.model_dump(), message.verified
+
+    def take_report(self, report: Report) -> None:
+        """Write a report as JSON: its metadata is all there is to keep."""
+        self._write([report.model_dump_json(indent=2, exclude_none=True).encode() + b"\n"])
+        self.metadata = report.model_dump()
+
+    def annotate(self, error: BaseException) -> None:
+        """Add to an error what there is on stdout."""
+        if self._is_complete:
+            error.add_note("The content on stdout is complete.")
+        elif self.bytes:
+            error.add_note("The content on stdout is incomplete, and must not be used.")
+
+    def _write(self, blocks: Iterable[bytes]) -> None:
+        self._is_complete = False
+        for block in blocks:
+            with self._written():
+                sys.stdout.buffer.write(block)
+            self.bytes += len(block)
+            self.progress(self.bytes)
+        with self._written():
+            is_durable = _flush(sys.stdout.buffer)
+        self._is_complete = True
+        if self._ack and not is_durable:
+            self._session.out.note("stdout is not a file: whether its reader has stored the content is not known.")
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = "standard output"
+            self.error = error
+            raise
 
 
 def _flush(target: IO[bytes]) -> bool:
@@ -134,11 +236,11 @@ def _flush(target: IO[bytes]) -> bool:
 
 
 @contextlib.contextmanager
-def _progress(session: Session, label: str) -> Iterator[Callable[[ReceiveProgress], object]]:
+def _progress(session: Session, folder: Path) -> Iterator[Callable[[ReceiveProgress], object]]:
     """A bar for all messages that arrive in the block; an interruption gets a note on how to resume."""
     seen: dict[str, ReceiveProgress] = {}
     try:
-        with session.out.bar(label) as bar:
+        with session.out.bar("Receiving") as bar:
 
             def show(progress: ReceiveProgress) -> None:
                 seen[progress.message_id] = progress
@@ -147,37 +249,76 @@ def _progress(session: Session, label: str) -> Iterator[Callable[[ReceiveProgres
 
             yield show
     except KeyboardInterrupt as interruption:
-        interruption.add_note("What has arrived is kept: run the same command again to resume.")
+        interruption.add_note(
+            "What has arrived is kept: run the same command again to resume. "
+            f"`nel-mesh received --into {folder}` lists what is complete."
+        )
         raise
 
 
-def _these(session: Session, message_ids: list[str], folder: Path, *, ack: bool) -> None:
-    from nel_mesh import Report
+def _entries(journal: SqliteJournal, mailbox_id: str, result: ReceiveResult) -> dict[str, JournalEntry]:
+    """Look up the messages of which the result has no file."""
+    message_ids = [
+        *(report.message_id for report in result.reports),
+        *(one.message_id for one in result.unacknowledged),
+        *result.already_delivered,
+    ]
+    if not message_ids:
+        return {}
+    with contextlib.closing(journal):
+        journal.open()
+        found = (journal.find(mailbox_id, message_id) for message_id in message_ids)
+        return {entry.message_id: entry for entry in found if entry is not None}
 
-    with session.client() as client:
-        for message_id in message_ids:
-            metadata = client.message_metadata(message_id)
-            if isinstance(metadata, Report):
-                _take_report(session, client, metadata, ack=ack)
-                continue
-            with _progress(session, f"Receiving {message_id}") as progress:
-                received = client.receive_file(message_id, folder, progress=progress)
-            if ack:
-                client.acknowledge_message(message_id)
-            _show_file(session, received, acknowledged=ack)
-    if not ack:
+
+def _show_result(
+    session: Session, result: ReceiveResult, entries: dict[str, JournalEntry], *, by_id: bool, acknowledged: bool
+) -> None:
+    unacknowledged = {one.message_id for one in result.unacknowledged}
+    for file in result.files:
+        _show_file(session, file, acknowledged=acknowledged and file.metadata.message_id not in unacknowledged)
+    for report in result.reports:
+        _show_report(session, report, entries.get(report.message_id), acknowledged=acknowledged)
+    for message_id in result.already_delivered:
+        _show_already_received(session, message_id, entries.get(message_id), acknowledged=acknowledged)
+    if not acknowledged and (result.files or result.reports):
         session.out.note(
             "Still in the inbox: once its file is safe, `nel-mesh ack` with the id deletes a message there."
         )
+    failures = list(_failures(result, entries))
+    if by_id:
+        failures += (not_in_inbox().about(message_id) for message_id in result.gone)
+        failures += (_is_locked().about(message_id) for message_id in result.locked)
+    elif result.gone:
+        session.out.note(f"Taken by another process meanwhile, or expired: {', '.join(result.gone)}.")
+    if result.locked and not by_id:
+        session.out.note(f"Another process is receiving: {', '.join(result.locked)}.")
+    if not (result.files or result.reports or result.already_delivered or failures):
+        session.out.note("Nothing new in the inbox.")
+    for failure in failures:
+        session.out.failure(failure)
+    if failures:
+        raise typer.Exit(failures[0].code)
 
 
-def _all(session: Session, folder: Path, workflow_id: str | None, limit: int | None, concurrency: int) -> None:
-    with session.client() as client:
-        with _progress(session, "Receiving") as progress:
-            collection = client.receive_messages(
-                folder, workflow_filter=workflow_id, limit=limit, concurrency=concurrency, progress=progress
-            )
-        _show_collection(session, client, collection)
+def _failures(result: ReceiveResult, entries: dict[str, JournalEntry]) -> Iterator[Failure]:
+    for one in result.failed:
+        yield failure_of(one.error).about(one.message_id)
+    for one in result.unacknowledged:
+        entry = entries.get(one.message_id)
+        path = entry.location if entry else None
+        sentence = (
+            f"It was received{f', as {path}' if path else ''}; only its acknowledgement is open, and the next run "
+        )
+        sentence += "makes it without receiving the message again."
+        yield failure_of(one.error).about(one.message_id, sentence, received=True, path=path)
+    if result.error is not None:
+        yield failure_of(result.error)
+
+
+def _is_locked() -> Failure:
+    text = "Another process is receiving it. Run the same command again when that has ended."
+    return simple(ExitCode.TRY_LATER, "locked", text)
 
 
 def _show_file(session: Session, received: ReceivedFile, *, acknowledged: bool) -> None:
@@ -190,6 +331,7 @@ def _show_file(session: Session, received: ReceivedFile, *, acknowledged: bool) 
             "bytes": received.bytes,
             "verified": received.verified,
             "acknowledged": acknowledged,
+            "already_received": False,
         },
         f"{received.path}: {metadata.workflow_id or metadata.message_type} from {metadata.sender or 'MESH'}, "
         f"{size(received.bytes)}{checked}.",
@@ -197,42 +339,23 @@ def _show_file(session: Session, received: ReceivedFile, *, acknowledged: bool) 
     )
 
 
-def _take_report(session: Session, client: MeshClient, report: Report, *, ack: bool) -> None:
-    if ack:
-        client.acknowledge_message(report.message_id)
-    _show_report(session, report, acknowledged=ack)
-
-
-def _show_report(session: Session, report: Report, *, acknowledged: bool) -> None:
+def _show_report(session: Session, report: Report, entry: JournalEntry | None, *, acknowledged: bool) -> None:
+    path = entry.location if entry else None
     session.out.result(
-        {**report.model_dump(), "acknowledged": acknowledged},
-        f"Report {report.message_id}: message {report.linked_message_id} failed: "
+        {**report.model_dump(), "path": path, "acknowledged": acknowledged, "already_received": False},
+        f"{path}: report that message {report.linked_message_id} failed: "
         f"{report.status_description or report.status_event} (code {report.status_code}).",
+        brief=path,
     )
 
 
-def _show_collection(session: Session, client: MeshClient, collection: ReceiveResult) -> None:
-    failed = {failure.message_id for failure in collection.failed}
-    for received in collection.files:
-        _show_file(session, received, acknowledged=received.metadata.message_id not in failed)
-    for report in collection.reports:
-        _show_report(session, report, acknowledged=report.message_id not in failed)
-    if collection.already_delivered:
-        session.out.note(f"Received before, now acknowledged again: {', '.join(collection.already_delivered)}.")
-    if collection.locked:
-        session.out.note(f"Another process is receiving: {', '.join(collection.locked)}.")
-    if not (collection.files or collection.reports or failed):
-        session.out.note("Nothing new in the inbox.")
-    _tell_failed(session, collection)
-
-
-def _tell_failed(session: Session, collection: ReceiveResult) -> None:
-    from nel_mesh.cli.failures import failure_of
-
-    code = 0
-    for one in collection.failed:
-        failure = failure_of(one.error)
-        session.out.failure(failure.about(one.message_id))
-        code = code or failure.code
-    if code:
-        raise typer.Exit(code)
+def _show_already_received(
+    session: Session, message_id: str, entry: JournalEntry | None, *, acknowledged: bool
+) -> None:
+    fields = dataclasses.asdict(entry) if entry else {"message_id": message_id, "location": None}
+    path = fields.pop("location")
+    session.out.result(
+        {**fields, "path": path, "acknowledged": acknowledged, "already_received": True},
+        f"{path or message_id}: received before{', and acknowledged now' if acknowledged else ''}.",
+        brief=path,
+    )

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from nel_mesh.io.journal import SqliteJournal
 from nel_mesh.io.partial import PartialFile
 from nel_mesh.io.transfers import TransferRecords
 from nel_mesh.models import MessageMetadata, Report
@@ -32,6 +33,10 @@ class FolderDestination:
         self.folder = Path(folder)
         self.file_mode = file_mode
         self.records = TransferRecords(self.folder, prefix=".")
+
+    def journal(self) -> SqliteJournal:
+        """Return the journal in the folder, which is the default of `receive_messages`."""
+        return SqliteJournal(self.folder / JOURNAL_NAME)
 
     def upload(self, message_id: str) -> PartialFile:
         """Return the file for a message's content; nothing is opened yet."""

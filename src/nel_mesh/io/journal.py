@@ -119,6 +119,10 @@ class SqliteJournal:
         self._held: set[tuple[str, str]] = set()
         self._database: sqlite3.Connection | None = None
 
+    def exists(self) -> bool:
+        """Whether the file is there; to open a journal makes it."""
+        return self._path is not None and self._path.exists()
+
     def open(self) -> None:
         """Open the file, or make it."""
         with self._lock, self._translated():
