@@ -379,3 +379,18 @@ def test_a_concurrent_reader_is_no_error(bob: Nel, mesh_sandbox: Sandbox) -> Non
         out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, b"")
     assert second in out.decode()
+
+
+def test_a_bug_in_the_middle_of_a_receive_is_named_as_one(bob: Nel, mesh_sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "from nel_mesh._sync.download import Downloader\n"
+        "def broken(*arguments):\n"
+        "    raise KeyError('patient name')\n"
+        "Downloader.open_download = broken\n"
+    )
+    mesh_sandbox.deliver_message("X26ABC2", b"content")
+    done = bob("receive", "--into", "inbox", env={"PYTHONPATH": str(tmp_path)})
+    assert done.code == 1
+    assert "This is a bug in nel-mesh" in done.err
+    assert "KeyError at sitecustomize.py:3" in done.err
+    assert "patient name" not in done.err

@@ -56,6 +56,7 @@ _BY_CLASS = {
     "StorageError": ExitCode.FILE,
     "OutcomeUnknown": ExitCode.UNKNOWN,
     "IntegrityError": ExitCode.DAMAGED,
+    "HandlerError": ExitCode.BUG,
     "ConnectionFailed": ExitCode.NETWORK,
     "ConnectionLost": ExitCode.NETWORK,
     "NotAuthorised": ExitCode.NOT_AUTHORISED,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nel_mesh.cli.exit_codes import ExitCode, exit_code_of
+from nel_mesh.errors import HandlerError
 
 _Table = Mapping[tuple[str | None, ExitCode | None], str]
 
@@ -212,10 +213,13 @@ def _of_system(error: OSError) -> Failure:
 
 def _bug(error: BaseException) -> Failure:
     # Not the error's own text, which may quote anything.
-    trace = traceback.extract_tb(error.__traceback__)
-    where = f" at {Path(trace[-1].filename).name}:{trace[-1].lineno}" if trace else ""
+    kind = type(error).__name__
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, HandlerError):  # the command has no handler but its own
+        kind, places = error.kind, re.findall(r'File "(.*)", line (\d+)', error.where)
+    where = f" at {Path(places[-1][0]).name}:{places[-1][1]}" if places else ""
     text = (
-        f"This is a bug in nel-mesh {_version()}: {type(error).__name__}{where}. Please report this line and the "
+        f"This is a bug in nel-mesh {_version()}: {kind}{where}. Please report this line and the "
         "command to the maintainers (without passwords or patient data); --verbose shows the whole trace."
     )
     return simple(ExitCode.BUG, "bug", text, python=sys.version.split()[0])
