@@ -705,16 +705,3 @@ def test_what_was_compressed_beforehand_is_let_go(connect: Connector, serve: Ser
         mesh.send_message(source, **TO, progress=progress)
     assert open_in(tmp_path) == []
     assert left(tmp_path) == []
-
-
-def test_a_record_that_has_all_chunks_and_not_the_end_sends_nothing(
-    connect: Connector, serve: Serve, tmp_path: Path
-) -> None:
-    record, source = tmp_path / "record.json", tmp_path / "extract.csv"
-    source.write_bytes(contents(2500)[0])
-    server = serve(ACCEPTED)
-    mesh = connect(settings_for(server.url, max_chunk_size_in_megabytes=0.001))
-    sent = mesh.send_file(source, **TO, resume=record)
-    record.write_text(json.dumps({**json.loads(record.read_text()), "sent": False}))
-    assert mesh.send_file(source, **TO, resume=record) == sent
-    assert len(server.seen) == 3
