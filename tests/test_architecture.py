@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "_sync": CLIENT,
     "check": {"errors", "settings", "tls", "protocol", "io", "http", "_sync"},
     "sandbox": {"errors", "protocol", "settings", "io", "_sync", "_async"},
-    "cli": {"errors", "instrumentation", "settings", "tls", "check", "protocol", "io", "sandbox"},
+    "cli": {"errors", "models", "instrumentation", "settings", "tls", "check", "sandbox"},
     "__main__": {"cli"},
     "transfers": {"errors", "protocol", "io"},
     "__init__": {
@@ -98,11 +98,65 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{name}.{alias.name}" for alias in node.names)
 
 
+def ours(path: Path) -> set[Path]:
+    """The files of the package that a file imports; packages are their `__init__.py`."""
+    found = set()
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] != "nel_mesh":
+            continue
+        # `from a.b import c`: c is a module, or a name in a.b.
+        for end in (len(parts), len(parts) - 1):
+            place = PACKAGE.joinpath(*parts[1:end])
+            if place.with_suffix(".py").is_file() and end > 1:
+                found.add(place.with_suffix(".py"))
+                break
+            if (place / "__init__.py").is_file():
+                found.add(place / "__init__.py")
+                break
+    # The public package imports on demand: for its users it is no circle.
+    return found - {path, PACKAGE / "__init__.py"}
+
+
+GRAPH = {path: ours(path) for _, path in modules()}
+
+
 @pytest.mark.parametrize(("area", "path"), list(modules()), ids=lambda value: str(getattr(value, "name", value)))
 def test_imports_point_down_only(area: str, path: Path) -> None:
-    ours = {name.split(".")[1] for name in imported(path) if name.startswith("nel_mesh.")}
-    areas = {name for name in ours if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()}
+    areas = {file.relative_to(PACKAGE).parts[0].removesuffix(".py") for file in GRAPH[path]}
     assert areas - {area} <= MAY_IMPORT[area]
+
+
+PUBLIC_PACKAGES = {PACKAGE / name / "__init__.py" for name in ("settings", "tls", "instrumentation", "sandbox")}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.name)
+def test_the_command_line_sees_the_public_package_and_check(path: Path) -> None:
+    """Of the other rooms it knows the names that their package gives, and none of their files."""
+    others = {file for file in GRAPH[path] if file.parent != PACKAGE / "cli" and file.parent != PACKAGE / "check"}
+    assert others - PUBLIC_PACKAGES <= {PACKAGE / "errors.py", PACKAGE / "models.py"}
+
+
+def test_no_files_import_one_another() -> None:
+    """Not two, and not several in a circle; a file of a package may import its siblings through no `__init__`."""
+    left = {path: set(targets) for path, targets in GRAPH.items()}
+    while free := {path for path, targets in left.items() if not targets & left.keys()}:
+        for path in free:
+            del left[path]
+    circles = {
+        str(path.relative_to(PACKAGE)): sorted(str(target.relative_to(PACKAGE)) for target in targets & left.keys())
+        for path, targets in left.items()
+    }
+    assert circles == {}
+
+
+@pytest.mark.parametrize(("client", "other"), [("MeshClient", "_async"), ("AsyncMeshClient", "_sync")])
+def test_importing_one_client_does_not_import_the_other(client: str, other: str) -> None:
+    program = f"import sys; from nel_mesh import {client}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert f"nel_mesh.{'_sync' if other == '_async' else '_async'}.client" in loaded
+    assert [name for name in loaded if name.startswith(f"nel_mesh.{other}")] == []
 
 
 def test_the_protocol_does_no_io() -> None:

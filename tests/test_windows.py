@@ -77,7 +77,7 @@ assert session.transfers_folder() == folder / "nel-mesh" / "transfers"
 """
 
 SHELL = """
-from nel_mesh.sandbox.client_settings import in_a_shell
+from nel_mesh.cli.sandbox import in_a_shell
 pretend()
 assert in_a_shell({"MESH_PASSWORD": "it's $x"}) == ["$env:MESH_PASSWORD = 'it''s $x'"]
 """

@@ -21,6 +21,7 @@ class TransferState:
         sent: whether MESH has the whole message. If not, it may have it all the same: `send_file` finds out.
         bytes_done: how much of the content MESH certainly has.
         bytes_total: the length of the content.
+        modified_ns: when the source had last been changed, in nanoseconds; 0 if it has no such time.
         message_id: MESH's id of the message, if there is one yet.
         local_id: the sender's own id of the message.
         began: when the send began.
@@ -29,6 +30,7 @@ class TransferState:
     sent: bool
     bytes_done: int
     bytes_total: int
+    modified_ns: int
     message_id: str | None
     local_id: str = dataclasses.field(repr=False)
     began: datetime
@@ -51,6 +53,7 @@ class Transfer(TransferRecord):
             sent=record.sent,
             bytes_done=record.bytes_done,
             bytes_total=record.content_bytes,
+            modified_ns=record.modified_ns,
             message_id=record.message_id,
             local_id=record.local_id,
             began=record.began,

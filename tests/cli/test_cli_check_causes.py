@@ -230,7 +230,7 @@ def dated(start: float, end: float) -> Callable[[Bench], tuple[str, None]]:
 
 
 def request(bench: Bench) -> tuple[str, None]:
-    from nel_mesh.tls.csr import make
+    from nel_mesh.tls import make_request as make
 
     return bench.file("lab.csr", make("lab.X26.api.mesh-client.nhs.uk").request), None
 

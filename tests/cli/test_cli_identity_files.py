@@ -247,7 +247,7 @@ def test_csr_takes_the_passphrase_from_the_environment(tmp_path: Path, capsys: p
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl: `make services`")
 def test_openssl_verifies_the_request(tmp_path: Path) -> None:
     path = tmp_path / "x.csr"
-    path.write_bytes(csr.make(NAME, key_size=3072).request)
+    path.write_bytes(csr.make_request(NAME, key_size=3072).request)
     done = subprocess.run(
         ["openssl", "req", "-verify", "-noout", "-subject", "-in", str(path)],  # noqa: S607
         capture_output=True,
@@ -273,13 +273,13 @@ def test_ods_codes_that_are_none(ods_code: str) -> None:
 @pytest.mark.parametrize("key_size", [0, 1024, 2047, 8192])
 def test_key_sizes_that_are_not_made(key_size: int) -> None:
     with pytest.raises(InvalidArgument, match="2048, 3072, 4096"):
-        csr.make(NAME, key_size=key_size)
+        csr.make_request(NAME, key_size=key_size)
 
 
 def test_the_longest_name(tmp_path: Path) -> None:
     name = csr.common_name("a" * 34, "RAJ01")
     assert len(name) == 63
-    assert x509.load_pem_x509_csr(csr.make(csr.common_name("a" * 35, "RAJ01")).request)
+    assert x509.load_pem_x509_csr(csr.make_request(csr.common_name("a" * 35, "RAJ01")).request)
 
 
 def test_no_file_is_left_where_the_request_cannot_be_written(tmp_path: Path) -> None:

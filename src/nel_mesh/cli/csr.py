@@ -45,8 +45,9 @@ def csr(
     Example:
       nel-mesh csr --local-id SERVER001 --ods-code X26 --into certificates
     """
+    from nel_mesh.check.private_files import already_exists, write_private
     from nel_mesh.cli import prompts
-    from nel_mesh.tls.csr import common_name, make
+    from nel_mesh.tls import common_name, make_request
 
     session = session_of(ctx)
     asker = prompts.Asker(json=session.json)
@@ -62,12 +63,12 @@ def csr(
     key_path, request_path = folder / f"{name}.key", folder / f"{name}.csr"
     for path in (key_path, request_path):
         if path.exists():
-            raise prompts.already_exists(path)
+            raise already_exists(path)
     passphrase = _passphrase(asker) if encrypt else None
-    made = make(name, key_size=key_size, passphrase=passphrase)
-    prompts.write_new(key_path, made.key)
+    made = make_request(name, key_size=key_size, passphrase=passphrase)
+    write_private(key_path, made.key)
     try:
-        prompts.write_new(request_path, made.request)
+        write_private(request_path, made.request)
     except BaseException:
         key_path.unlink(missing_ok=True)
         raise

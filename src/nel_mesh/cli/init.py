@@ -52,14 +52,14 @@ def init(
       nel-mesh init
       nel-mesh init --mailbox-id X26ABC1 --environment integration
     """
+    from nel_mesh.check.private_files import already_exists, write_private
     from nel_mesh.cli import prompts
-    from nel_mesh.io.files import write_file
 
     session = session_of(ctx)
     path = prompts.settings_file(output)
     # Before the first question, so that no answer is given in vain.
     if path.exists() and not force:
-        raise prompts.already_exists(path, "or say --force")
+        raise already_exists(path, "or say --force")
     asker = prompts.Asker(json=session.json)
     mailbox = asker.required("--mailbox-id", mailbox_id, "Mailbox id", prompts.mailbox_id)
     address = _address(asker, environment, url)
@@ -85,11 +85,7 @@ def init(
             **secrets,
         )
     )
-    if force:
-        prompts.make_private_folder(path.parent)
-        write_file(path, text.encode())
-    else:
-        prompts.write_new(path, text.encode())
+    write_private(path, text.encode(), replace=force)
     left_out = [name for name, value in secrets.items() if value is None]
     if encrypted and key_password is None:
         left_out.append(_KEY_PASSWORD)

@@ -16,9 +16,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+from nel_mesh.cli.progress import Bar
+from nel_mesh.cli.text import local_time
+
 if TYPE_CHECKING:
     from nel_mesh.cli.failures import Failure
-    from nel_mesh.cli.progress import Bar
 
 Record = Mapping[str, Any]
 
@@ -149,23 +151,6 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return local_time(value) if isinstance(value, datetime) else str(value)
-
-
-def local_time(moment: datetime) -> str:
-    """A moment in local time, with the time zone."""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}".rstrip()
-
-
-def size(number: int) -> str:
-    """A number of bytes for people."""
-    if number < 1000:
-        return f"{number} byte{'' if number == 1 else 's'}"
-    amount = float(number)
-    for unit in ("kB", "MB", "GB"):
-        amount /= 1000
-        if amount < 1000 or unit == "GB":
-            break
-    return f"{amount:.1f} {unit}"
 
 
 def clean(text: str, *, keep: str = "") -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from nel_mesh.cli.output import size
+from nel_mesh.cli.text import size
 
 if TYPE_CHECKING:
     from rich.progress import Progress

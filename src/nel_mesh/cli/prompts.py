@@ -11,10 +11,8 @@ from typing import TypeVar
 import typer
 
 from nel_mesh.errors import ConfigurationError, InvalidArgument
-from nel_mesh.io.files import make_folder, translate_storage_errors, write_file
 from nel_mesh.settings import ENVIRONMENTS, MeshSettings, SettingsKeywords
-from nel_mesh.tls import keys
-from nel_mesh.tls.keys import Unreadable, WrongPassword
+from nel_mesh.tls import Contents, Unreadable, WrongPassword, read
 
 _T = TypeVar("_T")
 
@@ -109,7 +107,7 @@ class IdentityFile:
     def opens_with(self, password: str) -> bool:
         """Whether that is its password."""
         try:
-            keys.read(self.path, password)
+            read(self.path, password)
         except Unreadable:
             return False
         return True
@@ -151,7 +149,7 @@ def authority_file(text: str) -> str:
     """A file with an authority's certificate. Raises InvalidArgument."""
     path = _absolute(text)
     try:
-        found = keys.read(path)
+        found = read(path)
     except Unreadable as problem:
         raise InvalidArgument(str(problem)) from None
     if not found.certificates:
@@ -180,10 +178,10 @@ def key_file(text: str) -> IdentityFile:
     return IdentityFile(path, has_key=True, is_encrypted=found is None)
 
 
-def _contents(path: str) -> keys.Contents | None:
+def _contents(path: str) -> Contents | None:
     """The contents of a file of certificates and keys; None if it is encrypted."""
     try:
-        return keys.read(path)
+        return read(path)
     except WrongPassword:
         return None
     except Unreadable as problem:
@@ -204,25 +202,3 @@ def _check(name: str, given: SettingsKeywords) -> None:
         for fault in error.faults:
             if fault.setting == name:
                 raise InvalidArgument(fault.message) from None
-
-
-def write_new(path: Path, content: bytes) -> None:
-    """Write a file for its owner only, durably, in a folder for its owner only if that is made too.
-
-    Raises InvalidArgument if there is a file of that name, and StorageError if it cannot be stored.
-    """
-    make_private_folder(path.parent)
-    if not write_file(path, content, replace=False):
-        raise already_exists(path)
-
-
-def make_private_folder(folder: Path) -> None:
-    """Make a folder, and those above it, for their owner only; existing ones stay as they are."""
-    with translate_storage_errors(folder):
-        make_folder(folder, 0o700)
-
-
-def already_exists(path: Path, or_else: str = "") -> InvalidArgument:
-    """The error for a file that must not be replaced."""
-    ways = "move it away, or give another place" + (f", {or_else}" if or_else else "")
-    return InvalidArgument(f"{path} exists already, and is not replaced; {ways}")

@@ -17,8 +17,8 @@ import typer
 from nel_mesh.cli.exit_codes import ExitCode
 from nel_mesh.cli.failures import CommandFailed, Failure, failure_of, not_in_inbox, simple
 from nel_mesh.cli.inbox import Filter, Limit
-from nel_mesh.cli.output import size
 from nel_mesh.cli.session import Session, session_of
+from nel_mesh.cli.text import size
 
 if TYPE_CHECKING:
     from nel_mesh import JournalEntry, Message, ReceivedFile, ReceiveProgress, ReceiveResult, Report, SqliteJournal

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from nel_mesh.cli.output import is_terminal
+from nel_mesh.cli.output import Output, is_terminal
 from nel_mesh.instrumentation import Event, Hook, RetryScheduled
-
-if TYPE_CHECKING:
-    from nel_mesh.cli.session import Session
 
 _REASONS = {
     "ConnectionFailed": "Could not connect",
@@ -17,12 +13,12 @@ _REASONS = {
 }
 
 
-def retry_hook(session: Session) -> Hook:
+def retry_hook(out: Output, *, verbose: bool) -> Hook:
     """Return a hook that writes the line; nothing for scripts, with `--quiet`, or with `--verbose`, which logs it."""
 
     def hook(event: Event) -> None:
-        if isinstance(event, RetryScheduled) and not session.verbose and is_terminal(sys.stderr):
-            session.out.note(_text(event))
+        if isinstance(event, RetryScheduled) and not verbose and is_terminal(sys.stderr):
+            out.note(_text(event))
 
     return hook
 

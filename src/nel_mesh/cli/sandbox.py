@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import tempfile
 import time
 from datetime import timedelta
@@ -195,8 +197,6 @@ def _start(stack: contextlib.ExitStack, server: Sandbox, configuration: SandboxC
 
 
 def _greet(session: Session, server: Sandbox, written: list[Path], *, kept: bool) -> None:
-    from nel_mesh.sandbox.client_settings import in_a_shell
-
     first = server.mailbox_ids[0]
     lines = [f"MESH sandbox at {server.url}", f"Mailboxes: {', '.join(server.mailbox_ids)}", ""]
     lines.append("Settings:" if kept else "Settings, until it stops (--settings-folder keeps them):")
@@ -216,3 +216,10 @@ def _greet(session: Session, server: Sandbox, written: list[Path], *, kept: bool
         "\n".join([*lines, "", "Ctrl-C stops it."]),
         brief=server.url,
     )
+
+
+def in_a_shell(values: dict[str, str]) -> list[str]:
+    """Make the commands that set these variables, for PowerShell on Windows, else for a POSIX shell."""
+    if os.name == "nt":
+        return ["$env:{} = '{}'".format(name, value.replace("'", "''")) for name, value in values.items()]
+    return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]

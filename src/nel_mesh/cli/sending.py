@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nel_mesh.cli.exit_codes import ExitCode
-from nel_mesh.cli.output import local_time, size
 from nel_mesh.cli.session import Session, session_of
+from nel_mesh.cli.text import local_time, size
 
 if TYPE_CHECKING:
-    from nel_mesh import MeshClient, SendReceipt, Tracking
-    from nel_mesh.cli.unfinished import Unfinished
+    from nel_mesh import MeshClient, SendReceipt, Tracking, Transfer
 
 STDIN = "-"
 
@@ -89,9 +88,9 @@ def send(
             _send(session, client, files, number, options, transfers, restart=restart) for number in range(len(files))
         ]
     # Not before the whole command has succeeded: the same command again must not send any of it twice.
-    for unfinished in sent:
-        if unfinished is not None:
-            unfinished.forget()
+    for transfer in sent:
+        if transfer is not None:
+            transfer.forget()
 
 
 def _required(option: str, value: str | None) -> str:
@@ -181,39 +180,38 @@ def _send(
     transfers: Path | None,
     *,
     restart: bool,
-) -> Unfinished | None:
-    """Send one of the files and print its receipt. Returns the record, which still exists."""
-    from nel_mesh.cli.unfinished import Unfinished
+) -> Transfer | None:
+    """Send one of the files and print its receipt. Returns the transfer, whose record still exists."""
+    from nel_mesh.cli import unfinished
 
     file = files[number]
     receipt: SendReceipt | None = None
-    unfinished = None
+    transfer = state = None
     try:
         if file != STDIN and Path(file).is_file():
             copies = files[:number].count(file)
-            unfinished = Unfinished.of(session, client.mailbox_id, Path(file), options, transfers, copies=copies)
-        if unfinished is not None:
-            unfinished.prepare(Path(file), restart=restart)
-        resumed = unfinished is not None and unfinished.exists
-        if unfinished is not None and resumed:
-            session.out.note(f"{file}: {unfinished.state()}.")
+            transfer = unfinished.transfer_of(session, client.mailbox_id, Path(file), options, transfers, copies=copies)
+        if transfer is not None:
+            state = unfinished.prepare(transfer, Path(file), restart=restart)
+        if state is not None:
+            session.out.note(f"{file}: {unfinished.describe(state)}.")
         with session.out.bar(f"Sending {'stdin' if file == STDIN else Path(file).name}") as bar:
             given = {**options, "progress": lambda progress: bar(progress.bytes_done, progress.bytes_total)}
             if file == STDIN:
                 receipt = client.send_message(sys.stdin.buffer, **given)
             else:
-                receipt = client.send_file(file, **given, resume=unfinished.path if unfinished else None)
-        _show_receipt(session, file, receipt, options, resumed=resumed)
+                receipt = client.send_file(file, **given, resume=transfer.path if transfer else None)
+        _show_receipt(session, file, receipt, options, resumed=state is not None)
     except BaseException as error:
         if receipt is not None:
-            again = " Run the same command again for the receipt; it is not sent again." if unfinished else ""
+            again = " Run the same command again for the receipt; it is not sent again." if transfer else ""
             error.add_note(f"{file} was sent, as {receipt.message_id}.{again}")
-        elif unfinished is not None:
-            unfinished.explain(error)
+        elif transfer is not None:
+            unfinished.explain(transfer, error)
         if rest := files[number + 1 :]:
             error.add_note(f"Not started: {', '.join(rest)}.")
         raise
-    return unfinished
+    return transfer
 
 
 def _show_receipt(session: Session, file: str, receipt: SendReceipt, options: dict[str, Any], *, resumed: bool) -> None:

@@ -91,7 +91,7 @@ class Session:
         from nel_mesh import MeshClient
         from nel_mesh.cli.retries import retry_hook
 
-        return MeshClient(self.load_settings(), hooks=[retry_hook(self)])
+        return MeshClient(self.load_settings(), hooks=[retry_hook(self.out, verbose=self.verbose)])
 
     def for_each(self, message_ids: Iterable[str], work: Callable[[str], object]) -> None:
         """Do the work for each message; a failure that concerns one message does not stop the others.

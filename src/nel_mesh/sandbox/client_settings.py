@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import shlex
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -83,13 +81,6 @@ def environment(settings: dict[str, Any]) -> dict[str, str]:
         for name, variable in names.items()
         if name in values
     }
-
-
-def in_a_shell(values: dict[str, str]) -> list[str]:
-    """Make the commands that set these variables, for PowerShell on Windows, else for a POSIX shell."""
-    if os.name == "nt":
-        return ["$env:{} = '{}'".format(name, value.replace("'", "''")) for name, value in values.items()]
-    return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
 
 
 def write_private(path: Path, content: dict[str, Any]) -> None:

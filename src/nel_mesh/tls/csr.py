@@ -15,7 +15,7 @@ _LONGEST_NAME = 64  # the limit of X.509 for a common name
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Request:
+class CertificateRequest:
     """A key and the request for its certificate, each as PEM."""
 
     key: bytes = dataclasses.field(repr=False)
@@ -52,7 +52,7 @@ def common_name(local_id: str, ods_code: str) -> str:
     return name
 
 
-def make(name: str, *, key_size: int = KEY_SIZES[0], passphrase: str | None = None) -> Request:
+def make_request(name: str, *, key_size: int = KEY_SIZES[0], passphrase: str | None = None) -> CertificateRequest:
     """Make an RSA key, and a certificate request with a common name and nothing else.
 
     Args:
@@ -84,7 +84,7 @@ def make(name: str, *, key_size: int = KEY_SIZES[0], passphrase: str | None = No
     # NHS England wants every other field empty, the e-mail address above all.
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    return Request(
+    return CertificateRequest(
         key=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption),
         request=request.public_bytes(Encoding.PEM),
     )
