@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
+import random
 import zlib
 
 import pytest
@@ -71,17 +72,44 @@ def test_any_gzip_header_cut_anywhere_is_read(
     assert decoded(body + body, cuts, engine) == content * 2
 
 
+def gzip_header(flags: int, extra: bytes) -> bytes:
+    head = bytes([31, 139, 8, flags, 0, 0, 0, 0, 0, 255])
+    head += len(extra).to_bytes(2, "little") + extra if flags & 4 else b""
+    head += b"n\0" if flags & 8 else b""
+    head += b"\0" if flags & 16 else b""
+    return head + ((zlib.crc32(head) & 0xFFFF).to_bytes(2, "little") if flags & 2 else b"")
+
+
+# The extra field holds zero bytes, as the end of a name has one, and is longer than a byte can count.
+EXTRAS = [b"", b"\0", bytes(300)]
+
+
+@pytest.mark.parametrize("extra", EXTRAS, ids=len)
+@pytest.mark.parametrize("flags", range(32))
+def test_a_gzip_header_is_complete_at_its_last_byte(flags: int, extra: bytes) -> None:
+    head = gzip_header(flags, extra)
+    assert [codec.is_header_complete(head[:end]) for end in range(len(head))] == [False] * len(head)
+    assert codec.is_header_complete(head)
+    assert codec.is_header_complete(head + b"x")
+
+
+@pytest.mark.parametrize("start", [b"x", b"\x1fx", b"\x1f\x8b\x09", b"\x1f\x8b\x07" + bytes(20)])
+def test_a_start_that_is_no_gzip_header_is_not_waited_for(start: bytes) -> None:
+    assert codec.is_header_complete(start)
+
+
 @engines
 @pytest.mark.parametrize("flags", range(32))
 def test_a_gzip_header_is_read_a_byte_at_a_time(engine: codec.Engine, flags: int) -> None:
-    head = bytes([31, 139, 8, flags, 0, 0, 0, 0, 0, 255])
-    # The extra field holds zero bytes, as the end of a name has one, and is longer than a byte can count.
-    head += (300).to_bytes(2, "little") + bytes(300) if flags & 4 else b""
-    head += b"n\0" if flags & 8 else b""
-    head += b"\0" if flags & 16 else b""
-    head += (zlib.crc32(head) & 0xFFFF).to_bytes(2, "little") if flags & 2 else b""
-    body = head + WHOLE[10:]
+    body = gzip_header(flags, bytes(300)) + WHOLE[10:]
     assert decoded(body, list(range(len(body))), engine) == b"content"
+
+
+@engines
+def test_the_largest_window_is_used(engine: codec.Engine) -> None:
+    content = random.Random(1).randbytes(32_000) * 3
+    assert decoded(gzip.compress(content, 9), [], engine) == content
+    assert len(b"".join(codec.compress([content], level=3, engine=engine))) < 40_000
 
 
 @engines
@@ -120,16 +148,16 @@ def test_a_damaged_gzip_body_is_never_other_content(
     "body",
     [
         b"plain text",
-        b"\x1f",
         b"\x1f\x8b\x09" + bytes(20),
         WHOLE + b"plain text",
         WHOLE[:-8] + bytes(8),
         WHOLE[:-4] + bytes(4),
     ],
 )
-def test_a_body_that_is_not_gzip_to_its_end_is_refused(engine: codec.Engine, body: bytes) -> None:
-    with pytest.raises(IntegrityError, match=r"^the gzip body is damaged$|before its trailer"):
-        decoded(body, [], engine)
+def test_a_body_that_is_not_gzip_to_its_end_is_refused_at_once(engine: codec.Engine, body: bytes) -> None:
+    decoder = codec.decoder("gzip", engine=engine)
+    with pytest.raises(IntegrityError, match=r"^the gzip body is damaged$"):
+        list(decoder.feed(body))
 
 
 @engines

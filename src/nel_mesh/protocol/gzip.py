@@ -60,12 +60,10 @@ class _ZlibMember:
         self._inflate: Any = zlib.decompressobj(_GZIP_WBITS)
 
     def blocks(self, data: bytes) -> Iterator[bytes]:
-        full = True
-        while not self._inflate.eof and (data or full):
-            block = self._inflate.decompress(data, OUTPUT_BLOCK_BYTES)
-            yield block
-            # A full block can be the start of more, which zlib keeps.
-            data, full = self._inflate.unconsumed_tail, len(block) == OUTPUT_BLOCK_BYTES
+        # zlib may keep the end of a full block; the next data brings it out, at the latest the trailer.
+        while data and not self._inflate.eof:
+            yield self._inflate.decompress(data, OUTPUT_BLOCK_BYTES)
+            data = self._inflate.unconsumed_tail
 
     def rest(self) -> bytes | None:
         return self._inflate.unused_data if self._inflate.eof else None
@@ -132,7 +130,7 @@ class _Gzip:
             if self._member is None:
                 # ISA-L cannot resume a header that is split between two blocks.
                 self._header += data
-                if not _is_header_complete(self._header):
+                if not is_header_complete(self._header):
                     if len(self._header) > _MAX_HEADER_BYTES:
                         raise _damaged()
                     return
@@ -159,7 +157,7 @@ def _damaged() -> IntegrityError:
     return IntegrityError("the gzip body is damaged")
 
 
-def _is_header_complete(data: bytes) -> bool:
+def is_header_complete(data: bytes) -> bool:
     """Whether a member's whole header is here (RFC 1952, 2.3); also if it is none, to be refused."""
     if not b"\x1f\x8b\x08".startswith(data[:3]):
         return True
