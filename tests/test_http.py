@@ -1183,7 +1183,7 @@ def test_a_request_without_tls_has_the_whole_address_for_its_proxy(
             "offers Negotiate and NTLM and Digest only .407., and nel-mesh speaks Basic",
             False,
         ),
-        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "refuses .status 403.: ask whoever runs it to let this machine", False),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "refuses .status 403.: ask its operators to let this machine", False),
         (b"HTTP/1.1 429 Slow down\r\n\r\n", "refuses .status 429.$", True),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "refuses .status 502.$", True),
         (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "refuses .status 302.$", True),

@@ -335,7 +335,7 @@ CASES = [
         with_proxy(b"HTTP/1.1 407 X\r\nProxy-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n"),
         "tcp",
         "offers NTLM only",
-        "ask whoever runs it for Basic",
+        "ask its operators for Basic",
     ),
     Case(
         "a proxy that refuses",

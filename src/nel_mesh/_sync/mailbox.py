@@ -25,12 +25,12 @@ _SEVERAL = 300
 """The status for a local id that several messages have."""
 
 Body = Callable[[], Iterable[bytes]]
-"""Makes the same body anew for each attempt."""
+"""Return the same body again for each attempt."""
 
 
 @without_locals
 class MailboxOperations:
-    """The operations of one mailbox, each as MESH has it; no operation joins chunks or keeps state."""
+    """The operations of one mailbox, each as MESH has it: none joins chunks or keeps state."""
 
     def __init__(
         self,

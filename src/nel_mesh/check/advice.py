@@ -157,8 +157,8 @@ def for_ping(status: int, settings: MeshSettings) -> Iterator[str]:
         )
     elif status in (401, 403):
         yield (
-            f"_ping needs no mailbox, so it is not MESH that refuses ({status}) but a gateway before it: ask whoever"
-            " runs it, or your network team, to let this machine through."
+            f"_ping needs no mailbox, so it is not MESH that refuses ({status}) but a gateway before it: ask the team"
+            " that runs it, or your network team, to let this machine through."
         )
     elif 300 <= status < 400:
         yield f"The server redirects ({status}), which nel-mesh does not follow: put the final address into the url."

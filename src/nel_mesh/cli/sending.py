@@ -49,9 +49,7 @@ def send(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for records of unfinished sends. Default: your state folder."),
     ] = None,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Send anew, in place of resuming an interrupted send.")
-    ] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Send as a new message; do not resume.")] = False,
 ) -> None:
     """Send files, each as a message.
 

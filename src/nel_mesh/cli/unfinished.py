@@ -50,7 +50,7 @@ def transfer_of(
 
 
 def prepare(transfer: Transfer, file: Path, *, restart: bool) -> TransferState | None:
-    """Forget a transfer that is to begin anew: on demand, or for new content of a file sent before.
+    """Forget a transfer that is to start again: on demand, or for new content of a file sent before.
 
     Returns how far an earlier run came, if this one resumes it.
     """
@@ -87,7 +87,7 @@ def explain(transfer: Transfer, error: BaseException) -> None:
         error.add_note("Run the same command again: it asks MESH whether the message has arrived before it sends.")
     else:
         error.add_note(f"{_progress(state, 'MESH has ', '. ')}Run the same command again to resume.")
-    error.add_note("--restart sends it anew.")
+    error.add_note("--restart sends it as a new message.")
 
 
 def _progress(state: TransferState | None, before: str, after: str) -> str:

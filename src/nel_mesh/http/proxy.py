@@ -110,7 +110,7 @@ class Proxy:
         if status == 407:
             raise ProxyRefused(f"{proxy} {self._demand(headers.get('proxy-authenticate', ''))}", transient=False)
         transient = not 400 <= status < 500 or status in _MAY_CHANGE
-        cure = "" if transient else ": ask whoever runs it to let this machine connect (CONNECT) to that server"
+        cure = "" if transient else ": ask its operators to let this machine connect (CONNECT) to that server"
         raise ProxyRefused(f"{proxy} refuses (status {status}){cure}", transient=transient)
 
     def _demand(self, offered: str) -> str:
@@ -118,7 +118,7 @@ class Proxy:
         schemes = list(dict.fromkeys(_SCHEME.findall(_QUOTED.sub("", offered))))[:5]
         if schemes and not any(scheme.casefold() == "basic" for scheme in schemes):
             return (
-                f"offers {' and '.join(schemes)} only (407), and nel-mesh speaks Basic: ask whoever runs it for Basic,"
+                f"offers {' and '.join(schemes)} only (407), and nel-mesh speaks Basic: ask its operators for Basic,"
                 " or to let this machine through without a password"
             )
         if self.headers:

@@ -123,7 +123,7 @@ class NonBlockingSocket:
             raise OSError("the connection belongs to the process that forked this one")
 
     def _shut_down(self) -> None:
-        """End the connection; whoever waits for it wakes up."""
+        """End the connection, and wake up a thread that waits for it."""
         if self.is_own():
             with contextlib.suppress(OSError):
                 self._raw.shutdown(socket.SHUT_RDWR)

@@ -65,7 +65,7 @@ NEXT_STEPS: Mapping[tuple[bool, Partial], NextStep] = {
     (False, Partial.LONG): NextStep.RESUME,
     (False, Partial.NAMED): NextStep.START,
     # All of it was verified, and the final name chosen. The partial file goes last: where there is none the name had
-    # been given, and whoever waits for such files may have moved it on since.
+    # been given, and a program that waits for such files may have moved it since.
     (True, Partial.MISSING): NextStep.PUBLISHED,
     (True, Partial.SHORT): NextStep.START,
     (True, Partial.EXACT): NextStep.PUBLISH,

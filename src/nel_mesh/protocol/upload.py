@@ -645,7 +645,9 @@ class SendRecord(Record):
     def check_content(self, digest: str) -> None:
         """Raise SourceError unless the content that was sent already has this digest."""
         if digest != self.digest:
-            raise SourceError("content: it has changed since this send began; to send it anew, remove the record")
+            raise SourceError(
+                "content: it has changed since this send began; to send it as a new message, remove the record"
+            )
 
     def receipt(self) -> SendReceipt:
         """Return the receipt of a message that was sent."""
