@@ -61,7 +61,7 @@ class Transfer(TransferRecord):
 
     def forget(self) -> None:
         """Remove the record, if there is one. Raises StorageError if that fails, or a process is sending under it."""
-        if not self.path.exists():
+        if not self.exists():
             return
         lock = self.lock()
         if not lock.acquire():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import os
@@ -18,6 +19,12 @@ from typing import IO, Any
 
 _SCRIPT = Path(sys.executable).with_name("nel-mesh")
 COMMAND = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "nel_mesh.cli"]
+
+
+_libc = ctypes.CDLL(None)
+_PR_CAPBSET_DROP = 24
+_IGNORE_PERMISSIONS = (1, 2)
+"""CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +90,7 @@ class Nel:
         env: Mapping[str, str | None] | None = None,
         stdout: IO[bytes] | int = subprocess.PIPE,
         largest_file: int | None = None,
+        privileged: bool = True,
     ) -> Done:
         """Run it with pipes.
 
@@ -91,11 +99,15 @@ class Nel:
             env: more environment variables; None removes one.
             stdout: its standard output.
             largest_file: the number of bytes that the system lets it write into any file.
+            privileged: whether root, if it is root, may read and write where permissions forbid it.
         """
 
         def limit() -> None:
             if largest_file is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+            if not privileged and os.geteuid() == 0:
+                for capability in _IGNORE_PERMISSIONS:
+                    assert _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
 
         done = subprocess.run(
             [*COMMAND, *map(str, arguments)],

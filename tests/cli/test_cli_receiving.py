@@ -323,13 +323,13 @@ def test_a_disk_that_takes_no_more(bob: Nel, mesh_sandbox: Sandbox, by_id: bool)
     assert (bob.home / "in" / "big.bin").stat().st_size == 3_000_000
 
 
-# Permissions do not hold root back, so there is nothing to see; a full disk, above, is tried as root too.
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(bob: Nel, mesh_sandbox: Sandbox) -> None:
     message_id = mesh_sandbox.deliver_message("X26ABC2", b"content")
     closed = bob.home / "closed"
     closed.mkdir(mode=0o500)
-    assert bob("receive", message_id, "--into", closed).code == 4
+    done = bob("receive", message_id, "--into", closed, privileged=False)
+    assert (done.code, f"{closed}" in done.err) == (4, True)
+    assert "Fix its permissions" in done.one_paragraph()
 
 
 def test_reports_can_be_acknowledged_by_a_pipe(bob: Nel, mesh_sandbox: Sandbox) -> None:

@@ -50,8 +50,7 @@ _NEXT_STEP: _Table = {
     (None, ExitCode.NOT_FOUND): "Check the id, and whose mailbox it belongs to; an expired message must be sent again.",
     (None, ExitCode.REFUSED): "Correct what MESH names, then run the command again.",
     (None, ExitCode.TRY_LATER): "Run the same command again in a few minutes.",
-    (None, ExitCode.UNKNOWN): "Before you send it again, look it up with `nel-mesh track --local-id`, or ask the "
-    "recipient.",
+    (None, ExitCode.UNKNOWN): "Do not send it as a new message before you know.",
     (None, ExitCode.DAMAGED): "Do not use what has arrived. The message is still in the inbox: run the same command "
     "again.",
     ("acknowledge_message", ExitCode.NOT_FOUND): "It may have been acknowledged before, or have expired.",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
+import json
 import os
 import stat
 import sys
@@ -11,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nel_mesh.cli.exit_codes import ExitCode
-from nel_mesh.cli.session import Session, session_of
+from nel_mesh.cli.exit_codes import ExitCode, exit_code_of
+from nel_mesh.cli.notices import without_record
+from nel_mesh.cli.session import Session, session_of, transfers_folder
 from nel_mesh.cli.text import local_time, size
+from nel_mesh.errors import MeshError, Outcome, StorageError
 
 if TYPE_CHECKING:
-    from nel_mesh import MeshClient, SendReceipt, Tracking, Transfer
+    from nel_mesh import MeshClient, SendReceipt, Tracking, Transfer, TransferState
 
 STDIN = "-"
 
@@ -81,6 +86,8 @@ def send(
         "compressed": compressed,
         "encrypted": encrypted,
     }
+    if transfers is not None:
+        transfers.mkdir(mode=0o700, parents=True, exist_ok=True)
     with session.client() as client:
         sent = [
             _send(session, client, files, number, options, transfers, restart=restart) for number in range(len(files))
@@ -88,7 +95,7 @@ def send(
     # Not before the whole command has succeeded: the same command again must not send any of it twice.
     for transfer in sent:
         if transfer is not None:
-            transfer.forget()
+            _forget(session, transfer)
 
 
 def _required(option: str, value: str | None) -> str:
@@ -179,37 +186,107 @@ def _send(
     *,
     restart: bool,
 ) -> Transfer | None:
-    """Send one of the files and print its receipt. Returns the transfer, whose record still exists."""
-    from nel_mesh.cli import unfinished
-
+    """Send one of the files and print its receipt. Returns its transfer, of which there is still a record."""
     file = files[number]
     receipt: SendReceipt | None = None
-    transfer = state = None
+    transfer = _transfer(session, client, files, number, options, transfers)
     try:
-        if file != STDIN and Path(file).is_file():
-            copies = files[:number].count(file)
-            transfer = unfinished.transfer_of(session, client.mailbox_id, Path(file), options, transfers, copies=copies)
-        if transfer is not None:
-            state = unfinished.prepare(transfer, Path(file), restart=restart)
+        state = transfer.state() if transfer else None
+        if transfer and state and (restart or (state.sent and _has_changed(Path(file), state))):
+            transfer.forget()
+            state = None
         if state is not None:
-            session.out.note(f"{file}: {unfinished.describe(state)}.")
+            session.out.note(f"{file}: {_resuming(state)}.")
         with session.out.bar(f"Sending {'stdin' if file == STDIN else Path(file).name}") as bar:
             given = {**options, "progress": lambda progress: bar(progress.bytes_done, progress.bytes_total)}
             if file == STDIN:
                 receipt = client.send_message(sys.stdin.buffer, **given)
             else:
-                receipt = client.send_file(file, **given, resume=transfer.path if transfer else None)
+                receipt = client.send_file(file, **given, resume=transfer)
         _show_receipt(session, file, receipt, options, resumed=state is not None)
     except BaseException as error:
         if receipt is not None:
             again = " Run the same command again for the receipt; it is not sent again." if transfer else ""
             error.add_note(f"{file} was sent, as {receipt.message_id}.{again}")
         elif transfer is not None:
-            unfinished.explain(transfer, error)
+            _explain(error, transfer)
+        elif isinstance(error, MeshError) and exit_code_of(error) is ExitCode.UNKNOWN:
+            error.add_note(f"`nel-mesh track --local-id {error.local_id}` asks MESH whether it has arrived.")
         if rest := files[number + 1 :]:
             error.add_note(f"Not started: {', '.join(rest)}.")
         raise
     return transfer
+
+
+def _transfer(
+    session: Session,
+    client: MeshClient,
+    files: list[str],
+    number: int,
+    options: dict[str, Any],
+    transfers: Path | None,
+) -> Transfer | None:
+    """Return the transfer that the same command finds again; None for content that cannot be read twice."""
+    from nel_mesh import Transfers
+
+    file = files[number]
+    if file == STDIN or not Path(file).is_file():
+        return None
+    folder = transfers or transfers_folder()
+    if folder is None:
+        session.out.warn(without_record("You have no home folder for a record of the send"))
+        return None
+    # The client warns if no record can be written, and sends all the same.
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    copies = files[:number].count(file)
+    what = json.dumps([client.mailbox_id, str(Path(file).absolute()), options, copies], sort_keys=True)
+    return Transfers(folder).transfer(hashlib.sha256(what.encode()).hexdigest()[:32])
+
+
+def _has_changed(file: Path, state: TransferState) -> bool:
+    status = file.stat()
+    return (status.st_size, status.st_mtime_ns) != (state.bytes_total, state.modified_ns)
+
+
+def _resuming(state: TransferState) -> str:
+    if state.sent:
+        when = local_time(state.began)
+        return f"already sent by an earlier run ({when}), so not sent again; --restart sends it as a new message"
+    return f"resuming an interrupted send{f' ({_progress(state)})' if state.bytes_done else ''}"
+
+
+def _progress(state: TransferState) -> str:
+    return f"{size(state.bytes_done)} of {size(state.bytes_total)}"
+
+
+def _explain(error: BaseException, transfer: Transfer) -> None:
+    """Add to an error how to resume; forget a send of which MESH has nothing."""
+    try:
+        state = transfer.state()
+        if state is None:
+            return
+        if isinstance(error, MeshError) and error.outcome is Outcome.NOT_SENT and not state.bytes_done:
+            transfer.forget()
+            return
+    except StorageError:
+        return
+    if isinstance(error, KeyboardInterrupt):
+        # The library's note is for those who have no record.
+        error.__notes__ = []
+    if isinstance(error, MeshError) and error.outcome is Outcome.UNKNOWN:
+        error.add_note("Run the same command again: it asks MESH whether the message has arrived before it sends.")
+    else:
+        done = f"MESH has {_progress(state)}. " if state.bytes_done else ""
+        error.add_note(f"{done}Run the same command again to resume.")
+    error.add_note("--restart sends it anew.")
+
+
+def _forget(session: Session, transfer: Transfer) -> None:
+    try:
+        transfer.forget()
+    except StorageError as error:
+        session.out.warn(f"The record of the send cannot be removed, so the same command sends nothing: {error.reason}")
 
 
 def _show_receipt(session: Session, file: str, receipt: SendReceipt, options: dict[str, Any], *, resumed: bool) -> None:

@@ -89,9 +89,9 @@ class Session:
     def client(self) -> MeshClient:
         """A client for the mailbox of the settings, for a `with` block."""
         from nel_mesh import MeshClient
-        from nel_mesh.cli.retries import retry_hook
+        from nel_mesh.cli.notices import notice_hook
 
-        return MeshClient(self.load_settings(), hooks=[retry_hook(self.out, verbose=self.verbose)])
+        return MeshClient(self.load_settings(), hooks=[notice_hook(self.out, verbose=self.verbose)])
 
     def for_each(self, message_ids: Iterable[str], work: Callable[[str], object]) -> None:
         """Do the work for each message; a failure that concerns one message does not stop the others.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,12 +24,20 @@ class TransferRecord:
         return FileLock(self.path.with_name(f"{self.path.name}.lock"))
 
     def read(self) -> bytes | None:
-        """Read the record; None if there is none."""
+        """Read the record; None if there is none, or no such folder, or one that this user cannot enter."""
         with translate_storage_errors(self.path.parent):
             try:
                 return self.path.read_bytes()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
+            except PermissionError:
+                if self.exists():
+                    raise
+                return None
+
+    def exists(self) -> bool:
+        """Whether there is a record, as far as this user can see."""
+        return os.path.lexists(self.path)
 
     def write(self, content: bytes) -> None:
         """Replace the record, durably."""

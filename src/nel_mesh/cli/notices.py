@@ -1,11 +1,11 @@
-"""One line on a terminal for each wait before a retry, which can last minutes."""
+"""Notices of what happens during an operation: a wait before a retry, which can last minutes; a send without record."""
 
 from __future__ import annotations
 
 import sys
 
 from nel_mesh.cli.output import Output, is_terminal
-from nel_mesh.instrumentation import Event, Hook, RetryScheduled
+from nel_mesh.instrumentation import Event, Hook, RetryScheduled, SendRecordFailed
 
 _REASONS = {
     "ConnectionFailed": "Could not connect",
@@ -13,14 +13,21 @@ _REASONS = {
 }
 
 
-def retry_hook(out: Output, *, verbose: bool) -> Hook:
-    """Return a hook that writes the line; nothing for scripts, with `--quiet`, or with `--verbose`, which logs it."""
+def notice_hook(out: Output, *, verbose: bool) -> Hook:
+    """Return a hook that prints the notices. A wait is announced on a terminal only, and not twice (`--verbose`)."""
 
     def hook(event: Event) -> None:
         if isinstance(event, RetryScheduled) and not verbose and is_terminal(sys.stderr):
             out.note(_text(event))
+        elif isinstance(event, SendRecordFailed) and event.step == "begin":
+            out.warn(without_record(f"No record of the send can be kept ({event.os_error or event.failure.error})"))
 
     return hook
+
+
+def without_record(reason: str) -> str:
+    """Return the warning that a send cannot resume."""
+    return f"{reason}. If this send is interrupted, it starts again; --transfers DIR names another folder."
 
 
 def _text(event: RetryScheduled) -> str:
