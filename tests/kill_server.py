@@ -154,6 +154,8 @@ def main() -> None:
             os.close(reading)
             code = 1
             try:
+                # A shell starts what it runs in the background with SIGINT ignored.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 killer = Killer(job["kill_at"], job.get("signal", signal.SIGKILL))
                 transfer(job, killer)
                 os.write(writing, str(killer.points).encode())
