@@ -47,7 +47,7 @@ WIDEST = 86
 """Columns of code that fit beside the navigation on a screen of 1,280 pixels."""
 
 
-@pytest.mark.parametrize("page", [*DOCS, page_at("README.md")], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*DOCS, page_at("README.md"), page_at("ARCHITECTURE.md")], ids=lambda page: page.name)
 def test_no_block_is_cut_on_a_common_screen(page: Page) -> None:
     """A33."""
     lines = [line for block in page.blocks for line in block.text.splitlines()]
