@@ -279,7 +279,7 @@ def _explain(error: BaseException, transfer: Transfer) -> None:
     else:
         done = f"MESH has {_progress(state)}. " if state.bytes_done else ""
         error.add_note(f"{done}Run the same command again to resume.")
-    error.add_note("--restart sends it anew.")
+    error.add_note("--restart sends it as a new message.")
 
 
 def _forget(session: Session, transfer: Transfer) -> None:
