@@ -54,12 +54,12 @@ def test_receive_empties_the_inbox(bob: Nel, mesh_sandbox: Sandbox) -> None:
     assert (again.code, again.out, again.err) == (0, "", "Nothing new in the inbox.\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a17_a_signal_ends_a_receive(bob: Nel, mesh_sandbox: Sandbox, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "concurrency"), [(signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGTERM, 2)])
+def test_a17_a_signal_ends_a_receive(bob: Nel, mesh_sandbox: Sandbox, number: signal.Signals, concurrency: int) -> None:
     """A17: as Ctrl-C does."""
     mesh_sandbox.deliver_message("X26ABC2", b"content", file_name="a.txt")
     mesh_sandbox.add_fault("retrieve_message:1:delay=30")
-    with bob.start("receive", "--into", "inbox") as process:
+    with bob.start("receive", "--into", "inbox", "--concurrency", str(concurrency)) as process:
         wait_until(lambda: not mesh_sandbox.pending_faults)
         process.send_signal(number)
         _, err = process.communicate(timeout=20)

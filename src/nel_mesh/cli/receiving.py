@@ -6,9 +6,12 @@ import contextlib
 import dataclasses
 import errno
 import os
+import queue
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -92,7 +95,8 @@ def receive(
     acknowledge = ack if ack is not None else not message_ids
     with session.client() as client:
         with _progress(session, folder.folder) as progress:
-            result = client.receive_messages(
+            receive_all = partial(
+                client.receive_messages,
                 folder,
                 message_ids=message_ids,
                 acknowledge=acknowledge,
@@ -102,6 +106,7 @@ def receive(
                 concurrency=concurrency,
                 progress=progress,
             )
+            result = receive_all() if concurrency == 1 else _in_thread(receive_all)
         entries = _entries(book, client.mailbox_id, result)
     _show_result(session, result, entries, by_id=bool(message_ids), acknowledged=acknowledge)
 
@@ -233,6 +238,31 @@ def _flush(target: IO[bytes]) -> bool:
         return False
     os.fsync(target.fileno())
     return True
+
+
+def _in_thread(work: Callable[[], ReceiveResult]) -> ReceiveResult:
+    """Run the work in a thread that ends with the process.
+
+    A signal then ends the command at once. In the main thread, the client would first wait for all messages that it is
+    receiving.
+    """
+    results: queue.SimpleQueue[tuple[ReceiveResult | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put((work(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the main thread
+            results.put((None, error))
+
+    threading.Thread(target=run, name="nel-mesh-receive", daemon=True).start()
+    while True:
+        # On Windows a wait without a limit hears no signal.
+        with contextlib.suppress(queue.Empty):
+            result, error = results.get(timeout=0.25)
+            break
+    if result is None:
+        raise error or RuntimeError("there is no result")
+    return result
 
 
 @contextlib.contextmanager
