@@ -157,6 +157,8 @@ def test_importing_one_client_does_not_import_the_other(client: str, other: str)
     loaded = done.stdout.split()
     assert f"nel_mesh.{'_sync' if other == '_async' else '_async'}.client" in loaded
     assert [name for name in loaded if name.startswith(f"nel_mesh.{other}")] == []
+    if other == "_async":
+        assert "anyio" not in loaded, "the blocking client needs no event loop's library"
 
 
 def test_the_protocol_does_no_io() -> None:

@@ -20,7 +20,8 @@ import anyio
 import pytest
 
 from nel_mesh import AsyncMeshClient, Busy, InvalidArgument, MeshClient, MeshError, Outcome, SendReceipt
-from nel_mesh.io.content import AsyncOpenContent, OpenContent
+from nel_mesh.io.async_content import AsyncOpenContent
+from nel_mesh.io.content import OpenContent
 from scripted_server import ScriptedServer, Step
 from variants import Connector, settings_for
 

@@ -15,8 +15,8 @@ from nel_mesh.destinations.folder import FolderDestination
 from nel_mesh.destinations.handler import HandlerDestination
 from nel_mesh.errors import InvalidArgument, Outcome
 from nel_mesh.instrumentation.events import Hook
+from nel_mesh.io.async_content import AsyncContentSource
 from nel_mesh.io.clock import AsyncClock
-from nel_mesh.io.content import AsyncContentSource
 from nel_mesh.io.journal import Journal, SqliteJournal
 from nel_mesh.io.transfers import TransferRecord
 from nel_mesh.models import (

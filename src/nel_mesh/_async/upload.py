@@ -11,8 +11,9 @@ from pathlib import Path
 
 from nel_mesh.errors import MeshError, Outcome, OutcomeUnknown, SourceError, StorageError, add_context
 from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask, in_thread
+from nel_mesh.io.async_content import AsyncContentSource, AsyncOpenContent
 from nel_mesh.io.clock import AsyncClock
-from nel_mesh.io.content import AsyncContentSource, AsyncOpenContent, Content, Spool
+from nel_mesh.io.content import Content, Spool
 from nel_mesh.io.transfers import TransferRecord, TransferRecords
 from nel_mesh.models import SendProgress, SendReceipt, Tracking
 from nel_mesh.protocol import gzip, responses, upload

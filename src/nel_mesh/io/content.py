@@ -14,22 +14,17 @@ import contextlib
 import hashlib
 import io
 import os
-import queue
 import stat
 import tempfile
 import threading
 import warnings
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
-from contextvars import copy_context
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, ClassVar, Protocol, TypeAlias, cast
 
-import anyio.to_thread
-
 from nel_mesh.errors import InvalidArgument, SourceError
-from nel_mesh.io.async_concurrency import in_thread
 from nel_mesh.io.files import translate_source_errors, translate_storage_errors
 
 READ_BLOCK_BYTES = 112 * 1024
@@ -48,7 +43,6 @@ class Readable(Protocol):
 
 
 ContentSource: TypeAlias = "bytes | bytearray | memoryview | str | os.PathLike[str] | Readable | Iterable[bytes]"
-AsyncContentSource: TypeAlias = "ContentSource | AsyncIterable[bytes]"
 
 
 class Content:
@@ -206,7 +200,7 @@ _spent: weakref.WeakSet[Any] = weakref.WeakSet()
 """Streams that a send has read from in vain."""
 
 
-class _OpenContent:
+class ContentOpener:
     """Content that is open in a `with` block. Left by an exception, it puts the caller's source back to where it was.
 
     Args:
@@ -269,7 +263,7 @@ class _OpenContent:
             raise InvalidArgument("content: an async iterable needs the AsyncMeshClient")
         else:
             for block in source:
-                yield _checked_block(block)
+                yield checked_block(block)
 
     def _spool(self) -> Spool:
         self._content = spool = Spool(self._spool_folder)
@@ -296,8 +290,8 @@ class _OpenContent:
             _spent.add(self._source)
 
 
-class OpenContent(_OpenContent):
-    """Content that is open in a `with` block; see `_OpenContent`."""
+class OpenContent(ContentOpener):
+    """Content that is open in a `with` block; see `ContentOpener`."""
 
     SEND_BLOCK_BYTES = READ_BLOCK_BYTES
     """How many bytes are read and given to the network at a time."""
@@ -315,79 +309,6 @@ class OpenContent(_OpenContent):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close(failed=error is not None)
-
-
-class AsyncOpenContent(_OpenContent):
-    """Content that is open in an `async with` block. The event loop never waits for a disk or a pipe."""
-
-    SEND_BLOCK_BYTES = 1024 * 1024
-    """How many bytes are read at a time; to wait for a thread costs as much as to read some hundred KiB."""
-
-    async def __aenter__(self) -> Content:
-        try:
-            if isinstance(self._source, (bytes, bytearray, memoryview)):
-                self._open_at_once()
-            else:
-                await in_thread(self._open_at_once)
-            if self._content is None and isinstance(self._source, AsyncIterable):
-                self._read_through = True
-                spool = self._spool()
-                async for block in self._source:
-                    await in_thread(spool.write, _checked_block(block))
-        except BaseException:
-            self._close(failed=True)
-            raise
-        if self._content is None:
-            await self._read_in_daemon_thread(self._spool())
-        return cast("Content", self._content)
-
-    async def _read_in_daemon_thread(self, spool: Spool) -> None:
-        """Read through a source that may wait for ever, such as a pipe, in a thread that a cancelled caller leaves.
-
-        The thread ends when the source gives its next block, and then leaves the source itself. Until then the file
-        object is in use. A daemon, it does not keep the process from ending.
-        """
-        ended: queue.SimpleQueue[None] = queue.SimpleQueue()
-        guard = threading.Lock()
-        errors: list[BaseException] = []
-        is_done = is_left = False
-
-        def read() -> None:
-            nonlocal is_done
-            try:
-                with contextlib.closing(self._blocks()) as blocks:
-                    spool.fill(blocks)
-            except BaseException as error:  # noqa: BLE001 - raised below, in the caller's task
-                errors.append(error)
-            with guard:
-                is_done = True
-                close_here = is_left
-            if close_here:
-                self._close(failed=True)
-            ended.put(None)
-
-        threading.Thread(target=copy_context().run, args=(read,), name="nel-mesh", daemon=True).start()
-        try:
-            await anyio.to_thread.run_sync(ended.get, abandon_on_cancel=True)
-        except BaseException:
-            with guard:
-                is_left = True
-                close_here = is_done
-            spool.close()
-            # The worker thread that waits has nothing to wait for any more.
-            ended.put(None)
-            if close_here:
-                self._close(failed=True)
-            raise
-        if errors:
-            self._close(failed=True)
-            raise errors[0]
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # Not in a thread: it must happen even when the task is being cancelled, and takes no time.
         self._close(failed=error is not None)
 
 
@@ -476,7 +397,7 @@ def _blocks_of(file: Any) -> Iterator[bytes]:
         yield bytes(block)
 
 
-def _checked_block(block: Any) -> bytes:
+def checked_block(block: Any) -> bytes:
     if isinstance(block, (bytes, bytearray, memoryview)):
         return bytes(block)
     raise InvalidArgument(f"content: the iterable gives {type(block).__name__}; it must give bytes")
