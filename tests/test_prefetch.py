@@ -38,7 +38,7 @@ from nel_mesh import (
 )
 from nel_mesh._async.prefetch import ConnectionBudget
 from nel_mesh.io.async_concurrency import in_thread
-from nel_mesh.io.partial import PrefetchBuffer
+from nel_mesh.io.buffers import PrefetchBuffer
 from scripted_server import ScriptedServer, Seen, Step, raw_answer
 from variants import AsyncTestClock, Connector, TestClock, settings_for
 

@@ -301,7 +301,7 @@ HIDING = [
     Report(message_id="M1", recipient="RECIPIENT1", file_name=PRIVATE["file_name"]),
     SendReceipt(message_id="M1", local_id="RECIPIENT1", chunks=1, bytes=1, bytes_on_wire=1),
     ReceivedFile(
-        path=Path(PRIVATE["file_name"]),
+        location=PRIVATE["file_name"],
         metadata=MessageMetadata(message_id="M1", subject=PRIVATE["subject"]),
         bytes=1,
         verified=None,

@@ -230,10 +230,10 @@ class SendReceipt(_Record):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ReceivedFile(_Record):
-    """A message's content, whole, checked and durable in a file.
+    """A message's content, whole, checked and durable where it was to go.
 
     Attributes:
-        path: the file.
+        location: where it is: the path of a file, or a URL.
         metadata: what the message's headers say.
         bytes: the length of the content.
         verified: whether the content has the sender's checksum; None if the sender gave none that is recognised (MD5,
@@ -241,10 +241,17 @@ class ReceivedFile(_Record):
             sender gave a bare digest that is not this content's, and did not say of which algorithm it is.
     """
 
-    path: Path = dataclasses.field(repr=False)
+    location: str = dataclasses.field(repr=False)
     metadata: MessageMetadata
     bytes: int
     verified: bool | None
+
+    @property
+    def path(self) -> Path:
+        """The file, if it was stored in a folder. Raises ValueError if it was not."""
+        if "://" in self.location:
+            raise ValueError("the message was not stored in a file; see `location`")
+        return Path(self.location)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

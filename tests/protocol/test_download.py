@@ -27,6 +27,7 @@ def test_the_table_knows_every_case() -> None:
         (2000, False, Partial.EXACT),
         (2001, False, Partial.LONG),
         (2000, True, Partial.NAMED),
+        (None, True, Partial.NAMED),
     ],
 )
 def test_the_partial_file_is_compared_with_the_record(length: int | None, named: bool, partial: Partial) -> None:
@@ -48,8 +49,14 @@ def test_it_resumes_only_where_all_that_the_record_says_is_there(partial: Partia
 def test_verified_content_is_published_only_if_it_is_exactly_there(partial: Partial) -> None:
     step = next_step(VERIFIED, partial)
     assert (step is NextStep.PUBLISH) == (partial is Partial.EXACT)
-    # The partial file goes after the name is durable: where there is none, or it has the name, the name was given.
-    assert (step is NextStep.PUBLISHED) == (partial in (Partial.MISSING, Partial.NAMED))
+    assert (step is NextStep.PUBLISHED) == (partial is Partial.NAMED)
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text()), st.integers(0, 10**12))
+def test_a_record_keeps_what_the_destination_needs(state: dict[str, object], length: int) -> None:
+    record = RUNNING.at(length, state)
+    assert (record.length, record.state or {}) == (length, state)
+    assert DownloadRecord.from_bytes(record.to_bytes()) == record
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.booleans(), st.integers(0, 5))

@@ -26,9 +26,9 @@ from nel_mesh.destinations.handler import HandlerDestination
 from nel_mesh.errors import Gone, HandlerError, IntegrityError, MeshError, NotFound, StorageError, add_context
 from nel_mesh.instrumentation.events import OperationSpan
 from nel_mesh.io.async_concurrency import async_call_handler, in_thread
+from nel_mesh.io.buffers import MessageBuffer
 from nel_mesh.io.clock import AsyncClock
 from nel_mesh.io.journal import Claim, Journal, JournalEntry
-from nel_mesh.io.partial import MessageBuffer
 from nel_mesh.models import MessageMetadata, ReceivedFile, ReceiveProgress, Report
 from nel_mesh.protocol import endpoints
 
@@ -287,7 +287,7 @@ class AsyncDeliverer:
             mailbox_id=self._mailbox.mailbox_id,
             message_id=delivery.message_id,
             delivered_at=self._clock.now(),
-            location=str(file.path) if file is not None else None,
+            location=file.location if file is not None else None,
             bytes=file.bytes if file is not None else length,
             message_type=metadata.message_type,
             sender=metadata.sender,

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from nel_mesh.destinations.base import Upload
 from nel_mesh.errors import MeshError
 from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask, in_thread
-from nel_mesh.io.partial import PrefetchBuffer
+from nel_mesh.io.buffers import PrefetchBuffer
 from nel_mesh.protocol import responses, wire
 
 from .http import AsyncResponse
@@ -184,6 +184,10 @@ class AsyncPrefetcher:
                 return
             free -= 1
             buffer = self._buffer(end, number - after - 1)
+            if buffer is None:
+                self._budget.release()
+                self.give_up()
+                return
             prefetch = _AsyncPrefetch(self._mailbox, self._budget, self._message_id, number, buffer)
             try:
                 self._running[number] = prefetch, self._background.start(prefetch.run, stop=prefetch.stop)
@@ -195,7 +199,7 @@ class AsyncPrefetcher:
                     return
                 raise
 
-    def _buffer(self, end: int | None, between: int) -> PrefetchBuffer:
+    def _buffer(self, end: int | None, between: int) -> PrefetchBuffer | None:
         if end is None or self._length is None:
             return self._upload.buffer(None, MAX_PREFETCH_BYTES)
         return self._upload.buffer(end + between * self._length, self._length)

@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeGuard
 
 from nel_mesh.destinations.base import Destination
-from nel_mesh.destinations.folder import FolderDestination
 from nel_mesh.destinations.handler import HandlerDestination
+from nel_mesh.destinations.urls import open_destination
 from nel_mesh.errors import InvalidArgument, Outcome
 from nel_mesh.instrumentation.events import Hook
 from nel_mesh.io.clock import Clock
@@ -328,29 +328,30 @@ class MeshClient:
         stop: Callable[[], bool] | None = None,
         progress: Callable[[ReceiveProgress], object] | None = None,
     ) -> ReceiveResult:
-        """Empty the inbox into a folder, or through a handler; acknowledge each message only when it is safe there.
+        """Empty the inbox into a folder or a store, or through a handler; acknowledge each message once it is safe.
 
         All pages are listed, until the inbox holds nothing new. One bad message never stops the others, and is never
         acknowledged. A message that was delivered here before is only acknowledged again: no duplicates.
 
         Args:
-            destination: a folder, which is made if need be, or a `FolderDestination`; or a callable that is given each
-                message, open, and must read it to its end. If it raises, the message is not acknowledged. Make it
-                idempotent, for example by using the message id as a key: after a kill it is called again.
+            destination: a folder, which is made if need be, a URL (`s3://`, `azure://`, `sftp://`), or any
+                `Destination`; or a callable that is given each message, open, and must read it to its end. If it
+                raises, the message is not acknowledged. Make it idempotent, for example by using the message id as a
+                key: after a kill it is called again.
             message_ids: which messages; by default all that are in the inbox.
             acknowledge: acknowledge each message once it is safe. If not, the journal still remembers it, and a later
                 call with the same journal acknowledges it without delivering it again.
-            on_report: called with each report. Without it a report goes to the folder, as `report-<message id>.json`;
-                with a handler as destination it is only logged, and listed in the result. Then it is acknowledged.
+            on_report: called with each report. Without it a report goes to the destination, as JSON; with a handler as
+                destination it is only logged, and listed in the result. Then it is acknowledged.
                 Content of a report, which MESH's own have not, is delivered like that of any message.
             journal: the file, best on a local disk, that remembers what has been delivered; or any `Journal`. By
-                default it is in the folder; with a handler, give one, or a restart forgets.
+                default it is in the destination; with a handler, give one, or a restart forgets.
             workflow_filter: as for `list_messages`.
             limit: the maximum number of messages to deliver.
             deadline_in_seconds: no message is begun, and no page listed, after this time.
             concurrency: how many messages are received at once; 1 to 1,000.
             stop: asked before each message and each page; True ends the run there.
-            progress: called with a `ReceiveProgress` after each block, if the destination is a folder; with
+            progress: called with a `ReceiveProgress` after each block, unless the destination is a handler; with
                 `concurrency`, from several threads.
 
         Returns:
@@ -364,20 +365,20 @@ class MeshClient:
             raise InvalidArgument("concurrency: from 1 to 1,000")
         if isinstance(message_ids, str):
             raise InvalidArgument("message_ids: expected several ids, such as a list; one id alone is [id]")
-        place = _destination(destination)
-        return self._inbox.receive(
-            place,
-            message_ids=message_ids,
-            acknowledge=acknowledge,
-            on_report=on_report,
-            journal=_journal(journal, place),
-            workflow_filter=workflow_filter,
-            limit=limit,
-            deadline_in_seconds=deadline_in_seconds,
-            concurrency=concurrency,
-            stop=stop,
-            progress=progress,
-        )
+        with _destination(destination) as place:
+            return self._inbox.receive(
+                place,
+                message_ids=message_ids,
+                acknowledge=acknowledge,
+                on_report=on_report,
+                journal=_journal(journal, place),
+                workflow_filter=workflow_filter,
+                limit=limit,
+                deadline_in_seconds=deadline_in_seconds,
+                concurrency=concurrency,
+                stop=stop,
+                progress=progress,
+            )
 
     def iter_messages(
         self,
@@ -402,13 +403,13 @@ class MeshClient:
     def receive_file(
         self,
         message_id: str,
-        folder: str | os.PathLike[str],
+        destination: str | os.PathLike[str] | Destination,
         *,
         file_name: str | None = None,
         verify_checksum: bool = True,
         progress: Callable[[ReceiveProgress], object] | None = None,
     ) -> ReceivedFile:
-        """Receive a message into a file, and resume an interrupted download.
+        """Receive a message into a folder or a store, and resume an interrupted download.
 
         Content arrives under a temporary name, chunk by chunk, with a record. A chunk that is incomplete or damaged is
         fetched again. The file gets its name when it is complete, verified and durable. A report without content is
@@ -416,23 +417,29 @@ class MeshClient:
 
         Args:
             message_id: the message.
-            folder: where the file goes; made if need be.
-            file_name: what to call it; by default what the message says. Either is made safe: no folders, no hidden
-                or device names. A file of that name is never replaced: the message id is put into the name instead.
+            destination: a folder, which is made if need be, a URL, or any `Destination`.
+            file_name: what to call it in a folder; by default what the message says. Either is made safe: no folders,
+                no hidden or device names. A file of that name is never replaced: the message id is put into the name
+                instead.
             verify_checksum: compare the content with the sender's checksum, if it is an MD5, SHA-1 or SHA-256.
             progress: called with an `ReceiveProgress` after each block.
 
         Raises:
             IntegrityError: it is not whole, or has another checksum; there is no file.
-            StorageError: the disk will not have it, or another process is receiving it into this folder.
+            StorageError: the destination will not have it, or another process is receiving it into there.
         """
-        return self._downloader.receive_file(
-            message_id,
-            FolderDestination(folder),
-            file_name=file_name,
-            verify_checksum=verify_checksum,
-            progress=progress,
-        )
+        with _destination(destination) as place:
+            if isinstance(place, HandlerDestination):
+                raise InvalidArgument(
+                    "destination: expected a folder, a URL or a destination; for a handler, call receive_messages"
+                )
+            return self._downloader.receive_file(
+                message_id,
+                place,
+                file_name=file_name,
+                verify_checksum=verify_checksum,
+                progress=progress,
+            )
 
     def message_metadata(self, message_id: str) -> MessageMetadata:
         """Return the metadata of a message in the inbox, without its content; a `Report` if it is one.
@@ -504,21 +511,34 @@ def _path(given: object) -> Path:
     )
 
 
-def _destination(given: str | os.PathLike[str] | Destination | Handler) -> Destination | HandlerDestination:
+@contextlib.contextmanager
+def _destination(
+    given: str | os.PathLike[str] | Destination | Handler,
+) -> Iterator[Destination | HandlerDestination]:
+    """Open what a caller gave as a destination; what is opened here is closed here."""
     if isinstance(given, (str, os.PathLike)):
-        return FolderDestination(given)
-    if isinstance(given, (FolderDestination, HandlerDestination)):
-        return given
-    if callable(given):
-        return HandlerDestination(given)
-    if hasattr(given, "upload") and hasattr(given, "records"):
-        return given
-    raise InvalidArgument("destination: expected a folder's path, a destination, or a callable")
+        opened = open_destination(given)
+        try:
+            yield opened
+        finally:
+            opened.close()
+    elif isinstance(given, HandlerDestination) or _is_destination(given):
+        yield given
+    elif callable(given):
+        yield HandlerDestination(given)
+    else:
+        raise InvalidArgument("destination: expected a folder's path, a URL, a destination, or a callable")
+
+
+def _is_destination(given: object) -> TypeGuard[Destination]:
+    return hasattr(given, "upload") and hasattr(given, "records")
 
 
 def _journal(
     given: str | os.PathLike[str] | Journal | None, destination: Destination | HandlerDestination | None = None
 ) -> Journal:
     if given is None:
-        return destination.journal() if isinstance(destination, FolderDestination) else SqliteJournal(None)
+        if destination is None or isinstance(destination, HandlerDestination):
+            return SqliteJournal(None)
+        return destination.journal()
     return SqliteJournal(Path(given)) if isinstance(given, (str, os.PathLike)) else given

@@ -26,10 +26,10 @@ from nel_mesh.destinations.base import Destination
 from nel_mesh.destinations.handler import HandlerDestination
 from nel_mesh.errors import Gone, HandlerError, IntegrityError, MeshError, NotFound, StorageError, add_context
 from nel_mesh.instrumentation.events import OperationSpan
+from nel_mesh.io.buffers import MessageBuffer
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.concurrency import call_handler
 from nel_mesh.io.journal import Claim, Journal, JournalEntry
-from nel_mesh.io.partial import MessageBuffer
 from nel_mesh.models import MessageMetadata, ReceivedFile, ReceiveProgress, Report
 from nel_mesh.protocol import endpoints
 
@@ -288,7 +288,7 @@ class Deliverer:
             mailbox_id=self._mailbox.mailbox_id,
             message_id=delivery.message_id,
             delivered_at=self._clock.now(),
-            location=str(file.path) if file is not None else None,
+            location=file.location if file is not None else None,
             bytes=file.bytes if file is not None else length,
             message_type=metadata.message_type,
             sender=metadata.sender,

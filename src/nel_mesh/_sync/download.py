@@ -139,7 +139,7 @@ class Downloader:
             with add_context(operation="receive_file", message_id=message_id):
                 with self.open_download(message_id, destination) as download:
                     if download is None:
-                        raise StorageError("another process or thread is receiving this message into this folder")
+                        raise StorageError("another process or thread is receiving this message into this destination")
                     metadata, has_content = download.metadata()
                     if isinstance(metadata, Report) and not has_content:
                         received = download.receive_report(metadata)
@@ -191,7 +191,7 @@ class Download:
         if record.chunks_done or record.name is not None:
             return self._asked_metadata(), True
         response = self._first = fetch_chunk(self._mailbox, self._message_id, 1, None)
-        metadata = responses.metadata("receive_file", self._message_id, response.headers)
+        metadata = self._metadata = responses.metadata("receive_file", self._message_id, response.headers)
         if is_bare_report(metadata, response):
             # Its headers are all of it. A connection that is kept here could be the only one there is.
             response.close()
@@ -216,25 +216,28 @@ class Download:
         self._progress = progress
         record = self._record or self._read_record()
         step = self._next_step(record)
-        metadata: MessageMetadata | None = None
+        metadata = self._asked_metadata()
         if record.name is not None and step in (NextStep.PUBLISHED, NextStep.PUBLISH):
-            metadata = self._asked_metadata()
             name = record.name if step is NextStep.PUBLISHED else self._publish(record, metadata, record.name)
-            return self._received(name, metadata, record.length, verified=None)
+            verified = self._verify_published(name, record, metadata)
+            return self._received(name, metadata, record.length, verified=verified)
         if step is NextStep.RESUME:
             self._upload.truncate(record.length)
         else:
             record = DownloadRecord(message_id=self._message_id)
-            self._upload.create()
-        metadata, record = self._fetch(record, verify_checksum=verify_checksum)
-        self._upload.sync()
+            self._upload.start(metadata)
+        record = self._fetch(record, metadata, verify_checksum=verify_checksum)
         try:
-            verified = self._verify(record, metadata, verify_checksum=verify_checksum)
+            record = self._finish(record)
+            verified, is_open = self._verify(record, metadata, verify_checksum=verify_checksum)
         except IntegrityError:
             # Which chunk is damaged cannot be told, so the next attempt must not build on any of them.
             self.forget()
             raise
+        record = record.model_copy(update={"is_checksum_open": is_open})
         name = self._publish(record, metadata, file_name)
+        if is_open:
+            verified = self._verify_published(name, record, metadata)
         return self._received(name, metadata, record.length, verified=verified)
 
     def receive_report(self, report: Report) -> ReceivedFile:
@@ -245,10 +248,10 @@ class Download:
             if step is NextStep.PUBLISHED:
                 return self._received(record.name, report, record.length, verified=None)
         fields = report.model_dump(mode="json", exclude_none=True)
-        self._upload.create()
-        length = self._upload.write([json.dumps(fields, indent=2).encode(), b"\n"])
-        self._upload.sync()
-        record = DownloadRecord(message_id=self._message_id, length=length)
+        self._upload.start(report)
+        self._upload.write([json.dumps(fields, indent=2).encode(), b"\n"])
+        checkpoint = self._upload.finish()
+        record = DownloadRecord(message_id=self._message_id).at(checkpoint.length, checkpoint.state)
         name = self._publish(record, report, None)
         return self._received(name, report, record.length, verified=None)
 
@@ -268,10 +271,8 @@ class Download:
     def _next_step(self, record: DownloadRecord) -> NextStep:
         if not record.chunks_done and record.name is None:
             return NextStep.START
-        length = self._upload.open()
-        named = length is not None and record.name is not None
-        if named and record.name is not None:
-            named = self._upload.is_published(record.name)
+        length = self._upload.resume(record.state)
+        named = record.name is not None and self._upload.is_published(record.name)
         return next_step(record, Partial.of(record, length, named=named))
 
     def _read_record(self) -> DownloadRecord:
@@ -282,17 +283,15 @@ class Download:
         if record.message_id != self._message_id or (
             record.name is not None and not self._destination.is_name(record.name)
         ):
-            raise StorageError(f"{self._record_file.path}: the record is not one that was written here; remove it")
+            raise StorageError(f"{self._record_file.place}: the record is not one that was written here; remove it")
         return record
 
     def _write_record(self, record: DownloadRecord) -> None:
         self._record_file.write(record.to_bytes())
 
-    def _fetch(self, record: DownloadRecord, *, verify_checksum: bool) -> tuple[MessageMetadata, DownloadRecord]:
+    def _fetch(self, record: DownloadRecord, metadata: MessageMetadata, *, verify_checksum: bool) -> DownloadRecord:
         """Fetch the chunks that are not here yet, several at once, and hash them as they arrive."""
-        metadata: MessageMetadata | None = None
-        if record.chunks_done:
-            metadata = self._asked_metadata()
+        expected = checksum.recognise(metadata.checksum) if verify_checksum else None
         sequence = ChunkSequence(received=record.chunks_done, total=record.chunks)
         more = record.chunks is None or record.chunks_done < record.chunks
         with BackgroundTasks() as background:
@@ -311,8 +310,7 @@ class Download:
                     if prefetched is not None:
                         more, length = prefetched
                     else:
-                        found, more, length = self._fetch_chunk(sequence, record.length, prefetcher)
-                        metadata = metadata or found
+                        more, length = self._fetch_chunk(sequence, record.length, prefetcher)
                     record = record.model_copy(
                         update={
                             "chunks": sequence.total,
@@ -322,10 +320,10 @@ class Download:
                     )
                     if more:
                         prefetcher.measure(length)
+                        checkpoint = self._upload.checkpoint()
                         # The record may only say what is durable.
-                        self._upload.sync()
-                        self._write_record(record)
-                        expected = checksum.recognise(metadata.checksum) if metadata and verify_checksum else None
+                        if checkpoint.length == record.length:
+                            self._write_record(record.at(checkpoint.length, checkpoint.state))
                         if expected is not None:
                             if hashing is not None:
                                 hashing.result()
@@ -334,9 +332,14 @@ class Download:
                     hashing.result()
             finally:
                 prefetcher.close()
-        if metadata is None:
-            metadata = self._mailbox.message_metadata(self._message_id)
-        return metadata, record
+        return record
+
+    def _finish(self, record: DownloadRecord) -> DownloadRecord:
+        """Make the end of the content durable."""
+        finished = self._upload.finish()
+        if finished.length != record.length:
+            raise IntegrityError(f"{record.length:,} bytes arrived, and {finished.length:,} are stored")
+        return record.at(finished.length, finished.state)
 
     def _hash(self, algorithm: str, length: int) -> None:
         # An algorithm that this machine refuses is reported once, when the whole is verified.
@@ -372,12 +375,10 @@ class Download:
         self._report_progress(start + chunk.buffer.length, number, total, prefetcher)
         return more, chunk.buffer.length
 
-    def _fetch_chunk(
-        self, sequence: ChunkSequence, start: int, prefetcher: Prefetcher
-    ) -> tuple[MessageMetadata, bool, int]:
+    def _fetch_chunk(self, sequence: ChunkSequence, start: int, prefetcher: Prefetcher) -> tuple[bool, int]:
         """Fetch one chunk; again, from its beginning, if it breaks or arrives damaged.
 
-        Return what the message is, whether there are more chunks, and the length of this one.
+        Return whether there are more chunks, and the length of this one.
         """
         for attempt in itertools.count(1):
             response, self._first = self._first, None
@@ -386,7 +387,7 @@ class Download:
             try:
                 metadata = responses.metadata("receive_file", self._message_id, response.headers)
                 if is_bare_report(metadata, response):
-                    return metadata, False, 0
+                    return False, 0
                 total = sequence.total or metadata.chunks
                 prefetcher.start(sequence.received + 1, total)
                 length = self._store(response, start, sequence.received, total, prefetcher)
@@ -402,7 +403,7 @@ class Download:
                 response.close()
                 self._clock.sleep(delay)
             else:
-                return metadata, more, length
+                return more, length
             finally:
                 response.close()
         raise AssertionError("unreachable")  # pragma: no cover
@@ -439,12 +440,13 @@ class Download:
         share = (chunks + more_chunks) / total
         self._progress(ReceiveProgress(message_id=self._message_id, bytes_done=length + more_length, share=share))
 
-    def _verify(self, record: DownloadRecord, metadata: MessageMetadata, *, verify_checksum: bool) -> bool | None:
-        if self._upload.length() != record.length:
-            raise IntegrityError(f"{record.length:,} bytes arrived, and another number of bytes is stored")
+    def _verify(
+        self, record: DownloadRecord, metadata: MessageMetadata, *, verify_checksum: bool
+    ) -> tuple[bool | None, bool]:
+        """Compare the sender's checksum; return whether it is right, and whether that can only be told later."""
         expected = checksum.recognise(metadata.checksum)
         if expected is None or not verify_checksum:
-            return None
+            return None, False
         instrumentation = self._mailbox.instrumentation
         try:
             digest = self._upload.digest(expected.algorithm, record.length)
@@ -452,10 +454,25 @@ class Download:
             instrumentation.checksum_not_verified(
                 "receive_file", self._message_id, algorithm=expected.algorithm, differs=False
             )
-            return None
-        return verify(
+            return None, False
+        if digest is None:
+            return None, True
+        verified = verify(
             instrumentation, "receive_file", expected, digest, strict=self._strict, message_id=self._message_id
         )
+        return verified, False
+
+    def _verify_published(self, name: str, record: DownloadRecord, metadata: MessageMetadata) -> bool | None:
+        """Compare a checksum that could not be computed before the content had its name: it is read back."""
+        if not record.is_checksum_open:
+            return None
+        try:
+            verified, _ = self._verify(record, metadata, verify_checksum=True)
+        except IntegrityError:
+            self._upload.withdraw(name)
+            self.forget()
+            raise
+        return verified
 
     def _publish(self, record: DownloadRecord, metadata: MessageMetadata, file_name: str | None) -> str:
         """Give the content a name that is free. The record says which before the name is given."""
@@ -463,7 +480,8 @@ class Download:
             self._write_record(record.model_copy(update={"name": name}))
             if self._upload.publish(name):
                 return name
-        raise AssertionError("unreachable")  # pragma: no cover - names have no end
+        raise StorageError(f"{self._destination.location(name)}: something else is there, and is not replaced")
 
     def _received(self, name: str, metadata: MessageMetadata, length: int, *, verified: bool | None) -> ReceivedFile:
-        return ReceivedFile(path=self._destination.location(name), metadata=metadata, bytes=length, verified=verified)
+        location = self._destination.location(name)
+        return ReceivedFile(location=location, metadata=metadata, bytes=length, verified=verified)

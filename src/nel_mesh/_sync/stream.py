@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from nel_mesh.errors import ConnectionLost, IntegrityError, NotFound, StorageError
 from nel_mesh.instrumentation.events import Instrumentation, OperationSpan
-from nel_mesh.io.partial import MessageBuffer
+from nel_mesh.io.buffers import MessageBuffer
 from nel_mesh.models import MessageMetadata, Report
 from nel_mesh.protocol import checksum, gzip, wire
 from nel_mesh.protocol.checksum import Checksum

@@ -357,15 +357,15 @@ def _show_file(session: Session, received: ReceivedFile, *, acknowledged: bool) 
     session.out.result(
         {
             **metadata.model_dump(),
-            "path": str(received.path),
+            "path": received.location,
             "bytes": received.bytes,
             "verified": received.verified,
             "acknowledged": acknowledged,
             "already_received": False,
         },
-        f"{received.path}: {metadata.workflow_id or metadata.message_type} from {metadata.sender or 'MESH'}, "
+        f"{received.location}: {metadata.workflow_id or metadata.message_type} from {metadata.sender or 'MESH'}, "
         f"{size(received.bytes)}{checked}.",
-        brief=str(received.path),
+        brief=received.location,
     )
 
 

@@ -19,6 +19,11 @@ class TransferRecord:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def place(self) -> str:
+        """The file, for error texts."""
+        return str(self.path)
+
     def lock(self) -> FileLock:
         """Return the lock to be acquired before work under this record."""
         return FileLock(self.path.with_name(f"{self.path.name}.lock"))

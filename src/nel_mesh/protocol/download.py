@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from typing import Any, Self
 
 from nel_mesh.protocol.record import Record
 
@@ -18,6 +19,8 @@ class DownloadRecord(Record):
         length: how many bytes of content those are.
         name: the final name, from the moment at which the content is complete, verified and durable; the record is
             written before the name is given, so that after a kill it can be told whether it was.
+        state: what the destination needs to continue after them, in the types of JSON.
+        is_checksum_open: the sender's checksum is to be compared once the content has its name.
     """
 
     message_id: str
@@ -25,6 +28,12 @@ class DownloadRecord(Record):
     chunks_done: int = 0
     length: int = 0
     name: str | None = None
+    state: dict[str, Any] | None = None
+    is_checksum_open: bool = False
+
+    def at(self, length: int, state: Mapping[str, Any] | None) -> Self:
+        """Return the record with what the destination says of the content."""
+        return self.model_copy(update={"length": length, "state": dict(state) if state else None})
 
 
 class Partial(enum.Enum):
@@ -39,10 +48,10 @@ class Partial(enum.Enum):
     @classmethod
     def of(cls, record: DownloadRecord, length: int | None, *, named: bool = False) -> Partial:
         """Compare what is there, `length` bytes or None for nothing, with the record."""
-        if length is None:
-            return cls.MISSING
         if named:
             return cls.NAMED
+        if length is None:
+            return cls.MISSING
         if length == record.length:
             return cls.EXACT
         return cls.SHORT if length < record.length else cls.LONG
@@ -64,9 +73,8 @@ NEXT_STEPS: Mapping[tuple[bool, Partial], NextStep] = {
     (False, Partial.EXACT): NextStep.RESUME,
     (False, Partial.LONG): NextStep.RESUME,
     (False, Partial.NAMED): NextStep.START,
-    # All of it was verified, and the final name chosen. The partial file goes last: where there is none the name had
-    # been given, and a program that waits for such files may have moved it since.
-    (True, Partial.MISSING): NextStep.PUBLISHED,
+    # All of it was verified, and the final name chosen.
+    (True, Partial.MISSING): NextStep.START,
     (True, Partial.SHORT): NextStep.START,
     (True, Partial.EXACT): NextStep.PUBLISH,
     (True, Partial.LONG): NextStep.START,
