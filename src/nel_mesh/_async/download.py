@@ -214,8 +214,8 @@ class AsyncDownload:
         """Fetch the chunks that are not here yet, verify the whole, and give it its name."""
         self._progress = progress
         record = self._record or await self._read_record()
-        step = await self._next_step(record)
         metadata = await self._asked_metadata()
+        step = await self._next_step(record, metadata)
         if record.name is not None and step in (NextStep.PUBLISHED, NextStep.PUBLISH):
             name = record.name if step is NextStep.PUBLISHED else await self._publish(record, metadata, record.name)
             verified = await self._verify_published(name, record, metadata)
@@ -243,7 +243,7 @@ class AsyncDownload:
         """Store what the headers of a report say, in JSON."""
         record = await self._read_record()
         if record.name is not None and record.name.startswith("report-"):
-            step = await self._next_step(record)
+            step = await self._next_step(record, report)
             if step is NextStep.PUBLISHED:
                 return self._received(record.name, report, record.length, verified=None)
         fields = report.model_dump(mode="json", exclude_none=True)
@@ -267,11 +267,11 @@ class AsyncDownload:
             if self._first is not None:
                 await self._first.close()
 
-    async def _next_step(self, record: DownloadRecord) -> NextStep:
+    async def _next_step(self, record: DownloadRecord, metadata: MessageMetadata) -> NextStep:
         if not record.chunks_done and record.name is None:
             return NextStep.START
-        length = await in_thread(self._upload.resume, record.state)
-        named = record.name is not None and await in_thread(self._upload.is_published, record.name)
+        length = await in_thread(self._upload.resume, record.state, metadata)
+        named = record.name is not None and await in_thread(self._upload.is_published, record.name, record.length)
         return next_step(record, Partial.of(record, length, named=named))
 
     async def _read_record(self) -> DownloadRecord:
@@ -295,6 +295,8 @@ class AsyncDownload:
         expected = checksum.recognise(metadata.checksum) if verify_checksum else None
         sequence = ChunkSequence(received=record.chunks_done, total=record.chunks)
         more = record.chunks is None or record.chunks_done < record.chunks
+        ends: dict[int, DownloadRecord] = {}
+        """The record at the end of each chunk that is not durable yet, by the length of the content up to there."""
         async with AsyncBackgroundTasks() as background:
             prefetcher = AsyncPrefetcher(
                 self._mailbox,
@@ -322,9 +324,12 @@ class AsyncDownload:
                     if more:
                         prefetcher.measure(length)
                         checkpoint = await in_thread(self._upload.checkpoint)
+                        ends[record.length] = record
                         # The record may only say what is durable.
-                        if checkpoint.length == record.length:
-                            await self._write_record(record.at(checkpoint.length, checkpoint.state))
+                        durable = ends.pop(checkpoint.length, None)
+                        if durable is not None:
+                            ends = {length: end for length, end in ends.items() if length > checkpoint.length}
+                            await self._write_record(durable.at(checkpoint.length, checkpoint.state))
                         if expected is not None:
                             if hashing is not None:
                                 await hashing.result()

@@ -215,8 +215,8 @@ class Download:
         """Fetch the chunks that are not here yet, verify the whole, and give it its name."""
         self._progress = progress
         record = self._record or self._read_record()
-        step = self._next_step(record)
         metadata = self._asked_metadata()
+        step = self._next_step(record, metadata)
         if record.name is not None and step in (NextStep.PUBLISHED, NextStep.PUBLISH):
             name = record.name if step is NextStep.PUBLISHED else self._publish(record, metadata, record.name)
             verified = self._verify_published(name, record, metadata)
@@ -244,7 +244,7 @@ class Download:
         """Store what the headers of a report say, in JSON."""
         record = self._read_record()
         if record.name is not None and record.name.startswith("report-"):
-            step = self._next_step(record)
+            step = self._next_step(record, report)
             if step is NextStep.PUBLISHED:
                 return self._received(record.name, report, record.length, verified=None)
         fields = report.model_dump(mode="json", exclude_none=True)
@@ -268,11 +268,11 @@ class Download:
             if self._first is not None:
                 self._first.close()
 
-    def _next_step(self, record: DownloadRecord) -> NextStep:
+    def _next_step(self, record: DownloadRecord, metadata: MessageMetadata) -> NextStep:
         if not record.chunks_done and record.name is None:
             return NextStep.START
-        length = self._upload.resume(record.state)
-        named = record.name is not None and self._upload.is_published(record.name)
+        length = self._upload.resume(record.state, metadata)
+        named = record.name is not None and self._upload.is_published(record.name, record.length)
         return next_step(record, Partial.of(record, length, named=named))
 
     def _read_record(self) -> DownloadRecord:
@@ -294,6 +294,8 @@ class Download:
         expected = checksum.recognise(metadata.checksum) if verify_checksum else None
         sequence = ChunkSequence(received=record.chunks_done, total=record.chunks)
         more = record.chunks is None or record.chunks_done < record.chunks
+        ends: dict[int, DownloadRecord] = {}
+        """The record at the end of each chunk that is not durable yet, by the length of the content up to there."""
         with BackgroundTasks() as background:
             prefetcher = Prefetcher(
                 self._mailbox,
@@ -321,9 +323,12 @@ class Download:
                     if more:
                         prefetcher.measure(length)
                         checkpoint = self._upload.checkpoint()
+                        ends[record.length] = record
                         # The record may only say what is durable.
-                        if checkpoint.length == record.length:
-                            self._write_record(record.at(checkpoint.length, checkpoint.state))
+                        durable = ends.pop(checkpoint.length, None)
+                        if durable is not None:
+                            ends = {length: end for length, end in ends.items() if length > checkpoint.length}
+                            self._write_record(durable.at(checkpoint.length, checkpoint.state))
                         if expected is not None:
                             if hashing is not None:
                                 hashing.result()

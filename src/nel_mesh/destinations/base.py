@@ -41,7 +41,7 @@ class Upload(Protocol):
     def start(self, metadata: MessageMetadata) -> None:
         """Begin an empty one, in place of one that may be there."""
 
-    def resume(self, state: Mapping[str, Any] | None) -> int | None:
+    def resume(self, state: Mapping[str, Any] | None, metadata: MessageMetadata) -> int | None:
         """Continue with what an earlier process left; return its length in bytes, None if there is nothing."""
 
     def truncate(self, length: int) -> None:
@@ -60,7 +60,10 @@ class Upload(Protocol):
         """Write a chunk that arrived before its turn."""
 
     def checkpoint(self) -> Checkpoint:
-        """Make what was written durable. A store whose parts have a least size may not do so yet for all of it."""
+        """Note the end of a chunk; return the last such end up to which all is durable.
+
+        That can be an earlier one: a store may take parts of a least size only, or take them in the background.
+        """
 
     def finish(self) -> Checkpoint:
         """Make all of it durable: this is the end of the content."""
@@ -72,8 +75,8 @@ class Upload(Protocol):
         ValueError for an algorithm that this machine refuses.
         """
 
-    def is_published(self, name: str) -> bool:
-        """Whether that name has been given to this content, durably."""
+    def is_published(self, name: str, length: int) -> bool:
+        """Whether that name has been given to this content, of `length` bytes, durably."""
 
     def publish(self, name: str) -> bool:
         """Give the content its final name, durably; False if the name is taken by something else."""

@@ -105,7 +105,7 @@ class FolderUpload:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | getattr(os, "O_BINARY", 0)
             self._file = FileIO(os.open(self._path, flags, self._mode), "r+")
 
-    def resume(self, state: Mapping[str, Any] | None) -> int | None:
+    def resume(self, state: Mapping[str, Any] | None, metadata: MessageMetadata) -> int | None:
         """Open the file that an earlier process left, and return its length; None if there is none.
 
         A symbolic link, or anything else that is no file, is refused: the folder may be one that others write to.
@@ -180,7 +180,7 @@ class FolderUpload:
                 self._digested += len(block)
         return self._digest.hexdigest()
 
-    def is_published(self, name: str) -> bool:
+    def is_published(self, name: str, length: int) -> bool:
         """Whether the file of that name is this one; if so, its name is made durable before anybody relies on it.
 
         The temporary name goes last: where there is none, the file had its final one, and a program that waits for such
@@ -188,14 +188,7 @@ class FolderUpload:
         """
         if self._file is None:
             return True
-        with translate_storage_errors(self._folder):
-            try:
-                is_same = os.path.samestat(os.lstat(self._folder / name), os.fstat(self._opened().fileno()))
-            except FileNotFoundError:
-                return False
-            if is_same:
-                sync_folder(self._folder)
-            return is_same
+        return self._has_name(name)
 
     def publish(self, name: str) -> bool:
         """Give the content its name in place of the temporary one, durably; False if there is a file of that name.
@@ -207,10 +200,10 @@ class FolderUpload:
                 os.link(self._path, self._folder / name)
             except FileExistsError:
                 # On NFS a link can have been made although the answer said otherwise.
-                if not self.is_published(name):
+                if not self._has_name(name):
                     return False
             except OSError:
-                if not self.is_published(name):
+                if not self._has_name(name):
                     return self._rename(name)
             # Before the temporary name goes, the final one must be there to stay.
             sync_folder(self._folder)
@@ -240,6 +233,16 @@ class FolderUpload:
         """Remove the file of that name. Not needed here: it is read before it has one."""
         with translate_storage_errors(self._folder):
             (self._folder / name).unlink(missing_ok=True)
+
+    def _has_name(self, name: str) -> bool:
+        with translate_storage_errors(self._folder):
+            try:
+                is_same = os.path.samestat(os.lstat(self._folder / name), os.fstat(self._opened().fileno()))
+            except FileNotFoundError:
+                return False
+            if is_same:
+                sync_folder(self._folder)
+            return is_same
 
     def remove(self) -> None:
         """Close the file and remove its temporary name."""

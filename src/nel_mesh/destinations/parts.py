@@ -1,0 +1,386 @@
+"""Content that a store takes in parts, and shows only when it is complete: S3, Azure Blob.
+
+A part is sent in the background while the next one is gathered. S3 wants at least 5 MiB in every part but the last; a
+MESH chunk ends wherever its sender cut it. So a part is cut only when enough stays for the next one, and the end of a
+chunk is durable once every part up to it has arrived. If less than a least part is left at the end of a chunk, it goes
+with the next part, and a process that is killed meanwhile fetches that chunk again.
+
+Memory: two parts on their way and one that is gathered, about 30 MiB, whatever the message.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from nel_mesh.destinations.base import Checkpoint
+from nel_mesh.destinations.state import Store
+from nel_mesh.errors import StorageError
+from nel_mesh.io.buffers import PrefetchBuffer
+from nel_mesh.io.concurrency import BackgroundTasks, Task
+from nel_mesh.models import MessageMetadata
+from nel_mesh.protocol import checksum
+
+_MEBIBYTE = 1024 * 1024
+_PARTS_ON_THEIR_WAY = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """One part that the store has, durably.
+
+    Attributes:
+        length: its length in bytes.
+        tag: what the store calls it: an ETag, or the id of a block.
+        sha256: its checksum, in base64; the store has compared it.
+    """
+
+    length: int
+    tag: str
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredObject:
+    """A complete object.
+
+    Attributes:
+        length: its length in bytes.
+        message_id: the message that it says it is of; None if it says nothing.
+        checksum: the store's own checksum of it, in the store's form; None if the store has none.
+    """
+
+    length: int
+    message_id: str | None
+    checksum: str | None = None
+
+
+class PartStore(Store, Protocol):
+    """A store of objects that arrive in parts. All methods raise StorageError if the store will not or cannot."""
+
+    least_part_bytes: int
+    """Every part but the last has at least so many bytes."""
+
+    def begin(self, key: str, metadata: MessageMetadata) -> str:
+        """Begin an object, which nobody sees before `complete`; return the id of this upload."""
+
+    def is_open(self, key: str, upload_id: str, parts: list[Part]) -> bool:
+        """Whether the store still has this upload and these parts of it."""
+
+    def put_part(self, key: str, upload_id: str, number: int, content: bytes, sha256: str) -> Part:
+        """Store part `number`, from 1, durably. The store compares its SHA-256 (base64)."""
+
+    def complete(self, key: str, upload_id: str, parts: list[Part], metadata: MessageMetadata) -> bool:
+        """Make the object of its parts, visible at once and whole; False if there is one of that key."""
+
+    def put(self, key: str, content: bytes, metadata: MessageMetadata) -> bool:
+        """Make a small object; False if there is one of that key."""
+
+    def find(self, key: str) -> StoredObject | None:
+        """Look at an object; None if there is none."""
+
+    def checksum_of(self, parts: list[Part]) -> str | None:
+        """Return what `StoredObject.checksum` is for an object of these parts; None if that cannot be told."""
+
+    def read_blocks(self, key: str) -> Iterator[bytes]:
+        """Read an object, a block at a time."""
+
+    def abandon(self, key: str, upload_id: str) -> None:
+        """Drop an upload and its parts. It may be gone already."""
+
+
+@dataclasses.dataclass(slots=True)
+class _ChunkEnd:
+    """The state in which the last chunk ended: what `truncate` goes back to."""
+
+    length: int
+    parts: int
+    held: list[bytes]
+    digest: Any
+
+
+class _SafePoint(NamedTuple):
+    """The end of a chunk, at which all of the content before it is in parts."""
+
+    length: int
+    parts: int
+
+
+class PartedUpload:
+    """One message on its way into a store of parts.
+
+    Args:
+        store: the store.
+        message_id: the message.
+        key_of: makes the key from the message's metadata.
+        sidecar: also write the metadata, as JSON, to the key with `.json` added, before the object is complete.
+    """
+
+    def __init__(
+        self, store: PartStore, message_id: str, key_of: Callable[[MessageMetadata], str], *, sidecar: bool = False
+    ) -> None:
+        self._store = store
+        self._message_id = message_id
+        self._key_of = key_of
+        self._sidecar = sidecar
+        self._background = BackgroundTasks()
+        self._metadata: MessageMetadata | None = None
+        self._key: str | None = None
+        self._upload_id: str | None = None
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._parts: list[Part] = []
+        self._on_their_way: deque[Task[Part]] = deque()
+        self._held: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._sent_bytes = 0
+        self._digest: Any = None
+        self._whole = True
+        """Whether all of the content has gone through this object, so that it has its checksum."""
+        self._published = False
+        self._end = _ChunkEnd(0, 0, [], None)
+        self._safe_points: deque[_SafePoint] = deque()
+
+    def start(self, metadata: MessageMetadata) -> None:
+        """Begin an empty object, in place of an upload that may be there."""
+        self._settle()
+        if self._key is not None and self._upload_id is not None:
+            self._store.abandon(self._key, self._upload_id)
+        self._upload_id = None
+        self._begin_anew()
+        self._metadata = metadata
+        self._key = self._key_of(metadata)
+        expected = checksum.recognise(metadata.checksum)
+        if expected is not None:
+            try:
+                self._digest = hashlib.new(expected.algorithm, usedforsecurity=False)
+            except ValueError:
+                # Reported once, by `digest`.
+                self._digest = None
+        self._end = _ChunkEnd(0, 0, [], _copy(self._digest))
+
+    def resume(self, state: Mapping[str, Any] | None, metadata: MessageMetadata) -> int | None:
+        """Continue with the parts that an earlier process, here or elsewhere, has sent."""
+        self._metadata = metadata
+        if state is None:
+            return None
+        try:
+            key, upload_id = str(state["key"]), str(state["upload_id"])
+            parts = [Part(int(length), str(tag), _checked(sha256)) for length, tag, sha256 in state["parts"]]
+        except (KeyError, TypeError, ValueError, binascii.Error):
+            raise StorageError(f"{self._store.place}: the record is not one that was written here; remove it") from None
+        self._key, self._upload_id = key, upload_id
+        if not self._store.is_open(key, upload_id, parts):
+            return None
+        self._begin_anew()
+        self._parts = parts
+        self._sent_bytes = sum(part.length for part in parts)
+        self._whole = False
+        self._end = _ChunkEnd(self._sent_bytes, len(parts), [], None)
+        return self._sent_bytes
+
+    def truncate(self, length: int) -> None:
+        """Go back to where the chunk began."""
+        self._settle()
+        end = self._end
+        if end.length != length:
+            raise StorageError(f"{self._store.place}: the content cannot go back to {length:,} bytes")
+        del self._parts[end.parts :]
+        self._held, self._held_bytes = deque(end.held), sum(map(len, end.held))
+        self._sent_bytes = length - self._held_bytes
+        self._digest = _copy(end.digest)
+
+    def write(self, blocks: Iterable[bytes]) -> int:
+        """Gather blocks, and send a part whenever enough of them are there."""
+        length = 0
+        for block in blocks:
+            length += len(block)
+            if self._digest is not None:
+                self._digest.update(block)
+            self._held.append(bytes(block))
+            self._held_bytes += len(block)
+            while self._held_bytes >= self._part_bytes + self._store.least_part_bytes:
+                self._send(self._part_bytes)
+        return length
+
+    def buffer(self, position: int | None, limit: int) -> PrefetchBuffer | None:
+        """Return None: memory would grow with the chunks, and a disk may not be there."""
+        return None
+
+    def append(self, buffer: PrefetchBuffer) -> None:
+        """Never called, as there are no buffers."""
+        raise NotImplementedError
+
+    def checkpoint(self) -> Checkpoint:
+        """Note the end of a chunk; say up to which end all parts have arrived."""
+        if self._held_bytes >= self._store.least_part_bytes and self._held_bytes:
+            self._send(self._held_bytes)
+        length = self._sent_bytes + self._held_bytes
+        parts = len(self._parts) + len(self._on_their_way)
+        self._end = _ChunkEnd(length, parts, list(self._held), _copy(self._digest))
+        if not self._held:
+            self._safe_points.append(_SafePoint(length, parts))
+        self._collect(most=_PARTS_ON_THEIR_WAY)
+        reached = [point for point in self._safe_points if point.parts <= len(self._parts)]
+        if not reached:
+            return Checkpoint(0)
+        while self._safe_points[0] != reached[-1]:
+            self._safe_points.popleft()
+        return Checkpoint(reached[-1].length, self._state(reached[-1].parts))
+
+    def finish(self) -> Checkpoint:
+        """Send what is left. Content that fits into one small part is sent by `publish`, in one request."""
+        if self._upload_id is not None and (self._held_bytes or not (self._parts or self._on_their_way)):
+            self._send(self._held_bytes)
+        self._collect(most=0)
+        length = self._sent_bytes + self._held_bytes
+        return Checkpoint(length, self._state(len(self._parts)) if self._upload_id is not None else None)
+
+    def digest(self, algorithm: str, length: int) -> str | None:
+        """Return the checksum of the content: as it went through here, or read back once it has its name."""
+        if self._published and not self._whole:
+            found = hashlib.new(algorithm, usedforsecurity=False)
+            for block in self._store.read_blocks(self._known_key()):
+                found.update(block)
+            return found.hexdigest()
+        if not self._whole:
+            return None
+        if self._digest is None:
+            hashlib.new(algorithm, usedforsecurity=False)
+            return None
+        return str(self._digest.hexdigest())
+
+    def is_published(self, name: str, length: int) -> bool:
+        """Whether the object of that key is of this message, complete."""
+        self._published = self._is_stored(name, length)
+        self._whole = False
+        self._key = name
+        return self._published
+
+    def publish(self, name: str) -> bool:
+        """Make the object visible; False if something else has its key."""
+        metadata = self._known_metadata()
+        if self._sidecar:
+            fields = metadata.model_dump(mode="json", exclude_none=True)
+            self._store.write_object(f"{name}.json", json.dumps(fields, indent=2).encode())
+        if self._upload_id is None:
+            made = self._store.put(name, b"".join(self._held), metadata)
+        else:
+            made = self._store.complete(name, self._upload_id, self._parts, metadata)
+        if not made and not self._is_stored(name, self._sent_bytes + self._held_bytes):
+            return False
+        self._published = True
+        return True
+
+    def withdraw(self, name: str) -> None:
+        """Remove the object: its content proved to be damaged."""
+        self._store.remove_object(name)
+
+    def remove(self) -> None:
+        """Drop the parts of an upload that was not completed."""
+        self._settle()
+        if self._key is not None and self._upload_id is not None and not self._published:
+            self._store.abandon(self._key, self._upload_id)
+        self._upload_id = None
+
+    def close(self) -> None:
+        """Wait for the parts on their way; what has arrived stays."""
+        self._settle()
+
+    @property
+    def _part_bytes(self) -> int:
+        # At most 10,000 parts: 4,000 of 8 MiB and 6,000 of 16 MiB are 125 GiB.
+        return (8 if len(self._parts) < 4000 else 16) * _MEBIBYTE
+
+    def _send(self, length: int) -> None:
+        """Send the next `length` bytes as a part, in the background."""
+        key = self._known_key()
+        if self._upload_id is None:
+            self._upload_id = self._store.begin(key, self._known_metadata())
+        self._collect(most=_PARTS_ON_THEIR_WAY - 1)
+        content = self._take(length)
+        number = len(self._parts) + len(self._on_their_way) + 1
+        self._on_their_way.append(self._background.start(self._put, key, self._upload_id, number, content))
+        self._sent_bytes += length
+
+    def _put(self, key: str, upload_id: str, number: int, content: bytes) -> Part:
+        sha256 = base64.b64encode(hashlib.sha256(content).digest()).decode()
+        return self._store.put_part(key, upload_id, number, content, sha256)
+
+    def _take(self, length: int) -> bytes:
+        taken: list[bytes] = []
+        missing = length
+        while missing:
+            block = self._held.popleft()
+            if len(block) > missing:
+                self._held.appendleft(block[missing:])
+                block = block[:missing]
+            taken.append(block)
+            missing -= len(block)
+        self._held_bytes -= length
+        return b"".join(taken)
+
+    def _collect(self, *, most: int) -> None:
+        """Wait until at most `most` parts are on their way; note those that arrived."""
+        while self._on_their_way and (len(self._on_their_way) > most or self._on_their_way[0].is_done()):
+            self._parts.append(self._on_their_way[0].result())
+            self._on_their_way.popleft()
+
+    def _settle(self) -> None:
+        """Wait for every part on its way, whatever becomes of it: none may arrive later and replace another."""
+        for task in self._on_their_way:
+            while not task.is_done(1.0):
+                pass
+        while self._on_their_way:
+            part = self._on_their_way.popleft().value()
+            if part is None:
+                self._on_their_way.clear()
+            else:
+                self._parts.append(part)
+
+    def _state(self, parts: int) -> Mapping[str, Any]:
+        return {
+            "key": self._key,
+            "upload_id": self._upload_id,
+            "parts": [[part.length, part.tag, part.sha256] for part in self._parts[:parts]],
+        }
+
+    def _is_stored(self, key: str, length: int) -> bool:
+        """Whether a complete object of this message has the key; another worker may have made it.
+
+        Ours has our parts' checksum. Another's may have been cut into other parts, and then its length and its
+        message tell: what one message is never changes.
+        """
+        found = self._store.find(key)
+        if found is None:
+            return False
+        if found.checksum is not None and found.checksum == self._store.checksum_of(self._parts):
+            return True
+        return found.message_id == self._message_id and found.length == length
+
+    def _known_key(self) -> str:
+        if self._key is None:
+            raise StorageError(f"{self._store.place}: the upload has not been started")
+        return self._key
+
+    def _known_metadata(self) -> MessageMetadata:
+        if self._metadata is None:
+            raise StorageError(f"{self._store.place}: the upload has not been started")
+        return self._metadata
+
+
+def _copy(digest: Any) -> Any:
+    return None if digest is None else digest.copy()
+
+
+def _checked(sha256: object) -> str:
+    text = str(sha256)
+    base64.b64decode(text, validate=True)
+    return text
