@@ -16,6 +16,7 @@ PACKAGE = Path(nel_mesh.__file__).parent
 ROOT = PACKAGE.parent.parent
 
 CLIENT = {
+    "blocks",
     "destinations",
     "errors",
     "http",
@@ -30,16 +31,17 @@ CLIENT = {
 
 MAY_IMPORT = {
     "_version": set[str](),
+    "blocks": set[str](),
     "errors": set[str](),
     "tracebacks": set[str](),
     "models": {"errors"},
     "settings": {"errors", "tracebacks", "_version"},
     "tls": {"errors", "settings"},
-    "protocol": {"errors", "models"},
-    "io": {"errors"},
-    "http": {"errors"},
+    "protocol": {"blocks", "errors", "models"},
+    "io": {"blocks", "errors"},
+    "http": {"blocks", "errors"},
     "instrumentation": {"errors", "_version"},
-    "destinations": {"errors", "models", "protocol", "io"},
+    "destinations": {"blocks", "errors", "models", "protocol", "io"},
     "_async": CLIENT,
     "_sync": CLIENT,
     "check": {"errors", "settings", "tls", "protocol", "io", "http", "_sync"},

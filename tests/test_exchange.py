@@ -84,6 +84,49 @@ def test_a_response_is_the_same_however_it_is_cut(response: bytes, cuts: list[in
     assert read(cut(response, cuts)) == read([response])
 
 
+@given(
+    status=st.sampled_from([b"200 OK", b"206", b"404 ", b"204 No Content", b"302 a\tb", b"600 X", b"099 X", b"20 X"]),
+    lines=st.lists(
+        st.sampled_from(
+            [
+                b"Content-Length: 3",
+                b"Content-Length:3 ",
+                b"content-length: 03",
+                b"Content-Length: +3",
+                b"Content-Length: 3, 3",
+                b"Content-Length: 4",
+                b"Transfer-Encoding: chunked",
+                b"Connection: close",
+                b"Connection: Keep-Alive, CLOSE",
+                b"Empty:",
+                b"Blanks: \t a \t b \t",
+                b"Twice: 1",
+                b"Twice: 2",
+                b"Bad Name: 1",
+                b"Bad-Value: \0",
+                b"Latin: \xe9",
+                b" folded",
+                b"No-Colon",
+                b": no name",
+            ]
+        ),
+        max_size=4,
+    ),
+    method=st.sampled_from(["GET", "HEAD", "CONNECT"]),
+)
+def test_a_head_that_comes_whole_is_read_as_h11_reads_it(status: bytes, lines: list[bytes], method: str) -> None:
+    """A head in two pieces is read by h11; one that comes whole, and has the common form, is not."""
+    response = b"".join(line + b"\r\n" for line in (b"HTTP/1.1 " + status, *lines, b"")) + b"abc"
+
+    def found(pieces: Sequence[bytes]) -> Read | str:
+        try:
+            return read(pieces, method)
+        except ProtocolError as error:
+            return str(error)
+
+    assert found([response]) == found([response[:5], response[5:]])
+
+
 @given(body=BODIES, cuts=CUTS)
 def test_every_form_of_a_body_has_the_same_content(body: bytes, cuts: list[int]) -> None:
     blocks = cut(body, [10, 20, 90])

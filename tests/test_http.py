@@ -288,7 +288,7 @@ def test_content_left_in_tls_makes_a_connection_not_quiet(authority: trustme.CA)
     assert (len(ours.read()), ours.is_quiet()) == (BLOCK_BYTES, False)
     assert (len(ours.read()), ours.is_quiet()) == (1000, True)
     ours.feed(b"")
-    assert (ours.read(), ours.is_quiet(), ours.ended) == (b"", False, True)
+    assert (bytes(ours.read()), ours.is_quiet(), ours.ended) == (b"", False, True)
 
 
 def in_a_child(run: Callable[[], object]) -> None:

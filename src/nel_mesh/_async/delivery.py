@@ -25,7 +25,7 @@ from nel_mesh.destinations.base import Destination
 from nel_mesh.destinations.handler import HandlerDestination
 from nel_mesh.errors import Gone, HandlerError, IntegrityError, MeshError, NotFound, StorageError, add_context
 from nel_mesh.instrumentation.events import OperationSpan
-from nel_mesh.io.async_concurrency import async_call_handler, in_thread
+from nel_mesh.io.async_concurrency import GATHER_BYTES, async_call_handler, in_thread
 from nel_mesh.io.buffers import MessageBuffer
 from nel_mesh.io.clock import AsyncClock
 from nel_mesh.io.journal import Claim, Journal, JournalEntry
@@ -35,7 +35,7 @@ from nel_mesh.protocol import endpoints
 from .download import AsyncDownload, AsyncDownloader
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncMessage
-from .stream import WRITE_BYTES, AsyncBufferedContent
+from .stream import AsyncBufferedContent
 
 _KEPT_CHARACTERS = 2000
 """How much is kept of the text, and of the traceback, of an error of a handler."""
@@ -203,7 +203,7 @@ class AsyncDeliverer:
         async for block in message.iter_bytes():
             blocks.append(block)
             length += len(block)
-            if length >= WRITE_BYTES:
+            if length >= GATHER_BYTES:
                 await in_thread(buffer.write, blocks)
                 blocks, length = [], 0
         await in_thread(buffer.write, blocks)

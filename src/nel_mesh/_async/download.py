@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
+from nel_mesh.blocks import Block
 from nel_mesh.destinations.base import Destination
 from nel_mesh.errors import ConnectionLost, IntegrityError, StorageError, add_context
 from nel_mesh.instrumentation.events import OperationSpan
@@ -25,7 +26,7 @@ from .http import AsyncResponse
 from .mailbox import AsyncMailboxOperations
 from .message import AsyncMessage
 from .prefetch import AsyncPrefetcher, ConnectionBudget
-from .stream import WRITE_BYTES, AsyncChunk, AsyncFetchedContent, fetch_chunk, is_bare_report, verify
+from .stream import AsyncChunk, AsyncFetchedContent, fetch_chunk, is_bare_report, verify
 
 
 class AsyncDownloader:
@@ -423,13 +424,13 @@ class AsyncDownload:
         chunk = AsyncChunk(response)
         length = 0
         began = self._clock.monotonic()
-        while (blocks := await chunk.next_blocks(WRITE_BYTES)) is not None:
+        while (blocks := await chunk.next_blocks()) is not None:
             length += await in_thread(self._upload.write, self._bounded(blocks, start + length))
             await prefetcher.pace(before + 1, total, length, self._clock.monotonic() - began)
             self._report_progress(start + length, before + response.fraction_received, total, prefetcher)
         return length
 
-    def _bounded(self, blocks: Iterable[bytes], length: int) -> Iterator[bytes]:
+    def _bounded(self, blocks: Iterable[Block], length: int) -> Iterator[Block]:
         """Pass blocks on, up to the longest content that is received."""
         for block in blocks:
             length += len(block)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from urllib.parse import urlsplit
 
+from nel_mesh.blocks import Block
 from nel_mesh.errors import ConnectionFailed, ConnectionLost, InvalidArgument
 from nel_mesh.http.async_slots import AsyncConnectionSlots
 from nel_mesh.http.async_sockets import AsyncSocket
@@ -17,7 +18,7 @@ from nel_mesh.http.limits import Deadline, EachWait, Limit, Pace, Wait
 from nel_mesh.http.proxy import Origin, Proxy, ProxyRefused
 from nel_mesh.http.slots import Slot
 from nel_mesh.http.sockets import TransportOptions
-from nel_mesh.http.tls import Tls
+from nel_mesh.http.tls import BLOCK_BYTES, Tls
 from nel_mesh.http.translation import translate_connect_errors, translate_transfer_errors
 
 _COALESCE_LIMIT_BYTES = 16 * 1024
@@ -51,13 +52,13 @@ class AsyncConnection:
             raise
         await self._push(tls.to_send(), limit)
 
-    async def receive(self, limit: Limit) -> bytes:
-        """Return what comes; b"" if the other side has closed."""
+    async def receive(self, limit: Limit) -> Block:
+        """Return what comes, at most `BLOCK_BYTES`, valid until the next call; empty if the other side has closed."""
         if self._early:
-            block, self._early = self._early, b""
-            return block
+            early, self._early = self._early[:BLOCK_BYTES], self._early[BLOCK_BYTES:]
+            return early
         if self._tls is None:
-            return bytes(await self._receive(limit))
+            return await self._receive(limit)
         while not (block := self._tls.read()) and not self._tls.ended:
             # In the middle of the content TLS may want new keys (1.3), or a new handshake (1.2).
             await self._push(self._tls.to_send(), limit)
@@ -69,7 +70,7 @@ class AsyncConnection:
         limit.count(len(block))
         return block
 
-    async def send(self, data: bytes, limit: Limit, is_enough: Callable[[bytes], bool] | None = None) -> bool:
+    async def send(self, data: bytes, limit: Limit, is_enough: Callable[[Block], bool] | None = None) -> bool:
         """Send data. Return whether all of it was sent.
 
         What comes meanwhile is given to `is_enough`, which may end the sending by returning True; without it, to the
@@ -80,7 +81,7 @@ class AsyncConnection:
             data = self._tls.to_send()
         return await self._push(data, limit, is_enough)
 
-    async def _push(self, data: bytes, limit: Limit, is_enough: Callable[[bytes], bool] | None = None) -> bool:
+    async def _push(self, data: bytes, limit: Limit, is_enough: Callable[[Block], bool] | None = None) -> bool:
         left = memoryview(data)
         while left or (self._tls is not None and self._tls.waits):
             length = await self._socket.send(left, limit.next_wait()) if left else 0
@@ -88,12 +89,13 @@ class AsyncConnection:
             if length:
                 left = left[length:]
                 continue
-            block = raw = bytes(await self._receive(limit))
+            block: Block = await self._receive(limit)
+            is_end = not block
             if self._tls is not None:
-                self._tls.feed(raw)
+                self._tls.feed(block)
                 block = self._tls.read()
                 left = memoryview(bytes(left) + self._tls.to_send())
-            if block or not raw or (self._tls is not None and self._tls.ended):
+            if block or is_end or (self._tls is not None and self._tls.ended):
                 if is_enough is None and not block:
                     raise ConnectionResetError("the other side closed the connection")
                 if is_enough is None:
@@ -179,8 +181,8 @@ class AsyncResponse:
         """Return the server's certificates as they were verified, DER, the root last; [] without TLS."""
         return self._connection.verified_chain()
 
-    async def next_block(self) -> bytes | None:
-        """Return the next block of the body as it is on the wire; None at its end.
+    async def next_block(self) -> Block | None:
+        """Return the next block of the body as it is on the wire, valid until the next call; None at its end.
 
         Raise ConnectionLost if it ends short of its announced length, or comes too slowly.
         """
@@ -331,7 +333,7 @@ class AsyncConnectionPool:
         A server may refuse a request before it has all of it, and hang up; then its response is there to be read.
         """
 
-        def is_answered(block: bytes) -> bool:
+        def is_answered(block: Block) -> bool:
             exchange.feed(block)
             return bool(exchange.status)
 

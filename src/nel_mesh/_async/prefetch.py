@@ -23,7 +23,7 @@ from nel_mesh.protocol import responses, wire
 
 from .http import AsyncResponse
 from .mailbox import AsyncMailboxOperations
-from .stream import WRITE_BYTES, AsyncChunk
+from .stream import AsyncChunk
 
 MAX_PREFETCH_BYTES = 256 * 1024 * 1024
 """How much content of one chunk may wait for its turn; it may be far longer than it was on the wire."""
@@ -118,7 +118,7 @@ class _AsyncPrefetch:
             try:
                 responses.metadata("receive_file", self._message_id, response.headers)  # refuses another message's
                 chunk = AsyncChunk(response)
-                while (blocks := await chunk.next_blocks(WRITE_BYTES)) is not None:
+                while (blocks := await chunk.next_blocks()) is not None:
                     await in_thread(self.buffer.write, blocks)
             finally:
                 await response.close()

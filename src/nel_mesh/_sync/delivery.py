@@ -28,7 +28,7 @@ from nel_mesh.errors import Gone, HandlerError, IntegrityError, MeshError, NotFo
 from nel_mesh.instrumentation.events import OperationSpan
 from nel_mesh.io.buffers import MessageBuffer
 from nel_mesh.io.clock import Clock
-from nel_mesh.io.concurrency import call_handler
+from nel_mesh.io.concurrency import GATHER_BYTES, call_handler
 from nel_mesh.io.journal import Claim, Journal, JournalEntry
 from nel_mesh.models import MessageMetadata, ReceivedFile, ReceiveProgress, Report
 from nel_mesh.protocol import endpoints
@@ -36,7 +36,7 @@ from nel_mesh.protocol import endpoints
 from .download import Download, Downloader
 from .mailbox import MailboxOperations
 from .message import Message
-from .stream import WRITE_BYTES, BufferedContent
+from .stream import BufferedContent
 
 _KEPT_CHARACTERS = 2000
 """How much is kept of the text, and of the traceback, of an error of a handler."""
@@ -204,7 +204,7 @@ class Deliverer:
         for block in message.iter_bytes():
             blocks.append(block)
             length += len(block)
-            if length >= WRITE_BYTES:
+            if length >= GATHER_BYTES:
                 buffer.write(blocks)
                 blocks, length = [], 0
         buffer.write(blocks)

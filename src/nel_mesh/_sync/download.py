@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 
+from nel_mesh.blocks import Block
 from nel_mesh.destinations.base import Destination
 from nel_mesh.errors import ConnectionLost, IntegrityError, StorageError, add_context
 from nel_mesh.instrumentation.events import OperationSpan
@@ -26,7 +27,7 @@ from .http import Response
 from .mailbox import MailboxOperations
 from .message import Message
 from .prefetch import ConnectionBudget, Prefetcher
-from .stream import WRITE_BYTES, Chunk, FetchedContent, fetch_chunk, is_bare_report, verify
+from .stream import Chunk, FetchedContent, fetch_chunk, is_bare_report, verify
 
 
 class Downloader:
@@ -418,13 +419,13 @@ class Download:
         chunk = Chunk(response)
         length = 0
         began = self._clock.monotonic()
-        while (blocks := chunk.next_blocks(WRITE_BYTES)) is not None:
+        while (blocks := chunk.next_blocks()) is not None:
             length += self._upload.write(self._bounded(blocks, start + length))
             prefetcher.pace(before + 1, total, length, self._clock.monotonic() - began)
             self._report_progress(start + length, before + response.fraction_received, total, prefetcher)
         return length
 
-    def _bounded(self, blocks: Iterable[bytes], length: int) -> Iterator[bytes]:
+    def _bounded(self, blocks: Iterable[Block], length: int) -> Iterator[Block]:
         """Pass blocks on, up to the longest content that is received."""
         for block in blocks:
             length += len(block)

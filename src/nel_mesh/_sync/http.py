@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
+from nel_mesh.blocks import Block
 from nel_mesh.errors import ConnectionFailed, ConnectionLost, InvalidArgument
 from nel_mesh.http.exchange import Exchange, ProtocolError
 from nel_mesh.http.limits import Deadline, EachWait, Limit, Pace, Wait
 from nel_mesh.http.proxy import Origin, Proxy, ProxyRefused
 from nel_mesh.http.slots import ConnectionSlots, Slot
 from nel_mesh.http.sockets import Socket, TransportOptions
-from nel_mesh.http.tls import Tls
+from nel_mesh.http.tls import BLOCK_BYTES, Tls
 from nel_mesh.http.translation import translate_connect_errors, translate_transfer_errors
 
 _COALESCE_LIMIT_BYTES = 16 * 1024
@@ -50,13 +51,13 @@ class Connection:
             raise
         self._push(tls.to_send(), limit)
 
-    def receive(self, limit: Limit) -> bytes:
-        """Return what comes; b"" if the other side has closed."""
+    def receive(self, limit: Limit) -> Block:
+        """Return what comes, at most `BLOCK_BYTES`, valid until the next call; empty if the other side has closed."""
         if self._early:
-            block, self._early = self._early, b""
-            return block
+            early, self._early = self._early[:BLOCK_BYTES], self._early[BLOCK_BYTES:]
+            return early
         if self._tls is None:
-            return bytes(self._receive(limit))
+            return self._receive(limit)
         while not (block := self._tls.read()) and not self._tls.ended:
             # In the middle of the content TLS may want new keys (1.3), or a new handshake (1.2).
             self._push(self._tls.to_send(), limit)
@@ -68,7 +69,7 @@ class Connection:
         limit.count(len(block))
         return block
 
-    def send(self, data: bytes, limit: Limit, is_enough: Callable[[bytes], bool] | None = None) -> bool:
+    def send(self, data: bytes, limit: Limit, is_enough: Callable[[Block], bool] | None = None) -> bool:
         """Send data. Return whether all of it was sent.
 
         What comes meanwhile is given to `is_enough`, which may end the sending by returning True; without it, to the
@@ -79,7 +80,7 @@ class Connection:
             data = self._tls.to_send()
         return self._push(data, limit, is_enough)
 
-    def _push(self, data: bytes, limit: Limit, is_enough: Callable[[bytes], bool] | None = None) -> bool:
+    def _push(self, data: bytes, limit: Limit, is_enough: Callable[[Block], bool] | None = None) -> bool:
         left = memoryview(data)
         while left or (self._tls is not None and self._tls.waits):
             length = self._socket.send(left, limit.next_wait()) if left else 0
@@ -87,12 +88,13 @@ class Connection:
             if length:
                 left = left[length:]
                 continue
-            block = raw = bytes(self._receive(limit))
+            block: Block = self._receive(limit)
+            is_end = not block
             if self._tls is not None:
-                self._tls.feed(raw)
+                self._tls.feed(block)
                 block = self._tls.read()
                 left = memoryview(bytes(left) + self._tls.to_send())
-            if block or not raw or (self._tls is not None and self._tls.ended):
+            if block or is_end or (self._tls is not None and self._tls.ended):
                 if is_enough is None and not block:
                     raise ConnectionResetError("the other side closed the connection")
                 if is_enough is None:
@@ -178,8 +180,8 @@ class Response:
         """Return the server's certificates as they were verified, DER, the root last; [] without TLS."""
         return self._connection.verified_chain()
 
-    def next_block(self) -> bytes | None:
-        """Return the next block of the body as it is on the wire; None at its end.
+    def next_block(self) -> Block | None:
+        """Return the next block of the body as it is on the wire, valid until the next call; None at its end.
 
         Raise ConnectionLost if it ends short of its announced length, or comes too slowly.
         """
@@ -330,7 +332,7 @@ class ConnectionPool:
         A server may refuse a request before it has all of it, and hang up; then its response is there to be read.
         """
 
-        def is_answered(block: bytes) -> bool:
+        def is_answered(block: Block) -> bool:
             exchange.feed(block)
             return bool(exchange.status)
 

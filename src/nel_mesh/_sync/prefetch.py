@@ -24,7 +24,7 @@ from nel_mesh.protocol import responses, wire
 
 from .http import Response
 from .mailbox import MailboxOperations
-from .stream import WRITE_BYTES, Chunk
+from .stream import Chunk
 
 MAX_PREFETCH_BYTES = 256 * 1024 * 1024
 """How much content of one chunk may wait for its turn; it may be far longer than it was on the wire."""
@@ -119,7 +119,7 @@ class _Prefetch:
             try:
                 responses.metadata("receive_file", self._message_id, response.headers)  # refuses another message's
                 chunk = Chunk(response)
-                while (blocks := chunk.next_blocks(WRITE_BYTES)) is not None:
+                while (blocks := chunk.next_blocks()) is not None:
                     self.buffer.write(blocks)
             finally:
                 response.close()

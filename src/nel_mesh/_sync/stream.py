@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterator
 
+from nel_mesh.blocks import Block
 from nel_mesh.errors import ConnectionLost, IntegrityError, NotFound, StorageError
+from nel_mesh.http.tls import BLOCK_BYTES
 from nel_mesh.instrumentation.events import Instrumentation, OperationSpan
 from nel_mesh.io.buffers import MessageBuffer
+from nel_mesh.io.concurrency import GATHER_BYTES
 from nel_mesh.models import MessageMetadata, Report
 from nel_mesh.protocol import checksum, gzip, wire
 from nel_mesh.protocol.checksum import Checksum
@@ -17,9 +19,6 @@ from nel_mesh.protocol.chunks import ChunkSequence
 
 from .http import Response
 from .mailbox import MailboxOperations
-
-WRITE_BYTES = 1024 * 1024
-"""How many bytes on the wire are gathered for one write: to wait for a thread costs as much as to write 100 KiB."""
 
 _READ_BYTES = 1024 * 1024
 
@@ -30,7 +29,8 @@ class Chunk:
     def __init__(self, response: Response, *, coded: bool = True) -> None:
         self._response = response
         self._decoder = gzip.decoder(response.headers.get(wire.CONTENT_ENCODING) if coded else None)
-        self._decoded: Iterator[bytes] = iter(())
+        self._decoded: Iterator[Block] = iter(())
+        self._gathered = memoryview(b"")
         # Not even gzip tells that no further member was to follow.
         if not response.is_delimited:
             raise IntegrityError("the server did not say how long the body is, so a cut could not be told")
@@ -39,34 +39,52 @@ class Chunk:
         """Return the next block of content, None at the chunk's verified end. Raises IntegrityError for damage."""
         while True:
             for block in self._decoded:
-                return block
-            blocks = self.next_blocks()
-            if blocks is None:
-                return None
-            self._decoded = blocks
-
-    def next_blocks(self, at_least: int = 1) -> Iterator[bytes] | None:
-        """Return the blocks of content that the next bytes on the wire become; they are made as they are taken.
-
-        `at_least` is how many bytes on the wire to wait for, if there are as many. None at the chunk's verified end.
-        It, or the blocks, raise IntegrityError if the chunk is damaged.
-        """
-        parts: list[bytes] = []
-        length = 0
-        while length < at_least:
-            try:
-                raw = self._response.next_block()
-            except ConnectionLost as error:
-                raise IntegrityError(f"the body ended early: {error.reason}") from error
+                return bytes(block)
+            raw = self._next_raw()
             if raw is None:
-                break
-            parts.append(raw)
-            length += len(raw)
-        if not parts:
-            self._decoder.finish()
-            self._response.close()
+                self._finish()
+                return None
+            self._decoded = self._decoder.feed(raw)
+
+    def next_blocks(self) -> Iterator[Block] | None:
+        """Return the blocks of content that the next bytes on the wire become; None at the chunk's verified end.
+
+        They are made as they are taken, and each is valid until the next is taken. This call, or the blocks, raise
+        IntegrityError if the chunk is damaged.
+        """
+        raw = self._next_raw()
+        if raw is None:
+            self._finish()
             return None
-        return itertools.chain.from_iterable(map(self._decoder.feed, parts))
+        if len(raw) < GATHER_BYTES:
+            raw = self._gather(raw)
+        return self._decoder.feed(raw)
+
+    def _gather(self, raw: Block) -> memoryview:
+        """Return that block and those after it, as many as are worth one call in a worker thread."""
+        if not self._gathered:
+            # Once for each chunk: memory that is taken and given back again and again costs more than copying.
+            self._gathered = memoryview(bytearray(GATHER_BYTES))
+        length = 0
+        following: Block | None = raw
+        while following is not None:
+            self._gathered[length : length + len(following)] = following
+            length += len(following)
+            if length + BLOCK_BYTES > GATHER_BYTES:
+                break
+            following = self._next_raw()
+        return self._gathered[:length]
+
+    def _next_raw(self) -> Block | None:
+        """Return the next bytes on the wire; None after the last, however often it is called."""
+        try:
+            return self._response.next_block()
+        except ConnectionLost as error:
+            raise IntegrityError(f"the body ended early: {error.reason}") from error
+
+    def _finish(self) -> None:
+        self._decoder.finish()
+        self._response.close()
 
 
 def is_bare_report(metadata: MessageMetadata, response: Response) -> bool:

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from nel_mesh.blocks import Block
 from nel_mesh.io.buffers import PrefetchBuffer
 from nel_mesh.io.journal import Claim, Journal
 from nel_mesh.models import MessageMetadata
@@ -47,8 +48,8 @@ class Upload(Protocol):
     def truncate(self, length: int) -> None:
         """Drop what came after the first `length` bytes, and continue from there."""
 
-    def write(self, blocks: Iterable[bytes]) -> int:
-        """Write blocks as they are made; return how many bytes that is."""
+    def write(self, blocks: Iterable[Block]) -> int:
+        """Write blocks as they are made, each before the next is taken; return how many bytes that is."""
 
     def buffer(self, position: int | None, limit: int) -> PrefetchBuffer | None:
         """Return a buffer for a chunk that arrives before its turn; it will probably begin at `position`, if given.

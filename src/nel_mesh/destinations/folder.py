@@ -12,6 +12,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from nel_mesh.blocks import Block
 from nel_mesh.destinations.base import Checkpoint
 from nel_mesh.errors import StorageError
 from nel_mesh.io.buffers import PlacedBuffer, PrefetchBuffer
@@ -126,7 +127,7 @@ class FolderUpload:
             self._opened().truncate(length)
             self._opened().seek(length)
 
-    def write(self, blocks: Iterable[bytes]) -> int:
+    def write(self, blocks: Iterable[Block]) -> int:
         """Write blocks, each whole, as they are made; return how many bytes that is."""
         length = 0
         file = self._opened()

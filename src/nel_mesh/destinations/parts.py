@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from nel_mesh.blocks import Block
 from nel_mesh.destinations.base import Checkpoint
 from nel_mesh.destinations.state import Store
 from nel_mesh.errors import StorageError
@@ -197,7 +198,7 @@ class PartedUpload:
         self._sent_bytes = length - self._held_bytes
         self._digest = _copy(end.digest)
 
-    def write(self, blocks: Iterable[bytes]) -> int:
+    def write(self, blocks: Iterable[Block]) -> int:
         """Gather blocks, and send a part whenever enough of them are there."""
         length = 0
         for block in blocks:

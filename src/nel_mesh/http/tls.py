@@ -88,8 +88,8 @@ class Tls:
         """Whether content is left to encrypt, which needs something from the other side first."""
         return bool(self._unwritten) or (self._below is not None and self._below.waits)
 
-    def read(self) -> bytes:
-        """Return the content that has come; b"" if there is none (yet). Raise ssl.SSLError."""
+    def read(self) -> memoryview:
+        """Return the content that has come, valid until the next call; empty if none has. Raise ssl.SSLError."""
         if self._failure is not None:
             raise self._failure
         length = 0
@@ -111,7 +111,7 @@ class Tls:
             if not length:
                 raise
             # The content before it counts: it may be the whole response.
-        return bytes(self._buffer[:length])
+        return self._buffer[:length]
 
     def verified_chain(self) -> list[bytes]:
         """Return the other side's certificates as they were verified, DER, the root last; [] where Python has none."""

@@ -18,6 +18,9 @@ from nel_mesh.errors import InvalidArgument
 _Item = TypeVar("_Item")
 _Value = TypeVar("_Value")
 
+GATHER_BYTES = 1024 * 1024
+"""How much content is gathered for one call in a worker thread, which costs as much as to write 100 KiB."""
+
 
 async def in_thread(function: Callable[..., _Value], *arguments: Any) -> _Value:
     """Call a function in a worker thread, and wait for its end even when the task is cancelled.

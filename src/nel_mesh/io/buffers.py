@@ -11,6 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
+from nel_mesh.blocks import Block
 from nel_mesh.errors import StorageError
 from nel_mesh.io.files import translate_storage_errors, write_all
 
@@ -38,7 +39,7 @@ class PrefetchBuffer:
         self.length = 0
         """How many bytes have arrived."""
 
-    def write(self, blocks: Iterable[bytes]) -> int:
+    def write(self, blocks: Iterable[Block]) -> int:
         """Write blocks as they are made. Raises StorageError for more than the limit, and once it is closed."""
         written = 0
         for block in blocks:
@@ -127,7 +128,7 @@ class MessageBuffer:
         self._folder = folder
         self._file: tempfile.SpooledTemporaryFile[bytes] | None = None
 
-    def write(self, blocks: Iterable[bytes]) -> int:
+    def write(self, blocks: Iterable[Block]) -> int:
         """Write blocks as they are made; return how many bytes that is."""
         length = 0
         with translate_storage_errors(self._folder):

@@ -24,6 +24,9 @@ from nel_mesh.errors import InvalidArgument
 _Item = TypeVar("_Item")
 _Value = TypeVar("_Value")
 
+GATHER_BYTES = 0
+"""No content is gathered: to write each block as it comes needs no other thread, and the least memory."""
+
 _LOOK_AGAIN_SECONDS = 0.25
 
 

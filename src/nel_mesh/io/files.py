@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from nel_mesh.blocks import Block
 from nel_mesh.errors import SourceError, StorageError
 
 _UNSUPPORTED = frozenset(
@@ -99,7 +100,7 @@ def write_file(path: Path, content: bytes, *, replace: bool = True) -> bool:
         return file.commit()
 
 
-def write_all(file: BinaryIO | FileIO, block: bytes) -> None:
+def write_all(file: BinaryIO | FileIO, block: Block) -> None:
     """Write the whole block to a file without a buffer."""
     view = memoryview(block)
     while view:

@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
+from nel_mesh.blocks import Block
 from nel_mesh.errors import IntegrityError
 
 OUTPUT_BLOCK_BYTES: Final = 112 * 1024
@@ -36,7 +37,7 @@ _MAX_HEADER_BYTES: Final = 1024 * 1024
 class Decoder(Protocol):
     """Turns a body into content."""
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: Block) -> Iterator[Block]:
         """Give the content that `data` adds, in bounded blocks. Raises IntegrityError for damage."""
 
     def finish(self) -> None:
@@ -46,7 +47,7 @@ class Decoder(Protocol):
 class _Member(Protocol):
     """One gzip member."""
 
-    def blocks(self, data: bytes) -> Iterator[bytes]:
+    def blocks(self, data: Block) -> Iterator[bytes]:
         """Give the content that `data` adds; a block may be empty."""
 
     def rest(self) -> bytes | None:
@@ -59,7 +60,7 @@ class _ZlibMember:
     def __init__(self) -> None:
         self._inflate: Any = zlib.decompressobj(_GZIP_WBITS)
 
-    def blocks(self, data: bytes) -> Iterator[bytes]:
+    def blocks(self, data: Block) -> Iterator[bytes]:
         # zlib may keep the end of a full block; the next data brings it out, at the latest the trailer.
         while data and not self._inflate.eof:
             yield self._inflate.decompress(data, OUTPUT_BLOCK_BYTES)
@@ -96,7 +97,7 @@ try:
         def __init__(self) -> None:
             self._inflate: Any = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
 
-        def blocks(self, data: bytes) -> Iterator[bytes]:
+        def blocks(self, data: Block) -> Iterator[bytes]:
             yield self._inflate.decompress(data, OUTPUT_BLOCK_BYTES)
             while not self._inflate.eof and not self._inflate.needs_input:
                 yield self._inflate.decompress(b"", OUTPUT_BLOCK_BYTES)
@@ -110,7 +111,7 @@ except ImportError:  # pragma: no cover - only where ISA-L has no wheel
 
 
 class _Identity:
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: Block) -> Iterator[Block]:
         if data:
             yield data
 
@@ -125,7 +126,7 @@ class _Gzip:
         self._header = b""
         self._members = 0
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: Block) -> Iterator[Block]:
         while data:
             if self._member is None:
                 # ISA-L cannot resume a header that is split between two blocks.
