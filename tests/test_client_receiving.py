@@ -42,7 +42,7 @@ MEX = {
 
 def gz(data: bytes, *, members: int = 1) -> bytes:
     step = -(-len(data) // members)
-    return b"".join(gzip.compress(data[start : start + step]) for start in range(0, len(data), step))
+    return b"".join(gzip.compress(data[start : start + step], mtime=0) for start in range(0, len(data), step))
 
 
 def chunk(
