@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import contextlib
 import contextvars
+import os
 import random
 import signal
 import sys
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from nel_mesh.io.async_concurrency import in_thread
 from nel_mesh.io.concurrency import BackgroundTasks, for_each
 
 SECONDS = 20
@@ -116,3 +119,83 @@ def test_an_interrupt_at_any_moment_leaves_nothing_hanging_r14() -> None:
     while _thread._count() > threads and time.monotonic() < until:
         time.sleep(0.01)
     assert _thread._count() <= threads, "the interrupted threads have ended"
+
+
+# Worker threads of the async client
+
+
+def test_calls_run_at_once_in_as_few_threads_as_will_do() -> None:
+    both = threading.Barrier(2)
+
+    def work() -> int:
+        both.wait(SECONDS)
+        return threading.get_ident()
+
+    async def run() -> tuple[set[int], set[int]]:
+        at_once = set(await asyncio.gather(in_thread(work), in_thread(work)))
+        return at_once, {await in_thread(threading.get_ident) for _ in range(20)}
+
+    at_once, in_turn = asyncio.run(run())
+    assert len(at_once) == 2
+    assert threading.get_ident() not in at_once | in_turn
+    assert len(in_turn) < 20
+
+
+def test_more_calls_than_threads_are_all_made() -> None:
+    async def run() -> list[int]:
+        return await asyncio.gather(*(in_thread(pow, number, 2) for number in range(500)))
+
+    assert asyncio.run(run()) == [number**2 for number in range(500)]
+
+
+def test_a_call_has_the_callers_context_and_its_error_is_raised() -> None:
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    def fail() -> None:
+        raise ValueError(variable.get())
+
+    async def run() -> None:
+        variable.set("set")
+        await in_thread(fail)
+
+    with pytest.raises(ValueError, match="^set$"):
+        asyncio.run(run())
+
+
+def test_a_cancelled_caller_waits_for_the_end_of_its_call() -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go_on.wait(SECONDS)
+        ended.set()
+
+    async def run() -> None:
+        task = asyncio.ensure_future(in_thread(work))
+        await asyncio.to_thread(begun.wait, SECONDS)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+        assert not task.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended.is_set()
+
+    asyncio.run(run())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    asyncio.run(in_thread_once())
+    child = os.fork()
+    if not child:
+        asyncio.run(in_thread_once())
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+async def in_thread_once() -> None:
+    async with asyncio.timeout(SECONDS):
+        assert await in_thread(threading.get_ident) != threading.get_ident()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -16,14 +17,17 @@ from typing import Any
 import pytest
 
 from nel_mesh import (
+    AsyncMeshClient,
     FolderDestination,
     IntegrityError,
     InvalidArgument,
     MeshClient,
+    MeshSettings,
     Report,
     SqliteJournal,
     StorageError,
 )
+from nel_mesh.io.journal import Claim
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Seen, Step
 from variants import Connector, TestClock, settings_for
@@ -256,6 +260,38 @@ def test_a_journal_of_ones_own_can_be_passed(scripted: Scripted, connect: Connec
     journal = SqliteJournal(None)
     mesh, _ = scripted(inbox(["M1"]))
     assert mesh.receive_messages(reading(connect), journal=journal).delivered == ["M1"]
+
+
+class SlowJournal(SqliteJournal):
+    """A journal that says when a claim is asked for, and waits before it gives it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def claim(self, mailbox_id: str, message_id: str) -> Claim | None:
+        self.asked.set()
+        self.go_on.wait(20)
+        return super().claim(mailbox_id, message_id)
+
+
+def test_a_task_that_is_cancelled_while_it_takes_a_claim_gives_it_back() -> None:
+    journal = SlowJournal()
+    settings = MeshSettings(mailbox_id="X26ABC1", password="p", shared_key="k", url="http://127.0.0.1:9", proxy="none")
+
+    async def run() -> None:
+        async with AsyncMeshClient(settings) as mesh:
+            receiving = mesh.receive_messages(lambda message: message.read(), message_ids=["M1"], journal=journal)
+            task = asyncio.ensure_future(receiving)
+            await asyncio.to_thread(journal.asked.wait, 20)
+            task.cancel()
+            await asyncio.sleep(0)
+            journal.go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(run())
+    assert journal.claim("X26ABC1", "M1") is not None
 
 
 # Files

@@ -79,6 +79,36 @@ class Delivery:
     error: MeshError | None = None
 
 
+class _MessageClaim:
+    """The right to deliver one message, and whether it was delivered before.
+
+    An object beforehand, so that a task that is cancelled while a thread takes the claim can release it.
+    """
+
+    def __init__(self, journal: Journal, mailbox_id: str, message_id: str) -> None:
+        self._journal = journal
+        self._mailbox_id = mailbox_id
+        self._message_id = message_id
+        self._claim: Claim | None = None
+        self.is_known = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the claim is ours."""
+        return self._claim is not None
+
+    def acquire(self) -> None:
+        """Take the claim, if nobody has it, and look the message up: whoever had the claim has recorded it by now."""
+        self._claim = self._journal.claim(self._mailbox_id, self._message_id)
+        if self._claim is not None:
+            self.is_known = self._journal.find(self._mailbox_id, self._message_id) is not None
+
+    def release(self) -> None:
+        """Let others deliver the message."""
+        if self._claim is not None:
+            self._claim.release()
+
+
 class AsyncDeliverer:
     """Delivers the messages of one mailbox to one destination.
 
@@ -140,18 +170,17 @@ class AsyncDeliverer:
         span: OperationSpan,
         progress: Callable[[ReceiveProgress], object] | None,
     ) -> None:
-        claim = await self._claim(delivery.message_id)
-        if claim is None:
-            delivery.status = DeliveryStatus.LOCKED
-            return
+        claim = self._claim(delivery.message_id)
         try:
-            if isinstance(destination, HandlerDestination):
-                if await self._is_known(delivery):
-                    await self._acknowledge(delivery)
-                else:
-                    await self._hand_over(delivery, destination, span)
+            await in_thread(claim.acquire)
+            if not claim.is_held:
+                delivery.status = DeliveryStatus.LOCKED
+            elif not isinstance(destination, HandlerDestination):
+                await self._store(delivery, destination, span, progress, is_known=claim.is_known)
+            elif claim.is_known:
+                await self._acknowledge_again(delivery)
             else:
-                await self._store(delivery, destination, span, progress)
+                await self._hand_over(delivery, destination, span)
         finally:
             claim.release()
 
@@ -163,14 +192,15 @@ class AsyncDeliverer:
         delivery = Delivery(message_id=message_id)
         handover: AsyncHandover | None = None
         buffer = MessageBuffer(buffer_folder)
-        claim: Claim | None = None
+        claim: _MessageClaim | None = None
         try:
             with add_context(operation="retrieve_message", message_id=message_id):
-                claim = await self._claim(message_id)
-                if claim is None:
+                claim = self._claim(message_id)
+                await in_thread(claim.acquire)
+                if not claim.is_held:
                     return None
-                if await self._is_known(delivery):
-                    await self._acknowledge(delivery)
+                if claim.is_known:
+                    await self._acknowledge_again(delivery)
                     if delivery.error is not None:
                         self._log(delivery, delivery.error)
                     return None
@@ -209,15 +239,9 @@ class AsyncDeliverer:
         await in_thread(buffer.write, blocks)
         buffer.rewind()
 
-    async def _claim(self, message_id: str) -> Claim | None:
+    def _claim(self, message_id: str) -> _MessageClaim:
         endpoints.message_metadata(self._mailbox.mailbox_id, message_id)  # refuses what is no message id
-        return await in_thread(self._journal.claim, self._mailbox.mailbox_id, message_id)
-
-    async def _is_known(self, delivery: Delivery) -> bool:
-        if await in_thread(self._journal.find, self._mailbox.mailbox_id, delivery.message_id) is None:
-            return False
-        delivery.status = DeliveryStatus.ALREADY_DELIVERED
-        return True
+        return _MessageClaim(self._journal, self._mailbox.mailbox_id, message_id)
 
     async def _store(
         self,
@@ -225,15 +249,16 @@ class AsyncDeliverer:
         destination: Destination,
         span: OperationSpan,
         progress: Callable[[ReceiveProgress], object] | None,
+        *,
+        is_known: bool,
     ) -> None:
         async with self._downloader.open_download(delivery.message_id, destination) as download:
             if download is None:
                 delivery.status = DeliveryStatus.LOCKED
                 return
-            # Not before the download is ours: another process may have had it until a moment ago.
-            if await self._is_known(delivery):
+            if is_known:
                 await self._forget(download)
-                await self._acknowledge(delivery)
+                await self._acknowledge_again(delivery)
                 return
             metadata, has_content = await download.metadata()
             span.workflow_id = metadata.workflow_id
@@ -296,6 +321,11 @@ class AsyncDeliverer:
         await in_thread(self._journal.add, entry)
         delivery.status = DeliveryStatus.DELIVERED
 
+    async def _acknowledge_again(self, delivery: Delivery) -> None:
+        """Acknowledge a message that an earlier run delivered."""
+        delivery.status = DeliveryStatus.ALREADY_DELIVERED
+        await self._acknowledge(delivery)
+
     async def _acknowledge(self, delivery: Delivery) -> None:
         """Acknowledge a message that is in the journal. If that fails, the next run does it."""
         if not self._acknowledges:
@@ -348,7 +378,7 @@ class AsyncHandover:
         delivery: Delivery,
         message: AsyncMessage,
         buffer: MessageBuffer,
-        claim: Claim,
+        claim: _MessageClaim,
     ) -> None:
         self._deliverer = deliverer
         self._delivery = delivery

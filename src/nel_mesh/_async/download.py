@@ -102,7 +102,6 @@ class AsyncDownloader:
         What has arrived stays, if the block ends before `AsyncDownload.forget`.
         """
         endpoints.message_metadata(self._mailbox.mailbox_id, message_id)  # refuses what is no message id
-        lock = destination.records.record(message_id).lock()
         download = AsyncDownload(
             self._mailbox,
             self._clock,
@@ -114,16 +113,14 @@ class AsyncDownloader:
             strict=self._strict,
         )
         try:
-            if not await in_thread(lock.acquire):
+            await in_thread(download.begin)
+            if not download.is_ours:
                 yield None
                 return
             with add_context(operation="receive_file", message_id=message_id), self._budget.message():
                 yield download
         finally:
-            try:
-                await download.close()
-            finally:
-                lock.release()
+            await download.close()
 
     async def receive_file(
         self,
@@ -177,17 +174,28 @@ class AsyncDownload:
         self._strict = strict
         self._upload = destination.upload(message_id)
         self._record_file = destination.records.record(message_id)
+        self._lock = self._record_file.lock()
+        self.is_ours = False
+        """Whether no other process or thread has it."""
+        self._written: bytes | None = None
+        """The record as it was when the download began."""
         self._first: AsyncResponse | None = None
         self._record: DownloadRecord | None = None
         self._metadata: MessageMetadata | None = None
         self._progress: Callable[[ReceiveProgress], object] | None = None
+
+    def begin(self) -> None:
+        """Take the lock, if nobody has it, and look for a record. In one call, as each waits for a thread."""
+        self.is_ours = self._lock.acquire()
+        if self.is_ours:
+            self._written = self._record_file.read()
 
     async def metadata(self) -> tuple[MessageMetadata, bool]:
         """Return what the message is, and whether it has content (reports have none).
 
         It is learnt with the first chunk, which `receive` then has already.
         """
-        record = self._record = await self._read_record()
+        record = self._record = self._read_record()
         if record.chunks_done or record.name is not None:
             return await self._asked_metadata(), True
         response = self._first = await fetch_chunk(self._mailbox, self._message_id, 1, None)
@@ -214,7 +222,7 @@ class AsyncDownload:
     ) -> ReceivedFile:
         """Fetch the chunks that are not here yet, verify the whole, and give it its name."""
         self._progress = progress
-        record = self._record or await self._read_record()
+        record = self._record or self._read_record()
         metadata = await self._asked_metadata()
         step = await self._next_step(record, metadata)
         if record.name is not None and step in (NextStep.PUBLISHED, NextStep.PUBLISH):
@@ -242,7 +250,7 @@ class AsyncDownload:
 
     async def receive_report(self, report: Report) -> ReceivedFile:
         """Store what the headers of a report say, in JSON."""
-        record = await self._read_record()
+        record = self._record or self._read_record()
         if record.name is not None and record.name.startswith("report-"):
             step = await self._next_step(record, report)
             if step is NextStep.PUBLISHED:
@@ -257,16 +265,22 @@ class AsyncDownload:
 
     async def forget(self) -> None:
         """Remove what is unfinished, and the record: the content has its name, or must be fetched again."""
-        await in_thread(self._upload.remove)
-        await in_thread(self._record_file.forget)
+        await in_thread(self._forget)
+
+    def _forget(self) -> None:
+        self._upload.remove()
+        self._record_file.forget()
 
     async def close(self) -> None:
-        """Let go of the connection by which the message was looked at; what has arrived stays."""
+        """Let go of the lock, and of the connection by which the message was looked at; what has arrived stays."""
         try:
             self._upload.close()
         finally:
-            if self._first is not None:
-                await self._first.close()
+            try:
+                if self._first is not None:
+                    await self._first.close()
+            finally:
+                self._lock.release()
 
     async def _next_step(self, record: DownloadRecord, metadata: MessageMetadata) -> NextStep:
         if not record.chunks_done and record.name is None:
@@ -275,11 +289,10 @@ class AsyncDownload:
         named = record.name is not None and await in_thread(self._upload.is_published, record.name, record.length)
         return next_step(record, Partial.of(record, length, named=named))
 
-    async def _read_record(self) -> DownloadRecord:
-        written = await in_thread(self._record_file.read)
-        if written is None:
+    def _read_record(self) -> DownloadRecord:
+        if self._written is None:
             return DownloadRecord(message_id=self._message_id)
-        record = DownloadRecord.from_bytes(written)
+        record = DownloadRecord.from_bytes(self._written)
         if record.message_id != self._message_id or (
             record.name is not None and not self._destination.is_name(record.name)
         ):
@@ -487,9 +500,12 @@ class AsyncDownload:
 
     async def _publish(self, record: DownloadRecord, metadata: MessageMetadata, file_name: str | None) -> str:
         """Give the content a name that is free. The record says which before the name is given."""
-        for name in self._destination.names(metadata, file_name):
-            await self._write_record(record.model_copy(update={"name": name}))
-            if await in_thread(self._upload.publish, name):
+        return await in_thread(self._give_name, record, self._destination.names(metadata, file_name))
+
+    def _give_name(self, record: DownloadRecord, names: Iterable[str]) -> str:
+        for name in names:
+            self._record_file.write(record.model_copy(update={"name": name}).to_bytes())
+            if self._upload.publish(name):
                 return name
         raise StorageError(f"{self._destination.location(name)}: something else is there, and is not replaced")
 

@@ -103,7 +103,6 @@ class Downloader:
         What has arrived stays, if the block ends before `Download.forget`.
         """
         endpoints.message_metadata(self._mailbox.mailbox_id, message_id)  # refuses what is no message id
-        lock = destination.records.record(message_id).lock()
         download = Download(
             self._mailbox,
             self._clock,
@@ -115,16 +114,14 @@ class Downloader:
             strict=self._strict,
         )
         try:
-            if not lock.acquire():
+            download.begin()
+            if not download.is_ours:
                 yield None
                 return
             with add_context(operation="receive_file", message_id=message_id), self._budget.message():
                 yield download
         finally:
-            try:
-                download.close()
-            finally:
-                lock.release()
+            download.close()
 
     def receive_file(
         self,
@@ -178,10 +175,21 @@ class Download:
         self._strict = strict
         self._upload = destination.upload(message_id)
         self._record_file = destination.records.record(message_id)
+        self._lock = self._record_file.lock()
+        self.is_ours = False
+        """Whether no other process or thread has it."""
+        self._written: bytes | None = None
+        """The record as it was when the download began."""
         self._first: Response | None = None
         self._record: DownloadRecord | None = None
         self._metadata: MessageMetadata | None = None
         self._progress: Callable[[ReceiveProgress], object] | None = None
+
+    def begin(self) -> None:
+        """Take the lock, if nobody has it, and look for a record. In one call, as each waits for a thread."""
+        self.is_ours = self._lock.acquire()
+        if self.is_ours:
+            self._written = self._record_file.read()
 
     def metadata(self) -> tuple[MessageMetadata, bool]:
         """Return what the message is, and whether it has content (reports have none).
@@ -243,7 +251,7 @@ class Download:
 
     def receive_report(self, report: Report) -> ReceivedFile:
         """Store what the headers of a report say, in JSON."""
-        record = self._read_record()
+        record = self._record or self._read_record()
         if record.name is not None and record.name.startswith("report-"):
             step = self._next_step(record, report)
             if step is NextStep.PUBLISHED:
@@ -258,16 +266,22 @@ class Download:
 
     def forget(self) -> None:
         """Remove what is unfinished, and the record: the content has its name, or must be fetched again."""
+        self._forget()
+
+    def _forget(self) -> None:
         self._upload.remove()
         self._record_file.forget()
 
     def close(self) -> None:
-        """Let go of the connection by which the message was looked at; what has arrived stays."""
+        """Let go of the lock, and of the connection by which the message was looked at; what has arrived stays."""
         try:
             self._upload.close()
         finally:
-            if self._first is not None:
-                self._first.close()
+            try:
+                if self._first is not None:
+                    self._first.close()
+            finally:
+                self._lock.release()
 
     def _next_step(self, record: DownloadRecord, metadata: MessageMetadata) -> NextStep:
         if not record.chunks_done and record.name is None:
@@ -277,10 +291,9 @@ class Download:
         return next_step(record, Partial.of(record, length, named=named))
 
     def _read_record(self) -> DownloadRecord:
-        written = self._record_file.read()
-        if written is None:
+        if self._written is None:
             return DownloadRecord(message_id=self._message_id)
-        record = DownloadRecord.from_bytes(written)
+        record = DownloadRecord.from_bytes(self._written)
         if record.message_id != self._message_id or (
             record.name is not None and not self._destination.is_name(record.name)
         ):
@@ -482,8 +495,11 @@ class Download:
 
     def _publish(self, record: DownloadRecord, metadata: MessageMetadata, file_name: str | None) -> str:
         """Give the content a name that is free. The record says which before the name is given."""
-        for name in self._destination.names(metadata, file_name):
-            self._write_record(record.model_copy(update={"name": name}))
+        return self._give_name(record, self._destination.names(metadata, file_name))
+
+    def _give_name(self, record: DownloadRecord, names: Iterable[str]) -> str:
+        for name in names:
+            self._record_file.write(record.model_copy(update={"name": name}).to_bytes())
             if self._upload.publish(name):
                 return name
         raise StorageError(f"{self._destination.location(name)}: something else is there, and is not replaced")

@@ -166,10 +166,15 @@ class Response:
         """What `read` has read."""
 
     @property
+    def announced_length(self) -> int | None:
+        """How long the body is said to be; None if that is not said."""
+        announced = self.headers.get("content-length", "")
+        return int(announced) if announced.isdigit() else None
+
+    @property
     def fraction_received(self) -> float:
         """How much of the body has come, from 0 to 1; 0 if its length was not announced."""
-        announced = self.headers.get("content-length", "")
-        return min(1.0, self._received / int(announced)) if announced.isdigit() and int(announced) else 0.0
+        return min(1.0, self._received / announced) if (announced := self.announced_length) else 0.0
 
     @property
     def is_delimited(self) -> bool:

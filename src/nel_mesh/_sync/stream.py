@@ -30,6 +30,8 @@ class Chunk:
         self._response = response
         self._decoder = gzip.decoder(response.headers.get(wire.CONTENT_ENCODING) if coded else None)
         self._decoded: Iterator[Block] = iter(())
+        announced = response.announced_length
+        self._gather_bytes = GATHER_BYTES if announced is None else min(GATHER_BYTES, announced)
         self._gathered = memoryview(b"")
         # Not even gzip tells that no further member was to follow.
         if not response.is_delimited:
@@ -56,7 +58,7 @@ class Chunk:
         if raw is None:
             self._finish()
             return None
-        if len(raw) < GATHER_BYTES:
+        if len(raw) < self._gather_bytes:
             raw = self._gather(raw)
         return self._decoder.feed(raw)
 
@@ -64,13 +66,13 @@ class Chunk:
         """Return that block and those after it, as many as are worth one call in a worker thread."""
         if not self._gathered:
             # Once for each chunk: memory that is taken and given back again and again costs more than copying.
-            self._gathered = memoryview(bytearray(GATHER_BYTES))
+            self._gathered = memoryview(bytearray(self._gather_bytes))
         length = 0
         following: Block | None = raw
         while following is not None:
             self._gathered[length : length + len(following)] = following
             length += len(following)
-            if length + BLOCK_BYTES > GATHER_BYTES:
+            if length + BLOCK_BYTES > self._gather_bytes:
                 break
             following = self._next_raw()
         return self._gathered[:length]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import copy_context
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -14,6 +15,7 @@ import anyio
 import anyio.to_thread
 
 from nel_mesh.errors import InvalidArgument
+from nel_mesh.io.worker_threads import WorkerThreads
 
 _Item = TypeVar("_Item")
 _Value = TypeVar("_Value")
@@ -22,29 +24,68 @@ GATHER_BYTES = 1024 * 1024
 """How much content is gathered for one call in a worker thread, which costs as much as to write 100 KiB."""
 
 
+_workers = WorkerThreads()
+
+
 async def in_thread(function: Callable[..., _Value], *arguments: Any) -> _Value:
     """Call a function in a worker thread, and wait for its end even when the task is cancelled.
 
     A thread cannot be stopped. A caller that went away meanwhile would let go of a lock, or of a file, that the
     thread is still using. So what a function opens belongs to an object that the caller has beforehand, and closes.
     """
-    call = partial(function, *arguments)
     try:
-        asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
     except RuntimeError:
-        return await anyio.to_thread.run_sync(call)  # trio waits by itself
-    # anyio's shield holds back anyio's cancellation, but not asyncio's own (`asyncio.timeout`, `Task.cancel`).
-    task = asyncio.ensure_future(anyio.to_thread.run_sync(call))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({task})
-        if not task.cancelled():
-            # Nobody asks any more how it ended; asyncio would report that as an error.
-            task.exception()
-        raise
+        return await anyio.to_thread.run_sync(partial(function, *arguments))  # trio waits by itself
+    call = _Call(loop, partial(copy_context().run, function, *arguments))
+    _workers.submit(call.run)
+    return await call.result()
+
+
+class _Call(Generic[_Value]):
+    """A call in a worker thread, for a task of asyncio."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[], _Value]) -> None:
+        self._loop = loop
+        self._function = function
+        self._values: list[_Value] = []
+        self._error: BaseException | None = None
+        self._has_ended = False
+        self._waiter: asyncio.Future[None] = loop.create_future()
+
+    def run(self) -> Callable[[], object]:
+        """Make the call, in the worker thread; return what tells the event loop that it has ended."""
+        try:
+            self._values.append(self._function())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            self._error = error
+        return self._tell
+
+    def _tell(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop has been closed
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self._has_ended = True
+        if not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def result(self) -> _Value:
+        """Wait for the end of the call; return its value, or raise its error, or the cancellation that came first."""
+        cancelled: asyncio.CancelledError | None = None
+        while not self._has_ended:
+            try:
+                await self._waiter
+            except asyncio.CancelledError as error:
+                cancelled = cancelled or error
+                self._waiter = self._loop.create_future()
+        failure, self._error = cancelled or self._error, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure, cancelled  # which refer to this frame
+        return self._values[0]
 
 
 class AsyncTask(Generic[_Value]):
