@@ -17,6 +17,8 @@ STATE_PREFIX = ".nel-mesh/"
 """Where a store keeps records and journal, below the part of the template that has no fields."""
 
 _FIELDS = ("mailbox_id", "workflow_id", "sender", "date", "message_id", "type")
+_MAX_TEMPLATE_CHARACTERS = 300
+"""A key on S3 has at most 1,024 bytes; the fields need up to 600."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+=@\-]+")
 _DATE = re.compile(r"(20\d\d)([01]\d)([0-3]\d)")
 
@@ -30,23 +32,20 @@ class KeyTemplate:
             added as the last part.
 
     Raises:
-        InvalidArgument: there is no such field, or a part of the template is empty, `.` or `..`.
+        InvalidArgument: there is no such field, a part of the template is empty, `.`, `..` or `.nel-mesh`, or it has
+            more than 300 characters, or some that are not printable ASCII.
     """
 
     def __init__(self, template: str) -> None:
         text = template.strip("/")
-        try:
-            fields = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
-        except ValueError as error:
-            raise InvalidArgument(f"destination: {template!r} is not a template: {error}") from None
-        for name in fields:
-            if name not in _FIELDS:
-                known = ", ".join(f"{{{field}}}" for field in _FIELDS)
-                raise InvalidArgument(f"destination: there is no field {{{name}}}; known are {known}")
-        if "message_id" not in fields:
+        if len(text) > _MAX_TEMPLATE_CHARACTERS or not (text.isascii() and text.isprintable()):
+            raise InvalidArgument(
+                f"destination: a key is up to {_MAX_TEMPLATE_CHARACTERS} characters of printable ASCII"
+            )
+        if "message_id" not in _fields(text):
             text = f"{text}/{{message_id}}" if text else "{message_id}"
-        if any(part in ("", ".", "..") for part in text.split("/")):
-            raise InvalidArgument(f"destination: {template!r} has an empty part, or . or ..")
+        if any(part in ("", ".", "..", STATE_PREFIX.strip("/")) for part in text.split("/")):
+            raise InvalidArgument(f"destination: {template!r} has an empty part, or . or .. or {STATE_PREFIX}")
         self._template = text
         self.prefix = text.partition("{")[0].rpartition("/")[0]
         """The folders that all keys share."""
@@ -73,6 +72,20 @@ class KeyTemplate:
         }
         key = self._template.format_map({name: _safe(value) for name, value in fields.items()})
         return f"{key}.json" if isinstance(metadata, Report) else key
+
+
+def _fields(template: str) -> set[str]:
+    """Return the names of a template's fields."""
+    known = ", ".join(f"{{{field}}}" for field in _FIELDS)
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise InvalidArgument(f"destination: {template!r} is not a template: {error}") from None
+    for literal, name, form, conversion in parsed:
+        # A form such as {message_id:.8} would give two messages the same key.
+        if "{" in literal or "}" in literal or form or conversion or (name is not None and name not in _FIELDS):
+            raise InvalidArgument(f"destination: {template!r}: in braces is one of {known}, and nothing else")
+    return {name for _, name, _, _ in parsed if name is not None}
 
 
 def _safe(value: str | None) -> str:

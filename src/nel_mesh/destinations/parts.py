@@ -5,7 +5,7 @@ MESH chunk ends wherever its sender cut it. So a part is cut only when enough st
 chunk is durable once every part up to it has arrived. If less than a least part is left at the end of a chunk, it goes
 with the next part, and a process that is killed meanwhile fetches that chunk again.
 
-Memory: two parts on their way and one that is gathered, about 30 MiB, whatever the message.
+Memory: one part on its way and one that is gathered, whatever the message; see `PartSizes`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,37 @@ from nel_mesh.models import MessageMetadata
 from nel_mesh.protocol import checksum
 
 _MEBIBYTE = 1024 * 1024
-_PARTS_ON_THEIR_WAY = 2
+_PARTS_ON_THEIR_WAY = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PartSizes:
+    """How long parts are.
+
+    S3 takes 10,000 parts of an object, and MESH 100 GB in a message. Even if chunks are so short that each part has
+    its least length, 4,000 parts of 5 MiB and 6,000 of 13.5 MiB are 106 GB. A message of less than 20 GB needs no
+    later part, however long its chunks are.
+
+    Attributes:
+        first: the usual length of a part, in bytes.
+        later: that of a part after `longer_after`, and of no shorter ones than three quarters of it.
+        longer_after: how many parts have the first length.
+    """
+
+    first: int = 8 * _MEBIBYTE
+    later: int = 18 * _MEBIBYTE
+    longer_after: int = 4000
+
+    def usual(self, parts: int) -> int:
+        """Return how long the next part usually is, after so many."""
+        return self.first if parts < self.longer_after else self.later
+
+    def least(self, parts: int, least_of_store: int) -> int:
+        """Return how long the next part must be, after so many, to be sent at the end of a chunk."""
+        return max(1, least_of_store if parts < self.longer_after else max(least_of_store, self.later * 3 // 4))
+
+
+_PART_SIZES = PartSizes()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,7 +84,8 @@ class StoredObject:
     Attributes:
         length: its length in bytes.
         message_id: the message that it says it is of; None if it says nothing.
-        checksum: the store's own checksum of it, in the store's form; None if the store has none.
+        checksum: the store's own checksum of it: of one that was `put`, its SHA-256 in base64; of one that was
+            completed, what `PartStore.checksum_of` returns for its parts. None if the store has none.
     """
 
     length: int
@@ -121,15 +152,23 @@ class PartedUpload:
         message_id: the message.
         key_of: makes the key from the message's metadata.
         sidecar: also write the metadata, as JSON, to the key with `.json` added, before the object is complete.
+        sizes: how long parts are.
     """
 
     def __init__(
-        self, store: PartStore, message_id: str, key_of: Callable[[MessageMetadata], str], *, sidecar: bool = False
+        self,
+        store: PartStore,
+        message_id: str,
+        key_of: Callable[[MessageMetadata], str],
+        *,
+        sidecar: bool = False,
+        sizes: PartSizes = _PART_SIZES,
     ) -> None:
         self._store = store
         self._message_id = message_id
         self._key_of = key_of
         self._sidecar = sidecar
+        self._sizes = sizes
         self._background = BackgroundTasks()
         self._metadata: MessageMetadata | None = None
         self._key: str | None = None
@@ -143,9 +182,13 @@ class PartedUpload:
         self._held_bytes = 0
         self._sent_bytes = 0
         self._digest: Any = None
+        self._failure: BaseException | None = None
+        """Why a part did not arrive: nothing may be built on what came before it."""
         self._whole = True
         """Whether all of the content has gone through this object, so that it has its checksum."""
         self._published = False
+        self._completed = False
+        """Whether this upload, and not another worker's, has become the object."""
         self._end = _ChunkEnd(0, 0, [], None)
         self._safe_points: deque[_SafePoint] = deque()
 
@@ -190,6 +233,8 @@ class PartedUpload:
     def truncate(self, length: int) -> None:
         """Go back to where the chunk began."""
         self._settle()
+        if self._failure is not None:
+            raise self._failure
         end = self._end
         if end.length != length:
             raise StorageError(f"{self._store.place}: the content cannot go back to {length:,} bytes")
@@ -207,8 +252,8 @@ class PartedUpload:
                 self._digest.update(block)
             self._held.append(bytes(block))
             self._held_bytes += len(block)
-            while self._held_bytes >= self._part_bytes + self._store.least_part_bytes:
-                self._send(self._part_bytes)
+            while self._held_bytes >= (usual := self._sizes.usual(self._number)) + self._store.least_part_bytes:
+                self._send(usual)
         return length
 
     def buffer(self, position: int | None, limit: int) -> PrefetchBuffer | None:
@@ -221,13 +266,12 @@ class PartedUpload:
 
     def checkpoint(self) -> Checkpoint:
         """Note the end of a chunk; say up to which end all parts have arrived."""
-        if self._held_bytes >= self._store.least_part_bytes and self._held_bytes:
+        if self._held_bytes >= self._sizes.least(self._number, self._store.least_part_bytes):
             self._send(self._held_bytes)
         length = self._sent_bytes + self._held_bytes
-        parts = len(self._parts) + len(self._on_their_way)
-        self._end = _ChunkEnd(length, parts, list(self._held), _copy(self._digest))
+        self._end = _ChunkEnd(length, self._number, list(self._held), _copy(self._digest))
         if not self._held:
-            self._safe_points.append(_SafePoint(length, parts))
+            self._safe_points.append(_SafePoint(length, self._number))
         self._collect(most=_PARTS_ON_THEIR_WAY)
         reached = [point for point in self._safe_points if point.parts <= len(self._parts)]
         if not reached:
@@ -238,7 +282,7 @@ class PartedUpload:
 
     def finish(self) -> Checkpoint:
         """Send what is left. Content that fits into one small part is sent by `publish`, in one request."""
-        if self._upload_id is not None and (self._held_bytes or not (self._parts or self._on_their_way)):
+        if self._upload_id is not None and (self._held_bytes or not self._number):
             self._send(self._held_bytes)
         self._collect(most=0)
         length = self._sent_bytes + self._held_bytes
@@ -266,19 +310,42 @@ class PartedUpload:
         return self._published
 
     def publish(self, name: str) -> bool:
-        """Make the object visible; False if something else has its key."""
+        """Make the object visible, and compare the store's own checksum; False if something else has its key."""
         metadata = self._known_metadata()
+        length = self._sent_bytes + self._held_bytes
         if self._sidecar:
-            fields = metadata.model_dump(mode="json", exclude_none=True)
-            self._store.write_object(f"{name}.json", json.dumps(fields, indent=2).encode())
+            self._put_sidecar(f"{name}.json", metadata)
         if self._upload_id is None:
             made = self._store.put(name, b"".join(self._held), metadata)
         else:
             made = self._store.complete(name, self._upload_id, self._parts, metadata)
-        if not made and not self._is_stored(name, self._sent_bytes + self._held_bytes):
-            return False
-        self._published = True
+        if not made:
+            self._published = self._is_stored(name, length)
+            return self._published
+        self._completed = self._published = True
+        self._verify(name, length)
         return True
+
+    def _put_sidecar(self, key: str, metadata: MessageMetadata) -> None:
+        fields = metadata.model_dump(mode="json", exclude_none=True)
+        content = json.dumps(fields, indent=2).encode()
+        if not self._store.put(key, content, metadata):
+            found = self._store.find(key)
+            if found is None or found.message_id != self._message_id:
+                raise StorageError(f"{self._store.place}/{key}: something else is there, and is not replaced")
+
+    def _verify(self, name: str, length: int) -> None:
+        """Compare what the store says of the object that was just made with what was sent."""
+        found = self._store.find(name)
+        expected = self._expected_checksum()
+        if found is None or found.length != length:
+            said = "no object" if found is None else f"{found.length:,} bytes"
+        elif None not in (found.checksum, expected) and found.checksum != expected:
+            said = "another checksum"
+        else:
+            return
+        self._store.remove_object(name)
+        raise StorageError(f"{self._store.place}/{name}: {length:,} bytes were stored, and the store shows {said}")
 
     def withdraw(self, name: str) -> None:
         """Remove the object: its content proved to be damaged."""
@@ -287,7 +354,7 @@ class PartedUpload:
     def remove(self) -> None:
         """Drop the parts of an upload that was not completed."""
         self._settle()
-        if self._key is not None and self._upload_id is not None and not self._published:
+        if self._key is not None and self._upload_id is not None and not self._completed:
             self._store.abandon(self._key, self._upload_id)
         self._upload_id = None
 
@@ -296,9 +363,9 @@ class PartedUpload:
         self._settle()
 
     @property
-    def _part_bytes(self) -> int:
-        # At most 10,000 parts: 4,000 of 8 MiB and 6,000 of 16 MiB are 125 GiB.
-        return (8 if len(self._parts) < 4000 else 16) * _MEBIBYTE
+    def _number(self) -> int:
+        """How many parts there are, with those on their way."""
+        return len(self._parts) + len(self._on_their_way)
 
     def _send(self, length: int) -> None:
         """Send the next `length` bytes as a part, in the background."""
@@ -307,13 +374,12 @@ class PartedUpload:
             self._upload_id = self._store.begin(key, self._known_metadata())
         self._collect(most=_PARTS_ON_THEIR_WAY - 1)
         content = self._take(length)
-        number = len(self._parts) + len(self._on_their_way) + 1
-        self._on_their_way.append(self._background.start(self._put, key, self._upload_id, number, content))
+        task = self._background.start(self._put, key, self._upload_id, self._number + 1, content)
+        self._on_their_way.append(task)
         self._sent_bytes += length
 
     def _put(self, key: str, upload_id: str, number: int, content: bytes) -> Part:
-        sha256 = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        return self._store.put_part(key, upload_id, number, content, sha256)
+        return self._store.put_part(key, upload_id, number, content, _sha256(content))
 
     def _take(self, length: int) -> bytes:
         taken: list[bytes] = []
@@ -330,6 +396,8 @@ class PartedUpload:
 
     def _collect(self, *, most: int) -> None:
         """Wait until at most `most` parts are on their way; note those that arrived."""
+        if self._failure is not None:
+            raise self._failure
         while self._on_their_way and (len(self._on_their_way) > most or self._on_their_way[0].is_done()):
             self._parts.append(self._on_their_way[0].result())
             self._on_their_way.popleft()
@@ -340,11 +408,11 @@ class PartedUpload:
             while not task.is_done(1.0):
                 pass
         while self._on_their_way:
-            part = self._on_their_way.popleft().value()
-            if part is None:
+            try:
+                self._parts.append(self._on_their_way.popleft().result())
+            except StorageError as failure:
+                self._failure = failure
                 self._on_their_way.clear()
-            else:
-                self._parts.append(part)
 
     def _state(self, parts: int) -> Mapping[str, Any]:
         return {
@@ -362,9 +430,16 @@ class PartedUpload:
         found = self._store.find(key)
         if found is None:
             return False
-        if found.checksum is not None and found.checksum == self._store.checksum_of(self._parts):
-            return True
-        return found.message_id == self._message_id and found.length == length
+        if found.length != length:
+            return False
+        return found.message_id == self._message_id or (
+            found.checksum is not None and found.checksum == self._expected_checksum()
+        )
+
+    def _expected_checksum(self) -> str | None:
+        if self._upload_id is not None:
+            return self._store.checksum_of(self._parts)
+        return _sha256(b"".join(self._held)) if self._whole else None
 
     def _known_key(self) -> str:
         if self._key is None:
@@ -375,6 +450,10 @@ class PartedUpload:
         if self._metadata is None:
             raise StorageError(f"{self._store.place}: the upload has not been started")
         return self._metadata
+
+
+def _sha256(content: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(content).digest()).decode()
 
 
 def _copy(digest: Any) -> Any:

@@ -140,7 +140,12 @@ class StoreJournal:
         self._prefix = f"{prefix}received/"
 
     def open(self) -> None:
-        """Do nothing: each entry is an object of its own."""
+        """Look whether the store can be used, once and before any message is fetched."""
+        next(self._store.list_objects(self._prefix), None)
+
+    def exists(self) -> bool:
+        """Return True: each entry is an object of its own."""
+        return True
 
     def claim(self, mailbox_id: str, message_id: str) -> Claim | None:
         """Take the right to deliver a message, within this process."""
@@ -149,7 +154,14 @@ class StoreJournal:
 
     def find(self, mailbox_id: str, message_id: str) -> JournalEntry | None:
         """Look a message up. Raises StorageError if its object cannot be read."""
-        key = self._key(mailbox_id, message_id)
+        return self._read(self._key(mailbox_id, message_id))
+
+    def entries(self) -> list[JournalEntry]:
+        """List everything that has been delivered, oldest first."""
+        found = (self._read(key) for key in self._store.list_objects(self._prefix))
+        return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.delivered_at)
+
+    def _read(self, key: str) -> JournalEntry | None:
         written = self._store.read_object(key)
         if written is None:
             return None
