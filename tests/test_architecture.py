@@ -152,13 +152,41 @@ def test_no_files_import_one_another() -> None:
     assert circles == {}
 
 
+def loaded_by(program: str) -> set[str]:
+    """Return the modules that a program loads, those of other packages by the name of their package."""
+    text = f"import sys\n{program}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", text], capture_output=True, text=True, check=True)
+    names = done.stdout.split()
+    packages = {name.partition(".")[0] for name in names if name[0] != "_"} - {"nel_mesh"} - sys.stdlib_module_names
+    return packages | {name for name in names if name.startswith("nel_mesh.") or name in ("sqlite3", "ssl", "logging")}
+
+
+SETTINGS = {"pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"}
+MADE = (
+    "mesh = {client}(MeshSettings(mailbox_id='A', password='p', shared_key='k', url='http://127.0.0.1', proxy='none'))"
+)
+
+
+@pytest.mark.parametrize("client", ["MeshClient", "AsyncMeshClient"])
+def test_what_is_not_needed_is_not_loaded(client: str) -> None:
+    at_start = loaded_by("")
+    name = loaded_by(f"from nel_mesh import {client}") - at_start
+    assert {module for module in name if not module.startswith("nel_mesh.")} == set()
+    settings = loaded_by(f"from nel_mesh import {client}, MeshSettings") - at_start
+    assert {module for module in settings if not module.startswith("nel_mesh.")} <= SETTINGS
+    made = loaded_by(f"from nel_mesh import {client}, MeshSettings\n{MADE.format(client=client)}") - at_start
+    assert made & {"cryptography", "sqlite3", "isal"} == set(), "for TLS, for receiving, for content"
+    sends = loaded_by(f"from nel_mesh import {client}, MeshSettings\n{MADE.format(client=client)}\nmesh._sender")
+    assert sends & {"cryptography", "sqlite3"} == set()
+
+
 @pytest.mark.parametrize(("client", "other"), [("MeshClient", "_async"), ("AsyncMeshClient", "_sync")])
-def test_importing_one_client_does_not_import_the_other(client: str, other: str) -> None:
-    program = f"import sys; from nel_mesh import {client}; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = done.stdout.split()
-    assert f"nel_mesh.{'_sync' if other == '_async' else '_async'}.client" in loaded
-    assert [name for name in loaded if name.startswith(f"nel_mesh.{other}")] == []
+def test_one_client_does_not_load_the_other(client: str, other: str) -> None:
+    needs_all = f"{MADE.format(client=client)}\nmesh._sender, mesh._inbox"
+    loaded = loaded_by(f"from nel_mesh import {client}, MeshSettings\n{needs_all}")
+    own = "_sync" if other == "_async" else "_async"
+    assert {f"nel_mesh.{own}.{name}" for name in ("client", "upload", "delivery", "http")} <= loaded
+    assert {name for name in loaded if name.startswith(f"nel_mesh.{other}")} == set()
     if other == "_async":
         assert "anyio" not in loaded, "the blocking client needs no event loop's library"
 

@@ -1,48 +1,52 @@
 # Generated from _async/client.py by tools/unasync.py: edit that file, then run `make generate`.
-"""The client that programs use: a face over the rooms below, without a rule of its own."""
+"""The client that programs use: a face over the rooms below, without a rule of its own.
+
+Each room is loaded when it is needed: HTTP, TLS and the models when a client is made, the rest with the first message
+that is sent or received. A program that only sends, or has yet to find its settings, does not wait for the others.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeGuard
+from typing import TYPE_CHECKING, Self
 
-from nel_mesh.destinations.base import Destination
-from nel_mesh.destinations.handler import HandlerDestination
-from nel_mesh.destinations.urls import open_destination
 from nel_mesh.errors import InvalidArgument, Outcome
-from nel_mesh.instrumentation.events import Hook
 from nel_mesh.io.clock import Clock
-from nel_mesh.io.content import ContentSource
-from nel_mesh.io.journal import Journal, SqliteJournal
-from nel_mesh.io.transfers import TransferRecord
-from nel_mesh.models import (
-    InboxPage,
-    Mailbox,
-    MessageMetadata,
-    ReceivedFile,
-    ReceiveProgress,
-    ReceiveResult,
-    SendProgress,
-    SendReceipt,
-    Tracking,
-)
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
-from nel_mesh.protocol.upload import MessageOptions
-from nel_mesh.settings import MeshSettings
 from nel_mesh.tracebacks import without_locals
 
-from .delivery import ReportHandler
-from .download import Downloader
-from .inbox import Handler, Inbox
-from .mailbox import MailboxOperations
-from .message import Message
-from .transport import Transport
-from .upload import Sender
+if TYPE_CHECKING:
+    import contextlib
+
+    from nel_mesh.destinations.base import Destination
+    from nel_mesh.instrumentation.events import Hook
+    from nel_mesh.io.content import ContentSource
+    from nel_mesh.io.journal import Journal
+    from nel_mesh.io.transfers import TransferRecord
+    from nel_mesh.models import (
+        InboxPage,
+        Mailbox,
+        MessageMetadata,
+        ReceivedFile,
+        ReceiveProgress,
+        ReceiveResult,
+        SendProgress,
+        SendReceipt,
+        Tracking,
+    )
+    from nel_mesh.settings import MeshSettings
+
+    from .delivery import ReportHandler
+    from .download import Downloader
+    from .inbox import Handler, Inbox
+    from .message import Message
+    from .transport import Transport
+    from .upload import Sender
 
 
 @without_locals
@@ -70,26 +74,47 @@ class MeshClient:
         hooks: Iterable[Hook] = (),
         clock: Clock | None = None,
     ) -> None:
+        from .mailbox import MailboxOperations
+        from .transport import Transport
+
         _check_settings(settings)
         clock = clock or Clock()
         self._transport = transport or Transport()
         self._closes_transport = transport is None
         self._mailbox = MailboxOperations(settings, self._transport._pool_for(settings), clock, hooks)
-        self._sender = Sender(
-            self._mailbox, clock, chunk_bytes=settings.chunk_bytes, spool_folder=settings.spool_directory
+        self._settings = settings
+        self._clock = clock
+        self.mailbox_id = settings.mailbox_id
+        """The mailbox, in upper case."""
+
+    @functools.cached_property
+    def _sender(self) -> Sender:
+        from .upload import Sender
+
+        settings = self._settings
+        return Sender(
+            self._mailbox, self._clock, chunk_bytes=settings.chunk_bytes, spool_folder=settings.spool_directory
         )
-        self._downloader = Downloader(
+
+    @functools.cached_property
+    def _downloader(self) -> Downloader:
+        from .download import Downloader
+
+        settings = self._settings
+        return Downloader(
             self._mailbox,
-            clock,
+            self._clock,
             max_chunks=settings.chunks_at_once,
             max_connections=settings.max_connections,
             max_message_bytes=settings.max_message_bytes,
             strict_checksums=settings.strict_checksums,
         )
-        self._inbox = Inbox(self._mailbox, self._downloader, clock, settings.spool_directory)
-        self._clock = clock
-        self.mailbox_id = settings.mailbox_id
-        """The mailbox, in upper case."""
+
+    @functools.cached_property
+    def _inbox(self) -> Inbox:
+        from .inbox import Inbox
+
+        return Inbox(self._mailbox, self._downloader, self._clock, self._settings.spool_directory)
 
     def __enter__(self) -> Self:
         return self
@@ -175,6 +200,8 @@ class MeshClient:
             OutcomeUnknown: the answer was lost, and it may have been delivered; do not blindly send it again.
             MeshError: every other failure; it will not be delivered, as `outcome` says.
         """
+        from nel_mesh.protocol.upload import MessageOptions
+
         options = MessageOptions(
             to=to,
             workflow_id=workflow_id,
@@ -224,6 +251,8 @@ class MeshClient:
             InvalidArgument: also if the record is of a send with other arguments.
             StorageError: also if a record that is there cannot be read or replaced, or another process is using it.
         """
+        from nel_mesh.protocol.upload import MessageOptions
+
         path = _path(path)
         options = MessageOptions(
             to=to,
@@ -361,17 +390,19 @@ class MeshClient:
             MeshError: the inbox could not be listed at all, or the journal not opened. A failure of one message is not
                 raised, but listed in `failed`; see `ReceiveResult.raise_for_failed`.
         """
+        from .destination import opened_destination, opened_journal
+
         if not 1 <= concurrency <= 1000:
             raise InvalidArgument("concurrency: from 1 to 1,000")
         if isinstance(message_ids, str):
             raise InvalidArgument("message_ids: expected several ids, such as a list; one id alone is [id]")
-        with _destination(destination) as place:
+        with opened_destination(destination) as place:
             return self._inbox.receive(
                 place,
                 message_ids=message_ids,
                 acknowledge=acknowledge,
                 on_report=on_report,
-                journal=_journal(journal, place),
+                journal=opened_journal(journal, place),
                 workflow_filter=workflow_filter,
                 limit=limit,
                 deadline_in_seconds=deadline_in_seconds,
@@ -398,7 +429,9 @@ class MeshClient:
 
         Arguments as for `receive_messages`; without a journal, a message whose acknowledgement was lost comes again.
         """
-        return self._inbox.messages(journal=_journal(journal), workflow_filter=workflow_filter, limit=limit)
+        from .destination import opened_journal
+
+        return self._inbox.messages(journal=opened_journal(journal), workflow_filter=workflow_filter, limit=limit)
 
     def receive_file(
         self,
@@ -428,7 +461,11 @@ class MeshClient:
             IntegrityError: it is not whole, or has another checksum; there is no file.
             StorageError: the destination will not have it, or another process is receiving it into there.
         """
-        with _destination(destination) as place:
+        from nel_mesh.destinations.handler import HandlerDestination
+
+        from .destination import opened_destination
+
+        with opened_destination(destination) as place:
             if isinstance(place, HandlerDestination):
                 raise InvalidArgument(
                     "destination: expected a folder, a URL or a destination; for a handler, call receive_messages"
@@ -492,6 +529,8 @@ class MeshClient:
 
 
 def _check_settings(given: object) -> None:
+    from nel_mesh.settings import MeshSettings
+
     if not isinstance(given, MeshSettings):
         cure = (
             "for a file, MeshSettings.from_file(path)" if isinstance(given, (str, os.PathLike)) else "MeshSettings(...)"
@@ -509,36 +548,3 @@ def _path(given: object) -> Path:
         operation="send_file",
         outcome=Outcome.NOT_SENT,
     )
-
-
-@contextlib.contextmanager
-def _destination(
-    given: str | os.PathLike[str] | Destination | Handler,
-) -> Iterator[Destination | HandlerDestination]:
-    """Open what a caller gave as a destination; what is opened here is closed here."""
-    if isinstance(given, (str, os.PathLike)):
-        opened = open_destination(given)
-        try:
-            yield opened
-        finally:
-            opened.close()
-    elif isinstance(given, HandlerDestination) or _is_destination(given):
-        yield given
-    elif callable(given):
-        yield HandlerDestination(given)
-    else:
-        raise InvalidArgument("destination: expected a folder's path, a URL, a destination, or a callable")
-
-
-def _is_destination(given: object) -> TypeGuard[Destination]:
-    return hasattr(given, "upload") and hasattr(given, "records")
-
-
-def _journal(
-    given: str | os.PathLike[str] | Journal | None, destination: Destination | HandlerDestination | None = None
-) -> Journal:
-    if given is None:
-        if destination is None or isinstance(destination, HandlerDestination):
-            return SqliteJournal(None)
-        return destination.journal()
-    return SqliteJournal(Path(given)) if isinstance(given, (str, os.PathLike)) else given

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import dataclasses
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.http.sockets import TransportOptions
 from nel_mesh.settings import MeshSettings
-from nel_mesh.tls.context import client_ssl_context, proxy_ssl_context
-from nel_mesh.tls.identity import Identity
 
 from .http import ConnectionPool
+
+if TYPE_CHECKING:
+    from nel_mesh.tls.identity import Identity
 
 
 class Transport:
@@ -93,12 +94,22 @@ def _route(settings: MeshSettings) -> _Route:
         max_connections=settings.max_connections,
         advice=_advice(settings),
     )
-    identity = Identity.from_settings(settings) if settings.url.startswith("https:") else None
-    proxy_identity = Identity.for_proxy(settings) if proxy and proxy.startswith("https:") else None
+    identity = proxy_identity = None
+    is_tls, is_proxy_tls = settings.url.startswith("https:"), proxy is not None and proxy.startswith("https:")
+    if is_tls or is_proxy_tls:
+        # Without TLS nothing of `cryptography` is loaded.
+        from nel_mesh.tls.identity import Identity
+
+        identity = Identity.from_settings(settings) if is_tls else None
+        proxy_identity = Identity.for_proxy(settings) if is_proxy_tls else None
     return _Route(options, identity, proxy_identity)
 
 
 def _with_tls(route: _Route, settings: MeshSettings) -> TransportOptions:
+    if route.identity is None and route.proxy_identity is None:
+        return route.options
+    from nel_mesh.tls.context import client_ssl_context, proxy_ssl_context
+
     return dataclasses.replace(
         route.options,
         ssl_context=client_ssl_context(route.identity, settings) if route.identity else None,
