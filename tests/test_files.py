@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from nel_mesh.errors import StorageError
-from nel_mesh.io.files import FileLock, NewFile, is_open_to_others, make_folder, sync_folder, write_file
+from nel_mesh.io.files import FileLock, NewFile, SharedSync, is_open_to_others, make_folder, sync_folder, write_file
 from nel_mesh.io.journal import JournalEntry, SqliteJournal
 from nel_mesh.io.transfers import TransferRecords
 
@@ -220,3 +221,45 @@ def test_a_file_is_written_whole_for_its_owner_only_and_replaces_none_unasked(
             with pytest.raises(StorageError):
                 write_file(nowhere, b"four", replace=replace)
     assert sorted(found.name for found in tmp_path.iterdir()) == ["dangling", "folder", "x"]
+
+
+def test_threads_that_wait_for_a_sync_share_the_next_one() -> None:
+    calls: list[int] = []
+    all_there = threading.Barrier(11)
+
+    def sync() -> None:
+        calls.append(len(calls))
+        if len(calls) == 1:
+            all_there.wait(20)
+
+    shared = SharedSync(sync)
+
+    def work() -> None:
+        all_there.wait(20)
+        shared.sync()
+
+    first = threading.Thread(target=shared.sync)
+    first.start()
+    others = [threading.Thread(target=work) for _ in range(10)]
+    for other in others:
+        other.start()
+    for thread in (first, *others):
+        thread.join(20)
+    assert 2 <= len(calls) < 11, "one that has begun is too early for them; the next will do for those that wait"
+    before = len(calls)
+    shared.sync()
+    assert len(calls) == before + 1, "one that has ended is too early"
+
+
+def test_a_sync_that_fails_fails_for_its_thread_and_is_made_again_for_the_next() -> None:
+    results = iter([OSError(5, "Input/output error"), None])
+
+    def sync() -> None:
+        if error := next(results):
+            raise error
+
+    shared = SharedSync(sync)
+    with pytest.raises(OSError, match="Input/output"):
+        shared.sync()
+    shared.sync()
+    assert next(results, "all were made") == "all were made"

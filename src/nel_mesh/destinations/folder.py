@@ -153,17 +153,17 @@ class FolderUpload:
             buffer.copy_to(self._opened())
 
     def checkpoint(self) -> Checkpoint:
-        """Make what was written durable, and its temporary name."""
+        """Make what was written durable. A record whose file is missing begins again, so the name may wait."""
         with translate_storage_errors(self._folder):
             os.fsync(self._opened().fileno())
-            sync_folder(self._folder)
             # Not the length of the file: chunks may have been written to their places further on.
             return Checkpoint(self._opened().tell())
 
     def finish(self) -> Checkpoint:
-        """Make all of it durable."""
-        self.checkpoint()
+        """Make all of it durable, and its temporary name: that it is missing will mean that it has its final one."""
         with translate_storage_errors(self._folder):
+            os.fsync(self._opened().fileno())
+            sync_folder(self._folder)
             return Checkpoint(os.fstat(self._opened().fileno()).st_size)
 
     def digest(self, algorithm: str, length: int) -> str | None:
@@ -194,7 +194,8 @@ class FolderUpload:
     def publish(self, name: str) -> bool:
         """Give the content its name in place of the temporary one, durably; False if there is a file of that name.
 
-        Afterwards there is no partial file: that tells a later process that this one came so far.
+        Afterwards there is no partial file: that tells a later process that this one came so far. Its removal need not
+        be durable: one that comes back has its final name as well. See docs/promises.md, "Which syncs are needed".
         """
         with translate_storage_errors(self._folder):
             try:
@@ -211,7 +212,6 @@ class FolderUpload:
             # Windows removes no file that is open.
             self.close()
             self._path.unlink()
-            sync_folder(self._folder)
         return True
 
     def _rename(self, name: str) -> bool:

@@ -9,7 +9,9 @@ import secrets
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -63,13 +65,42 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
         sync_folder(made.parent)
 
 
+class SharedSync:
+    """A sync that several threads ask for: one that began after a thread asked will do for that thread as well.
+
+    Args:
+        sync: makes durable what was done before it is called.
+    """
+
+    def __init__(self, sync: Callable[[], object]) -> None:
+        self._sync = sync
+        self._lock = threading.Lock()
+        self._begun = 0
+        self._completed = 0
+
+    def sync(self) -> None:
+        """Return once a sync has completed that began after this call."""
+        needed = self._begun + 1
+        with self._lock:
+            if self._completed < needed:
+                self._begun += 1
+                self._sync()
+                self._completed = self._begun
+
+
+_folder_syncs: weakref.WeakValueDictionary[str, SharedSync] = weakref.WeakValueDictionary()
+
+
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the file system can do that.
+    """Make the names in a folder durable, where the file system can do that; threads that wait share one sync.
 
     Windows cannot open a folder, and keeps names without being asked; some shares answer EINVAL.
     """
-    if os.name == "nt":
-        return
+    if os.name != "nt":
+        _folder_syncs.setdefault(str(folder), SharedSync(partial(_sync_folder, folder))).sync()
+
+
+def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
