@@ -100,9 +100,9 @@ pythons: $(VENV)/.dev $(WHEEL)
 	PATH="$$NEL_MESH_PYTHONS:$$PATH:$$folders" $(CURDIR)/$(PY) -m nox --session tests
 
 # An environment for each kind of installation, with the versions of today.
-KINDS := base cli sandbox telemetry all
+KINDS := base cli s3 sandbox telemetry all
 comma := ,
-EXTRAS = $(if $(filter-out base,$*),[$(subst all,cli$(comma)sandbox$(comma)telemetry,$*)])
+EXTRAS = $(if $(filter-out base,$*),[$(subst all,cli$(comma)s3$(comma)sandbox$(comma)telemetry,$*)])
 
 $(KINDS:%=build/installed/%/.ready): build/installed/%/.ready: $(WHEEL)
 	$(PYTHON) -m venv --clear --without-pip $(@D)
@@ -138,7 +138,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	@$(PIP) --upgrade pip
-	@$(PIP) --editable '.[cli,sandbox]' --group dev
+	@$(PIP) --editable '.[cli,s3,sandbox]' --group dev
 	@touch $@ $(VENV)/.demo
 
 # The tools that build, audit and make the site have environments of their own.

@@ -25,6 +25,7 @@ CLIENT = {
     "models",
     "protocol",
     "settings",
+    "stores",
     "tls",
     "tracebacks",
 }
@@ -41,7 +42,8 @@ MAY_IMPORT = {
     "io": {"blocks", "errors"},
     "http": {"blocks", "errors"},
     "instrumentation": {"errors", "_version"},
-    "destinations": {"blocks", "errors", "models", "protocol", "io"},
+    "stores": {"errors"},
+    "destinations": {"blocks", "errors", "models", "protocol", "io", "stores"},
     "_async": CLIENT,
     "_sync": CLIENT,
     "check": {"errors", "settings", "tls", "protocol", "io", "http", "_sync"},
@@ -199,7 +201,14 @@ def test_the_protocol_does_no_io() -> None:
 
 @pytest.mark.parametrize(
     ("package", "module"),
-    [("h11", "exchange.py"), ("isal", "gzip.py"), ("sqlite3", "journal.py"), ("opentelemetry", "opentelemetry.py")],
+    [
+        ("h11", "exchange.py"),
+        ("isal", "gzip.py"),
+        ("sqlite3", "journal.py"),
+        ("opentelemetry", "opentelemetry.py"),
+        ("boto3", "s3.py"),
+        ("botocore", "s3.py"),
+    ],
 )
 def test_one_module_knows_the_package(package: str, module: str) -> None:
     client = [path for area, path in modules() if area not in ("sandbox", "cli", "check")]

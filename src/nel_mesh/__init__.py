@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from nel_mesh._sync.message import Message
     from nel_mesh._sync.transport import Transport
     from nel_mesh._version import __version__
+    from nel_mesh.destinations.base import Destination
     from nel_mesh.destinations.folder import FolderDestination
+    from nel_mesh.destinations.s3 import S3Destination
+    from nel_mesh.destinations.urls import open_destination
     from nel_mesh.errors import (
         BadRequest,
         Busy,
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
         StorageError,
         UploadFinished,
     )
-    from nel_mesh.io.journal import JournalEntry, SqliteJournal
+    from nel_mesh.io.journal import JournalEntry, ListableJournal, SqliteJournal
     from nel_mesh.models import (
         FailedMessage,
         InboxPage,
@@ -69,6 +72,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectionFailed",
     "ConnectionLost",
+    "Destination",
     "FailedMessage",
     "FolderDestination",
     "Gone",
@@ -78,6 +82,7 @@ __all__ = [
     "IntegrityError",
     "InvalidArgument",
     "JournalEntry",
+    "ListableJournal",
     "Mailbox",
     "MeshClient",
     "MeshError",
@@ -94,6 +99,7 @@ __all__ = [
     "Refused",
     "Report",
     "ResponseError",
+    "S3Destination",
     "SendProgress",
     "SendReceipt",
     "ServerError",
@@ -108,6 +114,7 @@ __all__ = [
     "Transport",
     "UploadFinished",
     "__version__",
+    "open_destination",
 ]
 
 _HOMES = {
@@ -115,11 +122,15 @@ _HOMES = {
     "AsyncMeshClient": "_async.client",
     "AsyncMessage": "_async.message",
     "AsyncTransport": "_async.transport",
+    "Destination": "destinations.base",
     "FolderDestination": "destinations.folder",
     "Identity": "tls.identity",
     "JournalEntry": "io.journal",
+    "ListableJournal": "io.journal",
     "MeshClient": "_sync.client",
     "MeshSettings": "settings",
+    "S3Destination": "destinations.s3",
+    "open_destination": "destinations.urls",
     "Message": "_sync.message",
     "SqliteJournal": "io.journal",
     "Transfer": "transfers",

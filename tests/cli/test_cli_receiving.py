@@ -12,6 +12,7 @@ import pytest
 from nel_command import Nel, wait_until
 
 from nel_mesh.sandbox import Sandbox
+from stores import S3, s3_environment
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -394,3 +395,35 @@ def test_a_bug_in_the_middle_of_a_receive_is_named_as_one(bob: Nel, mesh_sandbox
     assert "This is a bug in nel-mesh" in done.err
     assert "KeyError at sitecustomize.py:3" in done.err
     assert "patient name" not in done.err
+
+
+def test_receive_into_a_store(bob: Nel, mesh_sandbox: Sandbox, s3: S3) -> None:
+    """The same command as for a folder; `received` lists what is there."""
+    environment = s3_environment(s3.url)
+    message_id = mesh_sandbox.deliver_message("X26ABC2", b"one", file_name="one.txt", sender="X26ABC1")
+    place = f"s3://{s3.bucket}/in/{{sender}}"
+    url = f"s3://{s3.bucket}/in/X26ABC1/{message_id}"
+    done = bob("receive", "--into", place, env=environment)
+    assert (done.code, done.out.split(": ")[0]) == (0, url), done.err
+    assert s3.content(f"in/X26ABC1/{message_id}") == b"one"
+    listed = bob("received", "--into", place, "--json", env=environment)
+    assert [(entry["message_id"], entry["location"]) for entry in listed.records] == [(message_id, url)]
+    again = bob("receive", "--into", place, env=environment)
+    assert (again.code, again.err) == (0, "Nothing new in the inbox.\n")
+
+
+def test_a_store_that_cannot_be_used(bob: Nel, mesh_sandbox: Sandbox, s3: S3) -> None:
+    """One sentence with the next step, and nothing is fetched."""
+    mesh_sandbox.deliver_message("X26ABC2", b"one")
+    for place, environment, code, text in (
+        ("s3://no-such-bucket/in", {}, 4, "there is no such bucket"),
+        (f"s3://{s3.bucket}", {"AWS_SECRET_ACCESS_KEY": "another"}, 4, "check the AWS credentials"),
+        ("s3://key:secret@bucket", {}, 2, "a URL holds no credentials"),
+        ("s3://bucket/{subject}", {}, 2, "in braces is one of"),
+        ("gs://bucket", {}, 2, "known are"),
+    ):
+        done = bob("receive", "--into", place, env={**s3_environment(s3.url), **environment})
+        assert done.code == code, done.err
+        assert text in done.err
+        assert "Traceback" not in done.err
+    assert mesh_sandbox.requests("retrieve_message") == []

@@ -24,14 +24,23 @@ from nel_mesh.cli.session import Session, session_of
 from nel_mesh.cli.text import size
 
 if TYPE_CHECKING:
-    from nel_mesh import JournalEntry, Message, ReceivedFile, ReceiveProgress, ReceiveResult, Report, SqliteJournal
+    from nel_mesh import (
+        Destination,
+        JournalEntry,
+        ListableJournal,
+        Message,
+        ReceivedFile,
+        ReceiveProgress,
+        ReceiveResult,
+        Report,
+    )
 
 STDOUT = "-"
 
 _Journal = Annotated[
     Path | None,
     typer.Option(
-        "--journal", metavar="FILE", help="Journal of received messages, best on a local disk. Default: in the folder."
+        "--journal", metavar="FILE", help="Journal of received messages, best on a local disk. Default: where they go."
     ),
 ]
 
@@ -39,7 +48,10 @@ _Journal = Annotated[
 def receive(
     ctx: typer.Context,
     into: Annotated[
-        str, typer.Option("--into", metavar="DIR", help="Folder for the files; - writes one message to stdout.")
+        str,
+        typer.Option(
+            "--into", metavar="DIR", help="Folder for the files, or s3://bucket/key; - writes one message to stdout."
+        ),
     ],
     message_ids: Annotated[
         list[str] | None, typer.Argument(metavar="ID...", help="Messages to receive. Default: all.")
@@ -70,9 +82,13 @@ def receive(
     incomplete or damaged and must not be used. With --ack, direct stdout to a file: it is then durable before the
     message is acknowledged. Behind a pipe, that cannot be known.
 
+    With `--into s3://bucket/key` messages become objects, as docs/destinations.md says; the key is a template such as
+    mesh/{workflow_id}/{message_id}.
+
     \b
     Examples:
       nel-mesh receive --into inbox
+      nel-mesh receive --into s3://results/mesh
       nel-mesh receive 20240101120000000000_0A1B2C --into inbox --ack
       nel-mesh receive 20240101120000000000_0A1B2C --into - | gunzip > results.csv
     """
@@ -88,16 +104,12 @@ def receive(
         raise typer.BadParameter("--no-ack needs message ids: `nel-mesh inbox --quiet` lists them")
     if Path(into).exists() and not Path(into).is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), into)
-    from nel_mesh import FolderDestination, SqliteJournal
-
-    folder = FolderDestination(into)
-    book = SqliteJournal(journal) if journal else folder.journal()
     acknowledge = ack if ack is not None else not message_ids
-    with session.client() as client:
-        with _progress(session, folder.folder) as progress:
+    with session.client() as client, _opened(into, journal) as (destination, book):
+        with _progress(session, into) as progress:
             receive_all = partial(
                 client.receive_messages,
-                folder,
+                destination,
                 message_ids=message_ids,
                 acknowledge=acknowledge,
                 journal=book,
@@ -113,7 +125,7 @@ def receive(
 
 def received(
     ctx: typer.Context,
-    into: Annotated[str, typer.Option("--into", metavar="DIR", help="Folder of the files.")] = ".",
+    into: Annotated[str, typer.Option("--into", metavar="DIR", help="Folder of the files, or s3://bucket/key.")] = ".",
     journal: _Journal = None,
 ) -> None:
     """List the messages that were received.
@@ -125,15 +137,13 @@ def received(
     Example:
       nel-mesh received --into inbox
     """
-    from nel_mesh import FolderDestination, SqliteJournal
-
     session = session_of(ctx)
     entries: list[JournalEntry] = []
-    book = SqliteJournal(journal) if journal else FolderDestination(into).journal()
-    if book.exists():
-        with contextlib.closing(book):
-            book.open()
-            entries = book.entries()
+    with _opened(into, journal) as (_, book):
+        if book.exists():
+            with contextlib.closing(book):
+                book.open()
+                entries = book.entries()
     session.out.table(
         [dataclasses.asdict(entry) for entry in entries],
         {
@@ -146,6 +156,15 @@ def received(
         },
         empty="Nothing was received there.",
     )
+
+
+@contextlib.contextmanager
+def _opened(into: str, journal: Path | None) -> Iterator[tuple[Destination, ListableJournal]]:
+    """The destination of a folder or URL, and the journal of what is there."""
+    from nel_mesh import SqliteJournal, open_destination
+
+    with contextlib.closing(open_destination(into)) as destination:
+        yield destination, SqliteJournal(journal) if journal else destination.journal()
 
 
 def _to_stdout(session: Session, message_id: str, *, ack: bool) -> None:
@@ -266,7 +285,7 @@ def _in_thread(work: Callable[[], ReceiveResult]) -> ReceiveResult:
 
 
 @contextlib.contextmanager
-def _progress(session: Session, folder: Path) -> Iterator[Callable[[ReceiveProgress], object]]:
+def _progress(session: Session, into: str) -> Iterator[Callable[[ReceiveProgress], object]]:
     """A bar for all messages that arrive in the block; an interruption gets a note on how to resume."""
     seen: dict[str, ReceiveProgress] = {}
     try:
@@ -281,12 +300,12 @@ def _progress(session: Session, folder: Path) -> Iterator[Callable[[ReceiveProgr
     except KeyboardInterrupt as interruption:
         interruption.add_note(
             "What has arrived is kept: run the same command again to resume. "
-            f"`nel-mesh received --into {folder}` lists what is complete."
+            f"`nel-mesh received --into {into}` lists what is complete."
         )
         raise
 
 
-def _entries(journal: SqliteJournal, mailbox_id: str, result: ReceiveResult) -> dict[str, JournalEntry]:
+def _entries(journal: ListableJournal, mailbox_id: str, result: ReceiveResult) -> dict[str, JournalEntry]:
     """Look up the messages of which the result has no file."""
     message_ids = [
         *(report.message_id for report in result.reports),

@@ -1,1 +1,1 @@
-"""Where received messages go: a folder, or a handler of the caller's."""
+"""Where received messages go: a folder, a store, or a handler of the caller's."""

