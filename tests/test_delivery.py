@@ -27,7 +27,7 @@ from nel_mesh import (
     SqliteJournal,
     StorageError,
 )
-from nel_mesh.io.journal import Claim
+from nel_mesh.io.journal import Claim, JournalEntry
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Seen, Step
 from variants import Connector, TestClock, settings_for
@@ -260,6 +260,30 @@ def test_a_journal_of_ones_own_can_be_passed(scripted: Scripted, connect: Connec
     journal = SqliteJournal(None)
     mesh, _ = scripted(inbox(["M1"]))
     assert mesh.receive_messages(reading(connect), journal=journal).delivered == ["M1"]
+
+
+class FullJournal(SqliteJournal):
+    """A journal on a full disk."""
+
+    def add(self, entry: JournalEntry) -> None:
+        raise StorageError("no space left on the device")
+
+
+@pytest.mark.parametrize("form", ["handler", "iterator"])
+def test_r19_what_the_journal_did_not_take_is_delivered_again(
+    scripted: Scripted, connect: Connector, form: str
+) -> None:
+    """R19: the disk fails between the handler's return and the journal, so the message stays in the inbox."""
+    mesh, server = scripted(inbox(["M1"]))
+    if form == "handler":
+        result = mesh.receive_messages(reading(connect), journal=FullJournal(None))
+        assert [(one.message_id, type(one.error)) for one in result.failed] == [("M1", StorageError)]
+    else:
+        with pytest.raises(StorageError, match="no space left"):
+            for message in mesh.iter_messages(journal=FullJournal(None)):
+                message.read()
+    assert not any(seen.path.endswith("/acknowledged") for seen in server.seen)
+    assert mesh.receive_messages(reading(connect)).delivered == ["M1"]
 
 
 class SlowJournal(SqliteJournal):

@@ -1098,7 +1098,7 @@ class Proxy:
             with contextlib.suppress(OSError):
                 while block := peer.receive():
                     onward.sendall(block)
-            # Also after an error: the server waits for an end.
+            # S12: also after an error, as the server waits for an end.
             with contextlib.suppress(OSError):
                 onward.shutdown(socket.SHUT_WR)
             back.join(LONG)

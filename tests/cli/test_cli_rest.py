@@ -138,6 +138,14 @@ def test_a26_the_package_runs_as_the_command() -> None:
     assert done.stdout.startswith("nel-mesh ")
 
 
+def test_a25_check_in_brief_keeps_its_lines(alice: Nel, mesh_sandbox: Sandbox) -> None:
+    mesh_sandbox.add_fault("handshake:*:respond=403")
+    done = alice("-q", "check")
+    assert done.code == 14
+    assert "\ufffd" not in done.out
+    assert [line for line in done.out.splitlines() if line.lstrip().startswith("->")], done.out
+
+
 def test_help_lists_the_commands_by_group(nobody: Nel) -> None:
     lines = nobody("--help").out.splitlines()
     assert [line for line in lines if re.fullmatch(r"(Set up|Send|Receive|Look up|Debug):", line)] == [

@@ -20,8 +20,6 @@ from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from nel_mesh.tracebacks import without_locals
 
 if TYPE_CHECKING:
-    import contextlib
-
     from nel_mesh.destinations.base import Destination
     from nel_mesh.instrumentation.events import Hook
     from nel_mesh.io.async_content import AsyncContentSource
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from .delivery import AsyncReportHandler
     from .download import AsyncDownloader
     from .inbox import AsyncHandler, AsyncInbox
-    from .message import AsyncMessage
+    from .message import AsyncMessage, AsyncRetrieval
     from .transport import AsyncTransport
     from .upload import AsyncSender
 
@@ -484,9 +482,7 @@ class AsyncMeshClient:
         """
         return await self._mailbox.message_metadata(message_id)
 
-    def retrieve_message(
-        self, message_id: str, *, verify_checksum: bool = False
-    ) -> contextlib.AbstractAsyncContextManager[AsyncMessage]:
+    def retrieve_message(self, message_id: str, *, verify_checksum: bool = False) -> AsyncRetrieval:
         """Open a message from the inbox, to be read in a `with` block. This does not acknowledge it.
 
         Source: MESH API, "Get Message", "Get Message chunk". Raises NotFound, or Gone if it has expired; reading
@@ -497,7 +493,9 @@ class AsyncMeshClient:
             verify_checksum: compare the content with the sender's checksum as well, if it is an MD5, SHA-1 or SHA-256;
                 the read that would give the end of the content raises IntegrityError if it differs.
         """
-        return self._downloader.retrieve(message_id, verify_checksum=verify_checksum)
+        from .message import AsyncRetrieval
+
+        return AsyncRetrieval(self._downloader.retrieve(message_id, verify_checksum=verify_checksum))
 
     async def acknowledge_message(self, message_id: str) -> None:
         """Tell MESH that the message is safe here, so that it leaves the inbox. Twice does no harm.

@@ -21,8 +21,6 @@ from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from nel_mesh.tracebacks import without_locals
 
 if TYPE_CHECKING:
-    import contextlib
-
     from nel_mesh.destinations.base import Destination
     from nel_mesh.instrumentation.events import Hook
     from nel_mesh.io.content import ContentSource
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
     from .delivery import ReportHandler
     from .download import Downloader
     from .inbox import Handler, Inbox
-    from .message import Message
+    from .message import Message, Retrieval
     from .transport import Transport
     from .upload import Sender
 
@@ -485,9 +483,7 @@ class MeshClient:
         """
         return self._mailbox.message_metadata(message_id)
 
-    def retrieve_message(
-        self, message_id: str, *, verify_checksum: bool = False
-    ) -> contextlib.AbstractContextManager[Message]:
+    def retrieve_message(self, message_id: str, *, verify_checksum: bool = False) -> Retrieval:
         """Open a message from the inbox, to be read in a `with` block. This does not acknowledge it.
 
         Source: MESH API, "Get Message", "Get Message chunk". Raises NotFound, or Gone if it has expired; reading
@@ -498,7 +494,9 @@ class MeshClient:
             verify_checksum: compare the content with the sender's checksum as well, if it is an MD5, SHA-1 or SHA-256;
                 the read that would give the end of the content raises IntegrityError if it differs.
         """
-        return self._downloader.retrieve(message_id, verify_checksum=verify_checksum)
+        from .message import Retrieval
+
+        return Retrieval(self._downloader.retrieve(message_id, verify_checksum=verify_checksum))
 
     def acknowledge_message(self, message_id: str) -> None:
         """Tell MESH that the message is safe here, so that it leaves the inbox. Twice does no harm.

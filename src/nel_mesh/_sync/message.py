@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Any, BinaryIO, NoReturn, Protocol
 
 from nel_mesh.errors import IntegrityError, InvalidArgument, MeshError, add_context
-from nel_mesh.io.files import NewFile
+from nel_mesh.io.files import NewFile, translate_storage_errors
+from nel_mesh.io.sequential import SequentialFile
 from nel_mesh.models import MessageMetadata
 from nel_mesh.tracebacks import without_locals
 
@@ -45,12 +50,14 @@ class _Repeated:
         return item
 
 
-class Message:
+class Message(SequentialFile):
     """A message from MESH: its metadata, and its content as a stream that ends only when it is whole.
 
     `retrieve_message`, `iter_messages` and handlers give it. Every chunk is fetched, decompressed where it was gzipped
     in transit, and checked. An error is raised by the read that meets it and by every later one: there is no end of
     file but the real one.
+
+    It has the methods of a binary file that is read from its beginning to its end.
     """
 
     def __init__(self, metadata: MessageMetadata, content: MessageContent, *, has_content: bool = True) -> None:
@@ -64,6 +71,7 @@ class Message:
         self._buffer = b""
         self._position = 0
         self._begun = False
+        self._closed = False
         self._failure: MeshError | None = None
 
     @property
@@ -85,6 +93,17 @@ class Message:
             parts.append(part)
             missing = missing if missing < 0 else missing - len(part)
         return b"".join(parts)
+
+    def read1(self, size: int = -1) -> bytes:
+        """Read up to `size` bytes, as many as are at hand, or else wait for some; b"" at the end. Raises as `read`."""
+        return self._take(size) if size and self._fill() else b""
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:
+        """Read into a buffer; return how many bytes, 0 at the end. Raises as `read`."""
+        view = memoryview(buffer).cast("B")
+        part = self.read1(len(view))
+        view[: len(part)] = part
+        return len(part)
 
     def readline(self) -> bytes:
         """Read a line with its line feed, b"" at the end. Raises as `read`."""
@@ -132,8 +151,34 @@ class Message:
                 file.discard()
         return length
 
+    @without_locals
+    def write_to(self, stream: BinaryIO) -> int:
+        """Write the whole content to a binary stream, and return its length in bytes.
+
+        The message is whole only once this has returned: if it raises, drop what has been written. The stream is
+        neither flushed, synced nor closed; to make a durable file, use `save`.
+
+        Args:
+            stream: anything with a binary `write`, such as an open file or `sys.stdout.buffer`. It may block.
+
+        Raises:
+            StorageError: the stream did not take it. Otherwise as `read`.
+        """
+        length = 0
+        with add_context(operation="retrieve_message", message_id=self.metadata.message_id):
+            for block in self.iter_bytes():
+                _write(stream, block)
+                length += len(block)
+        return length
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
     def close(self) -> None:
         """Let the connection go. This does not acknowledge the message."""
+        self._closed = True
         if not self.complete and self._failure is None:
             self._fail("the message was closed before it was read to its end")
         self._content.close()
@@ -192,3 +237,40 @@ class Message:
     def _fail(self, reason: str) -> None:
         """Have every later read fail."""
         self._failure = IntegrityError(reason, operation="retrieve_message", message_id=self.metadata.message_id)
+
+
+class Retrieval:
+    """A message that is opened by a `with` block, and closed at the end of the block."""
+
+    def __init__(self, opened: AbstractContextManager[Message]) -> None:
+        self._opened = opened
+
+    def __enter__(self) -> Message:
+        return self._opened.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._opened.__exit__(kind, error, trace)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if hasattr(Message, name) or name == "metadata":
+            raise TypeError(
+                f"retrieve_message: open the message in a with block, and call {name} of what the block is given"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+def _write(stream: Any, block: bytes) -> None:
+    """Write a block to a stream of the caller's."""
+    view = memoryview(block)
+    try:
+        with translate_storage_errors():
+            while view:
+                written = stream.write(view)
+                if written is None and isinstance(stream, io.RawIOBase):
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                # Some streams take all of it, and return nothing.
+                view = view[len(view) if written is None else written :]
+    except TypeError as error:
+        raise InvalidArgument("stream: expected a binary stream, such as sys.stdout.buffer") from error
