@@ -182,9 +182,12 @@ class ConfigurationError(MeshError):
 
     Attributes:
         faults: every fault, each a `SettingFault`.
+        settings: the settings, if they are complete but for names that no setting has, so that they can be tried.
     """
 
     _SUBJECT = "settings"
+
+    settings: object = None
 
     def __init__(self, reason: str, *, faults: tuple[SettingFault, ...] = ()) -> None:
         super().__init__(reason)

@@ -468,6 +468,26 @@ def test_a27_a_faulty_setting_does_not_hide_what_does_not_need_it(bench: Bench) 
     assert [name for name, state in states.items() if state == "skipped"] == ["handshake", "inbox"]
 
 
+@pytest.mark.parametrize("wrong", [{"max_atempts": 3}, {"pasword": SECRET}, {"a": 1, "b": 2}])
+def test_a27_a_misspelt_name_does_not_end_the_check(bench: Bench, wrong: dict[str, object]) -> None:
+    bench.settings |= wrong
+    states = {step.name: step.state.value for step in bench.steps()}
+    assert [name for name, state in states.items() if state != "ok"] == ["settings"]
+
+
+def test_a27_a_misspelt_required_setting_is_named_once_and_the_rest_is_tried(bench: Bench) -> None:
+    bench.settings |= {"password": None, "pasword": SECRET}
+    steps = {step.name: step for step in bench.steps()}
+    assert "did you mean `password`?" in steps["settings"].detail
+    assert [name for name, step in steps.items() if step.state is State.OK] == [
+        "certificate",
+        "name",
+        "tcp",
+        "tls",
+        "clock",
+    ]
+
+
 def test_a27_without_a_url_the_certificates_are_checked(bench: Bench) -> None:
     bench.settings |= {"url": None, "tls_root_certificates": ["none.pem"]}
     states = {step.name: step.state.value for step in bench.steps()}

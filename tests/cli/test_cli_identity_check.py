@@ -150,7 +150,7 @@ def test_settings_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "mesh.toml"
     path.write_text('mailbox_id = "X"\npasword = "p"\nurl = "ftp://x"\n')
     ended = run(tmp_path, "--settings", str(path), "check", "--json")
-    assert (ended.code, ended.states) == (14, "ffsssssss")
+    assert (ended.code, ended.states) == (14, "ffwssssss")
     assert "did you mean `password`?" in ended.steps["settings"]["detail"]
     assert [line.partition(":")[0] for line in ended.steps["secrets"]["detail"].splitlines()] == [
         "password",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from typing import Any, Protocol, Unpack
 
@@ -48,9 +47,17 @@ def load_partially(load: LoadSettings) -> Loaded:
     try:
         return Loaded(load())
     except ConfigurationError as error:
-        loaded = Loaded(None, error.faults)
+        loaded = Loaded(_usable(error), error.faults)
+    if loaded.settings is not None:
+        return loaded
     keywords: Any = {name: MeshSettings.model_fields[name].default for name in loaded.replaced}
     keywords |= {name: value for name, value in _PLACEHOLDERS.items() if name in loaded.replaced}
-    with contextlib.suppress(ConfigurationError):
+    try:
         return dataclasses.replace(loaded, settings=load(**keywords))
-    return loaded
+    except ConfigurationError as error:
+        return dataclasses.replace(loaded, settings=_usable(error))
+
+
+def _usable(error: ConfigurationError) -> MeshSettings | None:
+    """Return the settings, where only names are wrong that no setting has."""
+    return error.settings if isinstance(error.settings, MeshSettings) else None

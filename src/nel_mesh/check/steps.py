@@ -118,7 +118,7 @@ _NEEDS = {
     "tcp": ("name",),
     "tls": ("certificate", "tcp"),
     "clock": ("tls",),
-    "handshake": ("settings", "secrets", "clock"),
+    "handshake": ("secrets", "clock"),
     "inbox": ("handshake",),
 }
 """The earlier steps without which one cannot be tried; those that need settings are in `_Check.unmet`."""
@@ -191,7 +191,11 @@ class _Check:
         """The step whose failure leaves a step without the settings that it needs; None if it can be tried."""
         if name == "settings" or (name == "secrets" and self._secret_faults):
             return None
-        if self._loaded.settings is None or (name == "name" and "url" in self._loaded.replaced):
+        replaced = self._loaded.replaced
+        if self._loaded.settings is None or (name == "name" and "url" in replaced):
+            return "settings"
+        # A name that no setting has is a fault, and stands in the way of nothing.
+        if name == "handshake" and replaced.difference(_SECRETS):
             return "settings"
         return None
 

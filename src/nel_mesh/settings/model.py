@@ -402,7 +402,11 @@ class MeshSettings(BaseModel):
         if faults:
             # Raised out here: in the handler the ValidationError, which holds the input, would be its
             # context.
-            raise ConfigurationError.of(faults)
+            refused = ConfigurationError.of(faults)
+            if all(fault.kind == "unknown_name" for fault in faults):
+                self._labels = labels
+                refused.settings = self
+            raise refused
         self._labels = labels
 
     @field_validator("url")
