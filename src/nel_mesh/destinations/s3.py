@@ -7,34 +7,30 @@ import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
-from nel_mesh.destinations.keys import KeyTemplate
-from nel_mesh.destinations.parts import Part, PartedUpload, StoredObject
-from nel_mesh.destinations.state import StoreJournal, StoreRecords
+from nel_mesh.destinations.objects import CONTENT_TYPE, MESSAGE_ID, ObjectDestination, labels_of, split_url
+from nel_mesh.destinations.parts import Part, StoredObject
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.models import MessageMetadata
+from nel_mesh.stores.refusal import CONNECTION_LOST, Expected
 from nel_mesh.stores.s3 import (
     BAD_PARTS,
     CONFLICT,
-    CONNECTION_LOST,
     NO_SUCH_KEY,
     NO_SUCH_UPLOAD,
     PRECONDITION_FAILED,
     Bucket,
     ChecksumCalculation,
-    Expected,
     ObjectStream,
-    quoted,
 )
 
-_CONTENT_TYPE = "application/octet-stream"
-_MESSAGE_ID = "mesh-message-id"
+_MESSAGE_ID = MESSAGE_ID.replace("_", "-")
 _MEBIBYTE = 1024 * 1024
 _PUT_ATTEMPTS = 3
 
 
-class S3Destination:
+class S3Destination(ObjectDestination):
     """Store each message as an object in a bucket. An object is never replaced, and is never seen unfinished.
 
     The objects need no local disk: the records of unfinished messages and the journal are in the bucket too, below
@@ -68,10 +64,8 @@ class S3Destination:
     ) -> None:
         if not bucket:
             raise InvalidArgument("destination: name the bucket, as in s3://bucket/{workflow_id}/{message_id}")
-        self._template = KeyTemplate(key)
-        self._bucket = PartedBucket(bucket, client=client, request_checksum_calculation=request_checksum_calculation)
-        self._sidecar = sidecar
-        self.records = StoreRecords(self._bucket, self._template.state_prefix)
+        store = PartedBucket(bucket, client=client, request_checksum_calculation=request_checksum_calculation)
+        super().__init__(store, key, sidecar=sidecar)
 
     @classmethod
     def from_url(cls, url: str) -> S3Destination:
@@ -83,45 +77,8 @@ class S3Destination:
         Raises:
             InvalidArgument: the URL has no bucket, another option, or credentials, which it may not hold.
         """
-        parts = urlsplit(url)
-        if "@" in parts.netloc:
-            raise InvalidArgument("destination: a URL holds no credentials; boto3 takes them from the environment")
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if unknown := sorted(options.keys() - {"prefix"}):
-            raise InvalidArgument(f"destination: s3:// has no option {', '.join(unknown)}; the only one is prefix")
-        if parts.fragment:
-            raise InvalidArgument("destination: a URL ends before its #; write %23 for one in a key")
-        path = unquote(parts.path).strip("/")
-        key = "/".join(part for part in (path, options.get("prefix", "").strip("/")) if part)
-        return cls(bucket=parts.netloc, key=key)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.location(str(self._template))!r})"
-
-    def journal(self) -> StoreJournal:
-        """Return the journal in the bucket, which is the default of `receive_messages`."""
-        return StoreJournal(self._bucket, self._template.state_prefix)
-
-    def upload(self, message_id: str) -> PartedUpload:
-        """Return the object for a message's content; nothing is sent yet."""
-        return PartedUpload(self._bucket, message_id, self._template.key, sidecar=self._sidecar)
-
-    def names(self, metadata: MessageMetadata, file_name: str | None) -> Iterator[str]:
-        """Give the key of a message: there is only one, so that every worker finds what another has stored."""
-        yield self._template.key(metadata)
-
-    def is_name(self, name: str) -> bool:
-        """Whether a key out of a record can be one that this template gave."""
-        prefix = f"{self._template.prefix}/" if self._template.prefix else ""
-        return name.startswith(prefix) and not name.startswith(self._template.state_prefix)
-
-    def location(self, name: str) -> str:
-        """Return the URL of an object."""
-        return f"{self._bucket.place}/{name}"
-
-    def close(self) -> None:
-        """Close the connections, but not those of a `client` that was given."""
-        self._bucket.close()
+        parts = split_url(url, "boto3 takes them from the environment")
+        return cls(bucket=parts.host, key=parts.path)
 
 
 class PartedBucket(Bucket):
@@ -138,7 +95,7 @@ class PartedBucket(Bucket):
         """Begin a multipart upload; return its id."""
         checksum = {"ChecksumAlgorithm": "SHA256"} if self.has_checksums else {}
         response = self.call(
-            "create_multipart_upload", Key=key, Metadata=_metadata(metadata), ContentType=_CONTENT_TYPE, **checksum
+            "create_multipart_upload", Key=key, Metadata=_metadata(metadata), ContentType=CONTENT_TYPE, **checksum
         )
         return str(response["UploadId"])
 
@@ -206,7 +163,7 @@ class PartedBucket(Bucket):
                     Key=key,
                     Body=io.BytesIO(content),
                     Metadata=_metadata(metadata),
-                    ContentType=_CONTENT_TYPE,
+                    ContentType=CONTENT_TYPE,
                     IfNoneMatch="*",
                     **self.checksum_parameters(content),
                 )
@@ -267,11 +224,4 @@ class PartedBucket(Bucket):
 
 
 def _metadata(metadata: MessageMetadata) -> dict[str, str]:
-    """Return what an object says of its message: nothing that can be about a patient."""
-    fields = {
-        _MESSAGE_ID: metadata.message_id,
-        "mesh-workflow-id": metadata.workflow_id,
-        "mesh-sender": metadata.sender,
-        "mesh-type": metadata.message_type,
-    }
-    return {name: quoted(value) for name, value in fields.items() if value}
+    return {name.replace("_", "-"): value for name, value in labels_of(metadata).items()}

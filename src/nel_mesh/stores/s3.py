@@ -12,9 +12,9 @@ import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
-from urllib.parse import quote
 
 from nel_mesh.errors import InvalidArgument, MeshError, StorageError
+from nel_mesh.stores.refusal import CONNECTION_LOST, NO_CONNECTION, Expected
 
 try:
     import boto3
@@ -30,8 +30,6 @@ ChecksumCalculation = Literal["when_supported", "when_required"]
 NO_SUCH_KEY, NO_SUCH_UPLOAD = "NoSuchKey", "NoSuchUpload"
 PRECONDITION_FAILED, CONFLICT = "PreconditionFailed", "ConditionalRequestConflict"
 BAD_PARTS = ("InvalidPart", "InvalidPartOrder", "EntityTooSmall")
-NO_CONNECTION, CONNECTION_LOST = "no connection", "connection lost"
-"""Besides the codes of S3, for what kept its response from arriving."""
 
 _ATTEMPTS = 5
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
@@ -102,15 +100,6 @@ _FAILURES: tuple[tuple[str, str, str], ...] = (
 
 _TALKATIVE = ("auth", "endpoint", "hooks", "parsers", "regions", "httpsession", "retryhandler", "client", "awsrequest")
 """Loggers of botocore that show requests at the level DEBUG: session tokens, signatures, metadata."""
-
-
-class Expected(Exception):
-    """An error code that the caller can do something about; it is the argument."""
-
-    @property
-    def code(self) -> str:
-        """The code."""
-        return str(self.args[0])
 
 
 class Bucket:
@@ -294,11 +283,6 @@ class ObjectStream:
             if refusal.code == "InvalidRange":
                 return io.BytesIO()
             raise
-
-
-def quoted(text: str | None) -> str:
-    """Return a text as it can be metadata of an object."""
-    return quote(text or "", safe=" ")[:600]
 
 
 _CLIENTS = threading.Lock()
