@@ -105,8 +105,8 @@ def _inbox(material: Material, count: int) -> Row:
         small=material.small(),
         count=count,
         folder="memory",
-        # A quarter of an hour for the others, and nothing that the smaller ones do not show.
-        clients=("ours",) if count > 10_000 else PYTHONS,
+        # A quarter of an hour for the official one, and nothing that the smaller ones do not show.
+        clients=PYTHONS[1:] if count > 10_000 else PYTHONS,
         most_rounds=1 if count > 1000 else 3,
     )
 

@@ -26,6 +26,7 @@ def main() -> None:
         tls_root_certificates=[asked["authority"]],
         client_signing_certificate=asked["client"],
         proxy="none",
+        **asked.get("settings", {}),
     )
     result = anyio.run(use_async, settings, asked) if asked["is_async"] else use_sync(settings, asked)
     report(result)
