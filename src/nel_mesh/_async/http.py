@@ -76,10 +76,14 @@ class AsyncConnection:
         What comes meanwhile is given to `is_enough`, which may end the sending by returning True; without it, to the
         next `receive`.
         """
-        if self._tls is not None:
-            self._tls.write(data)
-            data = self._tls.to_send()
-        return await self._push(data, limit, is_enough)
+        if self._tls is None:
+            return await self._push(data, limit, is_enough)
+        # In blocks that stay in the processor's cache from encryption to the socket.
+        for start in range(0, len(data), BLOCK_BYTES):
+            self._tls.write(memoryview(data)[start : start + BLOCK_BYTES])
+            if not await self._push(self._tls.to_send(), limit, is_enough):
+                return False
+        return True
 
     async def _push(self, data: bytes, limit: Limit, is_enough: Callable[[Block], bool] | None = None) -> bool:
         left = memoryview(data)

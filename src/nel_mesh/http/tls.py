@@ -7,6 +7,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
+from nel_mesh.blocks import Block
+
 BLOCK_BYTES = 112 * 1024
 """The most that is read at a time: seven records of TLS."""
 
@@ -31,7 +33,7 @@ class Tls:
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._read: Callable[[int, memoryview], int] = cast("Any", self._object.read)
         self._buffer = memoryview(bytearray(BLOCK_BYTES))
-        self._unwritten = b""
+        self._unwritten: Block = b""
         self._failure: ssl.SSLError | None = None
         self.ended = False
         """Whether the other side has announced, or shown, that nothing more will come."""
@@ -71,15 +73,16 @@ class Tls:
         self._below.write(data)
         return self._below.to_send()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Block) -> None:
         """Encrypt content; `to_send` returns the result."""
-        self._unwritten += data
+        self._unwritten = data if not self._unwritten else bytes(self._unwritten) + data
         self._write_rest()
 
     def _write_rest(self) -> None:
         try:
             while self._unwritten:
                 self._unwritten = self._unwritten[self._object.write(self._unwritten) :]
+            self._unwritten = b""  # an empty view would keep what was sent
         except ssl.SSLWantReadError:
             pass  # a new handshake (TLS 1.2) comes first
 
