@@ -1,12 +1,11 @@
 """The client that programs use: a face over the rooms below, without a rule of its own.
 
-Each room is loaded when it is needed: HTTP, TLS and the models when a client is made, the rest with the first message
-that is sent or received. A program that only sends, or has yet to find its settings, does not wait for the others.
+The rooms are loaded when a client is made, and what TLS needs only if it is used: a program that imports the client to
+say how it is called, or has yet to find its settings, does not wait for them.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
@@ -39,11 +38,9 @@ if TYPE_CHECKING:
     from nel_mesh.settings import MeshSettings
 
     from .delivery import AsyncReportHandler
-    from .download import AsyncDownloader
-    from .inbox import AsyncHandler, AsyncInbox
+    from .inbox import AsyncHandler
     from .message import AsyncMessage, AsyncRetrieval
     from .transport import AsyncTransport
-    from .upload import AsyncSender
 
 
 @without_locals
@@ -71,47 +68,33 @@ class AsyncMeshClient:
         hooks: Iterable[Hook] = (),
         clock: AsyncClock | None = None,
     ) -> None:
+        # Here, and not with the first message, so that no event loop waits for them.
+        from .download import AsyncDownloader
+        from .inbox import AsyncInbox
         from .mailbox import AsyncMailboxOperations
         from .transport import AsyncTransport
+        from .upload import AsyncSender
 
         _check_settings(settings)
         clock = clock or AsyncClock()
         self._transport = transport or AsyncTransport()
         self._closes_transport = transport is None
         self._mailbox = AsyncMailboxOperations(settings, self._transport._pool_for(settings), clock, hooks)
-        self._settings = settings
-        self._clock = clock
-        self.mailbox_id = settings.mailbox_id
-        """The mailbox, in upper case."""
-
-    @functools.cached_property
-    def _sender(self) -> AsyncSender:
-        from .upload import AsyncSender
-
-        settings = self._settings
-        return AsyncSender(
-            self._mailbox, self._clock, chunk_bytes=settings.chunk_bytes, spool_folder=settings.spool_directory
+        self._sender = AsyncSender(
+            self._mailbox, clock, chunk_bytes=settings.chunk_bytes, spool_folder=settings.spool_directory
         )
-
-    @functools.cached_property
-    def _downloader(self) -> AsyncDownloader:
-        from .download import AsyncDownloader
-
-        settings = self._settings
-        return AsyncDownloader(
+        self._downloader = AsyncDownloader(
             self._mailbox,
-            self._clock,
+            clock,
             max_chunks=settings.chunks_at_once,
             max_connections=settings.max_connections,
             max_message_bytes=settings.max_message_bytes,
             strict_checksums=settings.strict_checksums,
         )
-
-    @functools.cached_property
-    def _inbox(self) -> AsyncInbox:
-        from .inbox import AsyncInbox
-
-        return AsyncInbox(self._mailbox, self._downloader, self._clock, self._settings.spool_directory)
+        self._inbox = AsyncInbox(self._mailbox, self._downloader, clock, settings.spool_directory)
+        self._clock = clock
+        self.mailbox_id = settings.mailbox_id
+        """The mailbox, in upper case."""
 
     async def __aenter__(self) -> Self:
         return self

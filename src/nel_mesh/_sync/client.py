@@ -1,13 +1,12 @@
 # Generated from _async/client.py by tools/unasync.py: edit that file, then run `make generate`.
 """The client that programs use: a face over the rooms below, without a rule of its own.
 
-Each room is loaded when it is needed: HTTP, TLS and the models when a client is made, the rest with the first message
-that is sent or received. A program that only sends, or has yet to find its settings, does not wait for the others.
+The rooms are loaded when a client is made, and what TLS needs only if it is used: a program that imports the client to
+say how it is called, or has yet to find its settings, does not wait for them.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -40,11 +39,9 @@ if TYPE_CHECKING:
     from nel_mesh.settings import MeshSettings
 
     from .delivery import ReportHandler
-    from .download import Downloader
-    from .inbox import Handler, Inbox
+    from .inbox import Handler
     from .message import Message, Retrieval
     from .transport import Transport
-    from .upload import Sender
 
 
 @without_locals
@@ -72,47 +69,33 @@ class MeshClient:
         hooks: Iterable[Hook] = (),
         clock: Clock | None = None,
     ) -> None:
+        # Here, and not with the first message, so that no event loop waits for them.
+        from .download import Downloader
+        from .inbox import Inbox
         from .mailbox import MailboxOperations
         from .transport import Transport
+        from .upload import Sender
 
         _check_settings(settings)
         clock = clock or Clock()
         self._transport = transport or Transport()
         self._closes_transport = transport is None
         self._mailbox = MailboxOperations(settings, self._transport._pool_for(settings), clock, hooks)
-        self._settings = settings
-        self._clock = clock
-        self.mailbox_id = settings.mailbox_id
-        """The mailbox, in upper case."""
-
-    @functools.cached_property
-    def _sender(self) -> Sender:
-        from .upload import Sender
-
-        settings = self._settings
-        return Sender(
-            self._mailbox, self._clock, chunk_bytes=settings.chunk_bytes, spool_folder=settings.spool_directory
+        self._sender = Sender(
+            self._mailbox, clock, chunk_bytes=settings.chunk_bytes, spool_folder=settings.spool_directory
         )
-
-    @functools.cached_property
-    def _downloader(self) -> Downloader:
-        from .download import Downloader
-
-        settings = self._settings
-        return Downloader(
+        self._downloader = Downloader(
             self._mailbox,
-            self._clock,
+            clock,
             max_chunks=settings.chunks_at_once,
             max_connections=settings.max_connections,
             max_message_bytes=settings.max_message_bytes,
             strict_checksums=settings.strict_checksums,
         )
-
-    @functools.cached_property
-    def _inbox(self) -> Inbox:
-        from .inbox import Inbox
-
-        return Inbox(self._mailbox, self._downloader, self._clock, self._settings.spool_directory)
+        self._inbox = Inbox(self._mailbox, self._downloader, clock, settings.spool_directory)
+        self._clock = clock
+        self.mailbox_id = settings.mailbox_id
+        """The mailbox, in upper case."""
 
     def __enter__(self) -> Self:
         return self
