@@ -38,7 +38,7 @@ services:
 	test -z "$$missing" || $$(test $$(id -u) -eq 0 || echo sudo) apt-get install --yes --no-install-recommends $$missing
 
 test: $(VENV)/.dev
-	$(PY) -m pytest --numprocesses 2
+	$(PY) -m pytest --numprocesses 4 --dist worksteal
 
 chaos: $(VENV)/.dev
 	$(PY) tests/chaos.py
