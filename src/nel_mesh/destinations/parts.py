@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 from nel_mesh.blocks import Block
 from nel_mesh.destinations.base import Checkpoint
+from nel_mesh.destinations.part_buffer import PartBuffer
 from nel_mesh.destinations.state import Store
 from nel_mesh.errors import StorageError
 from nel_mesh.io.buffers import PrefetchBuffer
@@ -46,7 +47,7 @@ class PartSizes:
         longer_after: how many parts have the first length.
     """
 
-    first: int = 8 * _MEBIBYTE
+    first: int = 5 * _MEBIBYTE
     later: int = 18 * _MEBIBYTE
     longer_after: int = 4000
 
@@ -105,8 +106,11 @@ class PartStore(Store, Protocol):
     def is_open(self, key: str, upload_id: str, parts: list[Part]) -> bool:
         """Whether the store still has this upload and these parts of it."""
 
-    def put_part(self, key: str, upload_id: str, number: int, content: bytes, sha256: str) -> Part:
-        """Store part `number`, from 1, durably. The store compares its SHA-256 (base64)."""
+    def put_part(self, key: str, upload_id: str, number: int, content: memoryview, sha256: str) -> Part:
+        """Store part `number`, from 1, durably. The store compares its SHA-256 (base64).
+
+        The content's memory is used for another part afterwards; `PartReader` makes a file object of it.
+        """
 
     def complete(self, key: str, upload_id: str, parts: list[Part], metadata: MessageMetadata) -> bool:
         """Make the object of its parts, visible at once and whole; False if there is one of that key."""
@@ -133,7 +137,6 @@ class _ChunkEnd:
 
     length: int
     parts: int
-    held: list[bytes]
     digest: Any
 
 
@@ -173,13 +176,17 @@ class PartedUpload:
         self._metadata: MessageMetadata | None = None
         self._key: str | None = None
         self._upload_id: str | None = None
+        # The memory is shared by no other message, and taken only as far as it is used.
+        capacity = max(sizes.first, sizes.later) + store.least_part_bytes
+        self._held, self._sending = PartBuffer(capacity), PartBuffer(capacity)
+        self._held_at_end = PartBuffer(capacity)
+        """What was held when the last chunk ended: less than a least part."""
         self._begin_anew()
 
     def _begin_anew(self) -> None:
         self._parts: list[Part] = []
         self._on_their_way: deque[Task[Part]] = deque()
-        self._held: deque[bytes] = deque()
-        self._held_bytes = 0
+        self._held.length = self._held_at_end.length = 0
         self._sent_bytes = 0
         self._digest: Any = None
         self._failure: BaseException | None = None
@@ -189,7 +196,7 @@ class PartedUpload:
         self._published = False
         self._completed = False
         """Whether this upload, and not another worker's, has become the object."""
-        self._end = _ChunkEnd(0, 0, [], None)
+        self._end = _ChunkEnd(0, 0, None)
         self._safe_points: deque[_SafePoint] = deque()
 
     def start(self, metadata: MessageMetadata) -> None:
@@ -208,7 +215,7 @@ class PartedUpload:
             except ValueError:
                 # Reported once, by `digest`.
                 self._digest = None
-        self._end = _ChunkEnd(0, 0, [], _copy(self._digest))
+        self._end = _ChunkEnd(0, 0, _copy(self._digest))
 
     def resume(self, state: Mapping[str, Any] | None, metadata: MessageMetadata) -> int | None:
         """Continue with the parts that an earlier process, here or elsewhere, has sent."""
@@ -227,7 +234,7 @@ class PartedUpload:
         self._parts = parts
         self._sent_bytes = sum(part.length for part in parts)
         self._whole = False
-        self._end = _ChunkEnd(self._sent_bytes, len(parts), [], None)
+        self._end = _ChunkEnd(self._sent_bytes, len(parts), None)
         return self._sent_bytes
 
     def truncate(self, length: int) -> None:
@@ -239,8 +246,8 @@ class PartedUpload:
         if end.length != length:
             raise StorageError(f"{self._store.place}: the content cannot go back to {length:,} bytes")
         del self._parts[end.parts :]
-        self._held, self._held_bytes = deque(end.held), sum(map(len, end.held))
-        self._sent_bytes = length - self._held_bytes
+        self._held.replace(self._held_at_end.view())
+        self._sent_bytes = length - self._held.length
         self._digest = _copy(end.digest)
 
     def write(self, blocks: Iterable[Block]) -> int:
@@ -250,10 +257,13 @@ class PartedUpload:
             length += len(block)
             if self._digest is not None:
                 self._digest.update(block)
-            self._held.append(bytes(block))
-            self._held_bytes += len(block)
-            while self._held_bytes >= (usual := self._sizes.usual(self._number)) + self._store.least_part_bytes:
-                self._send(usual)
+            content = memoryview(block)
+            while content:
+                usual = self._sizes.usual(self._number)
+                limit = usual + self._store.least_part_bytes
+                content = content[self._held.add(content, limit) :]
+                if self._held.length >= limit:
+                    self._send(usual)
         return length
 
     def buffer(self, position: int | None, limit: int) -> PrefetchBuffer | None:
@@ -266,11 +276,12 @@ class PartedUpload:
 
     def checkpoint(self) -> Checkpoint:
         """Note the end of a chunk; say up to which end all parts have arrived."""
-        if self._held_bytes >= self._sizes.least(self._number, self._store.least_part_bytes):
-            self._send(self._held_bytes)
-        length = self._sent_bytes + self._held_bytes
-        self._end = _ChunkEnd(length, self._number, list(self._held), _copy(self._digest))
-        if not self._held:
+        if self._held.length >= self._sizes.least(self._number, self._store.least_part_bytes):
+            self._send(self._held.length)
+        length = self._sent_bytes + self._held.length
+        self._end = _ChunkEnd(length, self._number, _copy(self._digest))
+        self._held_at_end.replace(self._held.view())
+        if not self._held.length:
             self._safe_points.append(_SafePoint(length, self._number))
         self._collect(most=_PARTS_ON_THEIR_WAY)
         reached = [point for point in self._safe_points if point.parts <= len(self._parts)]
@@ -282,10 +293,10 @@ class PartedUpload:
 
     def finish(self) -> Checkpoint:
         """Send what is left. Content that fits into one small part is sent by `publish`, in one request."""
-        if self._upload_id is not None and (self._held_bytes or not self._number):
-            self._send(self._held_bytes)
+        if self._upload_id is not None and (self._held.length or not self._number):
+            self._send(self._held.length)
         self._collect(most=0)
-        length = self._sent_bytes + self._held_bytes
+        length = self._sent_bytes + self._held.length
         return Checkpoint(length, self._state(len(self._parts)) if self._upload_id is not None else None)
 
     def digest(self, algorithm: str, length: int) -> str | None:
@@ -312,11 +323,11 @@ class PartedUpload:
     def publish(self, name: str) -> bool:
         """Make the object visible, and compare the store's own checksum; False if something else has its key."""
         metadata = self._known_metadata()
-        length = self._sent_bytes + self._held_bytes
+        length = self._sent_bytes + self._held.length
         if self._sidecar:
             self._put_sidecar(f"{name}.json", metadata)
         if self._upload_id is None:
-            made = self._store.put(name, b"".join(self._held), metadata)
+            made = self._store.put(name, bytes(self._held.view()), metadata)
         else:
             made = self._store.complete(name, self._upload_id, self._parts, metadata)
         if not made:
@@ -353,7 +364,7 @@ class PartedUpload:
 
     def remove(self) -> None:
         """Drop the parts of an upload that was not completed."""
-        self._settle()
+        self.close()
         if self._key is not None and self._upload_id is not None and not self._completed:
             self._store.abandon(self._key, self._upload_id)
         self._upload_id = None
@@ -361,6 +372,8 @@ class PartedUpload:
     def close(self) -> None:
         """Wait for the parts on their way; what has arrived stays."""
         self._settle()
+        for buffer in (self._held, self._sending, self._held_at_end):
+            buffer.close()
 
     @property
     def _number(self) -> int:
@@ -373,26 +386,17 @@ class PartedUpload:
         if self._upload_id is None:
             self._upload_id = self._store.begin(key, self._known_metadata())
         self._collect(most=_PARTS_ON_THEIR_WAY - 1)
-        content = self._take(length)
+        self._sending.replace(self._held.view(length))
+        self._held.length = length
+        self._held, self._sending = self._sending, self._held
+        content = self._sending.view()
         task = self._background.start(self._put, key, self._upload_id, self._number + 1, content)
         self._on_their_way.append(task)
         self._sent_bytes += length
 
-    def _put(self, key: str, upload_id: str, number: int, content: bytes) -> Part:
-        return self._store.put_part(key, upload_id, number, content, _sha256(content))
-
-    def _take(self, length: int) -> bytes:
-        taken: list[bytes] = []
-        missing = length
-        while missing:
-            block = self._held.popleft()
-            if len(block) > missing:
-                self._held.appendleft(block[missing:])
-                block = block[:missing]
-            taken.append(block)
-            missing -= len(block)
-        self._held_bytes -= length
-        return b"".join(taken)
+    def _put(self, key: str, upload_id: str, number: int, content: memoryview) -> Part:
+        with content:
+            return self._store.put_part(key, upload_id, number, content, _sha256(content))
 
     def _collect(self, *, most: int) -> None:
         """Wait until at most `most` parts are on their way; note those that arrived."""
@@ -439,7 +443,7 @@ class PartedUpload:
     def _expected_checksum(self) -> str | None:
         if self._upload_id is not None:
             return self._store.checksum_of(self._parts)
-        return _sha256(b"".join(self._held)) if self._whole else None
+        return _sha256(self._held.view()) if self._whole else None
 
     def _known_key(self) -> str:
         if self._key is None:
@@ -452,7 +456,7 @@ class PartedUpload:
         return self._metadata
 
 
-def _sha256(content: bytes) -> str:
+def _sha256(content: bytes | memoryview) -> str:
     return base64.b64encode(hashlib.sha256(content).digest()).decode()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from nel_mesh.destinations.objects import CONTENT_TYPE, MESSAGE_ID, ObjectDestination, labels_of, split_url
+from nel_mesh.destinations.part_buffer import PartReader
 from nel_mesh.destinations.parts import Part, StoredObject
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.models import MessageMetadata
@@ -116,11 +117,11 @@ class PartedBucket(Bucket):
             marker = page["NextPartNumberMarker"]
         return all(found.get(number) == (part.tag, part.length) for number, part in enumerate(parts, 1))
 
-    def put_part(self, key: str, upload_id: str, number: int, content: bytes, sha256: str) -> Part:
+    def put_part(self, key: str, upload_id: str, number: int, content: memoryview, sha256: str) -> Part:
         """Store a part. S3 compares its checksum."""
         checksum = {"ChecksumSHA256": sha256} if self.has_checksums else self.checksum_parameters(content)
         response = self.call(
-            "upload_part", Key=key, UploadId=upload_id, PartNumber=number, Body=io.BytesIO(content), **checksum
+            "upload_part", Key=key, UploadId=upload_id, PartNumber=number, Body=PartReader(content), **checksum
         )
         tag = str(response["ETag"])
         if "ContentMD5" in checksum:

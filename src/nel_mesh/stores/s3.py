@@ -146,7 +146,7 @@ class Bucket:
         if self._closes_client:
             self._client.close()
 
-    def checksum_parameters(self, content: bytes) -> dict[str, str]:
+    def checksum_parameters(self, content: bytes | memoryview) -> dict[str, str]:
         """Return parameters by which the store refuses content that was damaged on its way."""
         if self._has_checksums:
             return {"ChecksumSHA256": base64.b64encode(hashlib.sha256(content).digest()).decode()}
