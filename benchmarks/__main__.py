@@ -47,13 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed.append(name)
             continue
         print(text, flush=True)
-        if not (given.clients or given.before):
+        if not given.clients:
             table.save(results, name, found)
             table.save(results, "machine", {"lines": environments.describe()})
     if failed:
         sys.stderr.write(f"failed: {', '.join(failed)}\n")
         return 1
-    if given.write or not (given.quick or given.clients or given.before or given.only):
+    if given.write or not (given.quick or given.clients or given.only):
         _write(table.document(results, ROWS, SECTIONS))
     return 0
 

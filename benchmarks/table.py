@@ -37,7 +37,9 @@ def as_stored(compared: Compared) -> dict[str, Any]:
     kept = ("work", "base", "target", "async_target", "of_curl", "megabytes", "count")
     return {
         **{name: getattr(row, name) for name in kept},
-        "runs": {client: [vars(run) for run in runs] for client, runs in compared.runs.items()},
+        "runs": {
+            client: [vars(run) for run in runs] for client, runs in compared.runs.items() if client in row.clients
+        },
     }
 
 
