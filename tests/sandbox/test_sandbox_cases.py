@@ -208,19 +208,3 @@ def test_a_handshake_by_get_is_an_option(raw: RawMesh) -> None:
         assert lenient.request("GET", "", authorization="none").status_code == 403
         assert lenient.request("PUT", "", headers=CLIENT).status_code == 405
         assert [seen.operation for seen in mesh.requests("handshake")][:2] == ["handshake", "handshake"]
-
-
-def test_control_is_an_option(raw: RawMesh) -> None:
-    for method, path in (("GET", "/health"), ("DELETE", "/messageexchange/admin/reset")):
-        assert raw.http.request(method, path).status_code == 404
-    with sandbox(tls=False, control=True, faults=["ping:respond=503"]) as mesh, RawMesh(mesh) as open_:
-        assert open_.http.get("/health").json() == {"status": "running"}
-        for to in ("X26ABC2", "X26ABC3"):
-            open_.send(to=to)
-        assert open_.http.delete("/messageexchange/admin/reset/X26ABC2").status_code == 200
-        assert [len(open_.inbox(mailbox_id)) for mailbox_id in ("X26ABC2", "X26ABC3")] == [0, 1]
-        open_.http.get("/messageexchange/_ping")
-        mesh.advance(timedelta(days=6))
-        assert open_.http.delete("/messageexchange/admin/reset").status_code == 200
-        assert (mesh.messages(), mesh.requests(), len(mesh.pending_faults)) == ([], [], 1)
-        assert open_.http.delete("/messageexchange/admin/other").status_code == 404

@@ -34,7 +34,7 @@ def _sandbox() -> None:
     """
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, context_settings={"auto_envvar_prefix": "NEL_MESH_SANDBOX"})
 def serve(
     ctx: typer.Context,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
@@ -47,7 +47,14 @@ def serve(
             help="A mailbox, in place of the three default ones; repeatable.",
         ),
     ] = None,
+    mailboxes_file: Annotated[
+        Path | None,
+        typer.Option("--mailboxes", metavar="FILE", help="Mailboxes, as the official sandbox's mailboxes.jsonl."),
+    ] = None,
     plain_http: Annotated[bool, typer.Option("--plain-http", help="Serve without TLS.")] = False,
+    no_client_certificates: Annotated[
+        bool, typer.Option("--no-client-certificates", help="TLS for clients without a certificate too.")
+    ] = False,
     data_folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for message bodies while it runs.")
     ] = None,
@@ -83,6 +90,10 @@ def serve(
             "refused. Repeatable.",
         ),
     ] = None,
+    workflows_file: Annotated[
+        Path | None,
+        typer.Option("--workflows", metavar="FILE", help="Workflows, as the official sandbox's workflows.jsonl."),
+    ] = None,
     no_enforce_workflows: Annotated[
         bool, typer.Option("--no-enforce-workflows", help="Use workflows for look-ups alone; refuse no message.")
     ] = False,
@@ -96,8 +107,28 @@ def serve(
     handshake_by_get: Annotated[
         bool, typer.Option("--handshake-by-get", help="Accept a handshake by GET, as some clients send it.")
     ] = False,
+    ids_in_any_case: Annotated[
+        bool, typer.Option("--ids-in-any-case", help="Accept mailbox ids and message ids in lower case.")
+    ] = False,
+    acknowledged_readable: Annotated[
+        bool, typer.Option("--acknowledged-readable", help="Serve a message again after its acknowledgement.")
+    ] = False,
+    rich_lists: Annotated[
+        bool, typer.Option("--rich-lists", help="Serve inbox/rich and outbox/rich, as the official sandbox.")
+    ] = False,
+    update_check: Annotated[
+        bool, typer.Option("--update-check", help="Answer the Java client's question for updates.")
+    ] = False,
     control: Annotated[
-        bool, typer.Option("--control", help="Serve /health and the reset of the official sandbox, without a token.")
+        bool, typer.Option("--control", help="Serve /health and /admin to this machine, without a token.")
+    ] = False,
+    compatible: Annotated[
+        bool,
+        typer.Option(
+            "--compatible",
+            help="Behave as the official sandbox: --control, --handshake-by-get, --no-client-certificates, "
+            "--no-enforce-workflows, --ids-in-any-case, --acknowledged-readable, --rich-lists, --update-check.",
+        ),
     ] = False,
     reports: Annotated[
         list[str] | None,
@@ -111,31 +142,47 @@ def serve(
     """Serve MESH until Ctrl-C or SIGTERM.
 
     The server is strict and uses mutual TLS, with new certificates at each start. Use it for invented data only. It
-    writes a settings file for each mailbox; without --settings-folder they are removed when it stops.
+    writes a settings file for each mailbox; without --settings-folder they are removed when it stops. Each option can
+    also come from the environment, by the name beside it.
 
     \b
     Examples:
       nel-mesh sandbox serve --settings-folder mesh-settings
       nel-mesh sandbox serve --mailbox LAB01 --fault send_message:2:lose-response
+      nel-mesh sandbox serve --compatible --mailboxes mailboxes.jsonl
     """
     session = session_of(ctx)
     try:
-        from nel_mesh.sandbox import DEFAULT_MAILBOXES, Sandbox, SandboxConfiguration
+        from nel_mesh.sandbox import (
+            DEFAULT_MAILBOXES,
+            Sandbox,
+            SandboxConfiguration,
+            read_mailboxes,
+            read_workflows,
+        )
     except ImportError as error:
         raise CommandFailed(missing_extra("sandbox")) from error
     try:
-        boxes = tuple(map(_mailbox, mailboxes or ())) or DEFAULT_MAILBOXES
+        boxes = (*map(_mailbox, mailboxes or ()), *(read_mailboxes(mailboxes_file) if mailboxes_file else ()))
+        boxes = boxes or DEFAULT_MAILBOXES
+        flows = [_workflow(text, [box.mailbox_id for box in boxes]) for text in workflows or ()]
         configuration = SandboxConfiguration(
             mailboxes=boxes,
-            workflows=[_workflow(text, [box.mailbox_id for box in boxes]) for text in workflows or ()],
+            workflows=[*flows, *(read_workflows(workflows_file) if workflows_file else ())],
             enforce_workflows=not no_enforce_workflows,
             report_unregistered_recipients=report_unregistered_recipients,
             handshake_by_get=handshake_by_get,
+            ids_in_any_case=ids_in_any_case,
+            acknowledged_readable=acknowledged_readable,
+            rich_lists=rich_lists,
+            update_check=update_check,
             control=control,
+            compatible=compatible,
             shared_key=shared_key,
             host=host,
             port=port,
             tls=not plain_http,
+            client_certificates=not no_client_certificates,
             data_folder=data_folder,
             faults=faults or (),
             inbox_life=timedelta(seconds=inbox_life_in_seconds),

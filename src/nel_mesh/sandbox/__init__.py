@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nel_mesh.sandbox.clients import AsyncClientFactory, ClientFactory
-    from nel_mesh.sandbox.configuration import DEFAULT_MAILBOXES, SandboxConfiguration, SandboxMailbox, Workflow
+    from nel_mesh.sandbox.configuration import (
+        DEFAULT_MAILBOXES,
+        SandboxConfiguration,
+        SandboxMailbox,
+        Workflow,
+        read_mailboxes,
+        read_workflows,
+    )
     from nel_mesh.sandbox.faults import Effect, Fault, PlanFault
     from nel_mesh.sandbox.server import Sandbox, sandbox
 
@@ -30,6 +37,8 @@ __all__ = [
     "SandboxConfiguration",
     "SandboxMailbox",
     "Workflow",
+    "read_mailboxes",
+    "read_workflows",
     "sandbox",
 ]
 
@@ -44,6 +53,8 @@ _HOMES = {
     "Sandbox": "server",
     "SandboxConfiguration": "configuration",
     "Workflow": "configuration",
+    "read_mailboxes": "configuration",
+    "read_workflows": "configuration",
     "sandbox": "server",
 }
 

@@ -12,10 +12,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from nel_mesh.sandbox import fault_injection, inbox_handlers, lookup_handlers, outbox_handlers, routes
+from nel_mesh.sandbox import fault_injection, inbox_handlers, lookup_handlers, outbox_handlers, rich_handlers, routes
 from nel_mesh.sandbox.authorisation import TokenVerifier
 from nel_mesh.sandbox.configuration import SandboxConfiguration
-from nel_mesh.sandbox.errors import InvalidRequest, Refusal, json_response
+from nel_mesh.sandbox.control import Control
+from nel_mesh.sandbox.errors import InvalidRequest, Refusal
 from nel_mesh.sandbox.faults import FaultPlan, as_faults
 from nel_mesh.sandbox.operations import OPEN, Operation
 from nel_mesh.sandbox.request import RequestContext, RequestLog, RequestSeen
@@ -37,6 +38,9 @@ _HANDLERS = {
     Operation.SEND_CHUNK: outbox_handlers.send_chunk,
     Operation.TRACK_MESSAGE: outbox_handlers.track_message,
     Operation.TRACK_BY_LOCAL_ID: outbox_handlers.track_by_local_id,
+    Operation.RICH_INBOX: rich_handlers.rich_inbox,
+    Operation.RICH_OUTBOX: rich_handlers.rich_outbox,
+    Operation.CHECK_FOR_UPDATE: lookup_handlers.check_for_update,
 }
 
 
@@ -49,7 +53,16 @@ class SandboxApp:
         self.faults = faults
         self.request_log = RequestLog(configuration.requests_remembered)
         # Not by the movable clock: no client's clock moves with it.
-        self.tokens = TokenVerifier(configuration.mailboxes, configuration.shared_key, configuration.clock)
+        self.tokens = TokenVerifier(
+            configuration.mailboxes,
+            configuration.shared_key,
+            configuration.clock,
+            ids_in_any_case=configuration.ids_in_any_case,
+        )
+        self._control = None
+        if configuration.control:
+            mailboxes = {mailbox.mailbox_id: mailbox for mailbox in configuration.mailboxes}
+            self._control = Control(mailboxes, store, self.request_log, self.reset)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to one request."""
@@ -61,7 +74,7 @@ class SandboxApp:
             mailbox_id="",
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
         )
-        if (done := self._control(request)) is not None:
+        if self._control is not None and (done := await self._control.respond(request)) is not None:
             await done(scope, receive, send)
             return
         self.request_log.add(seen)
@@ -85,24 +98,7 @@ class SandboxApp:
         self.tokens.forget()
 
     def _route(self, request: Request) -> Call:
-        return routes.find(
-            request.method, request.scope["raw_path"], handshake_by_get=self.configuration.handshake_by_get
-        )
-
-    def _control(self, request: Request) -> Response | None:
-        """Do a control operation; None if the request is none, or they are not served."""
-        if not self.configuration.control:
-            return None
-        match request.method, request.url.path.removeprefix("/messageexchange").split("/")[1:]:
-            case "GET", ["health"]:
-                return json_response({"status": "running"}, 1)
-            case "DELETE", ["admin", "reset"]:
-                self.reset()
-                return json_response({"message": "all mailboxes reset"}, 1)
-            case "DELETE", ["admin", "reset", mailbox_id]:
-                self.store.reset_inbox(mailbox_id.upper())
-                return json_response({"message": f"mailbox {mailbox_id} reset"}, 1)
-        return None
+        return routes.find(request.method, request.scope["raw_path"], self.configuration)
 
     def _faulted_request(
         self, request: Request, seen: RequestSeen, send: Send

@@ -19,7 +19,15 @@ _DUPLICATED = "Error Duplicated Authentication Token"
 class TokenVerifier:
     """Accepts each token once."""
 
-    def __init__(self, mailboxes: Iterable[SandboxMailbox], shared_key: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        mailboxes: Iterable[SandboxMailbox],
+        shared_key: str,
+        clock: Callable[[], datetime],
+        *,
+        ids_in_any_case: bool = False,
+    ) -> None:
+        self._ids_in_any_case = ids_in_any_case
         self._passwords = {mailbox.mailbox_id: mailbox.password for mailbox in mailboxes}
         self._shared_key = shared_key
         self._clock = clock
@@ -47,7 +55,8 @@ class TokenVerifier:
         if password is None:
             reason = "there is no such mailbox; a mailbox id is in upper case"
             raise Refusal(403, reason, event="SEND", code="EPL-151")
-        if given.mailbox_id != mailbox_id:
+        named = given.mailbox_id.upper() if self._ids_in_any_case else given.mailbox_id
+        if named != mailbox_id:
             raise _forbidden(_MISMATCH, "the token is for another mailbox than the path; both are in upper case")
         if not token.is_genuine(given, password=password, shared_key=self._shared_key):
             raise _forbidden(_INVALID, "the token was not made with this mailbox's password and the shared key")

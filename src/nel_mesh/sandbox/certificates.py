@@ -32,13 +32,17 @@ class Certificates:
         self.root = self._authority.cert_pem.bytes().decode()
         self.client = self._client.private_key_and_cert_chain_pem.bytes().decode()
 
-    def server_context(self) -> ssl.SSLContext:
-        """Make the server's context for mutual TLS: it refuses clients without a certificate of this authority."""
+    def server_context(self, *, client_certificates: bool) -> ssl.SSLContext:
+        """Make the server's context.
+
+        With `client_certificates` it is for mutual TLS: it refuses clients without a certificate of this authority.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._server.configure_cert(context)
-        self._authority.configure_trust(context)
-        context.verify_mode = ssl.CERT_REQUIRED
+        if client_certificates:
+            self._authority.configure_trust(context)
+            context.verify_mode = ssl.CERT_REQUIRED
         context.sslobject_class = _AlertingTls
         return context
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Final
 
 from nel_mesh.protocol.chunks import MAX_REQUEST_BYTES
 from nel_mesh.sandbox.faults import Fault, as_faults
@@ -63,6 +65,7 @@ class SandboxMailbox:
         password: the password of its tokens.
         ods_code: the organisation that owns it, for `lookup_endpoint`.
         name: the name in look-ups and tracking; the mailbox id if empty.
+        billing_entity: the nation that pays for it, as the control operations show it.
 
     Raises ValueError for a mailbox id in any other form.
     """
@@ -71,6 +74,7 @@ class SandboxMailbox:
     password: str = dataclasses.field(default="password", repr=False)
     ods_code: str = "X26"
     name: str = ""
+    billing_entity: str = "England"
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -98,6 +102,19 @@ DEFAULT_MAILBOXES = (
 )
 
 
+COMPATIBLE: Final[Mapping[str, bool]] = {
+    "client_certificates": False,
+    "enforce_workflows": False,
+    "handshake_by_get": True,
+    "control": True,
+    "ids_in_any_case": True,
+    "acknowledged_readable": True,
+    "rich_lists": True,
+    "update_check": True,
+}
+"""What `SandboxConfiguration.compatible` sets, as the official sandbox has it."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxConfiguration:
     """The configuration of a sandbox. Every default is usable.
@@ -110,11 +127,18 @@ class SandboxConfiguration:
         report_unregistered_recipients: deliver a report to the sender after a message to an unknown mailbox was
             refused (417, code 12), as the live service seems to do.
         handshake_by_get: accept a handshake by GET, which some clients use; MESH documents POST.
-        control: serve the control operations of the official sandbox without a token: `GET /health`, and
-            `DELETE /messageexchange/admin/reset` of everything, or `.../reset/<mailbox id>` of one inbox.
+        control: serve the control operations below `/admin`, and `/health`, without a token, to this machine only.
+        ids_in_any_case: accept mailbox ids and message ids in lower case too, in paths and tokens.
+        acknowledged_readable: serve a message again after its acknowledgement.
+        rich_lists: serve `inbox/rich` and `outbox/rich`, which the MESH API does not document.
+        update_check: answer the Java client's `POST /messageexchange/<mailbox id>/update`.
+        compatible: behave as the official sandbox wherever an argument here can: sets `enforce_workflows` and
+            `client_certificates` to False, and `handshake_by_get`, `control`, `ids_in_any_case`,
+            `acknowledged_readable`, `rich_lists` and `update_check` to True.
         host: the address to listen on.
         port: the port to listen on; 0 takes a free one.
         tls: TLS with mutual authentication; False is plain HTTP.
+        client_certificates: require a client certificate; False is TLS for clients without one too.
         data_folder: an existing folder for bodies while it runs; None is the temporary folder.
         clock: returns the current time, with its time zone.
         inbox_life: how long a message stays in an inbox, up to 30 days.
@@ -131,9 +155,15 @@ class SandboxConfiguration:
     report_unregistered_recipients: bool = False
     handshake_by_get: bool = False
     control: bool = False
+    ids_in_any_case: bool = False
+    acknowledged_readable: bool = False
+    rich_lists: bool = False
+    update_check: bool = False
+    compatible: bool = False
     host: str = "127.0.0.1"
     port: int = 0
     tls: bool = True
+    client_certificates: bool = True
     data_folder: Path | str | None = None
     clock: Callable[[], datetime] = utc_now
     inbox_life: timedelta = INBOX_LIFE
@@ -143,6 +173,9 @@ class SandboxConfiguration:
     faults: Sequence[Fault | str] = ()
 
     def __post_init__(self) -> None:
+        if self.compatible:
+            for name, value in COMPATIBLE.items():
+                object.__setattr__(self, name, value)
         object.__setattr__(self, "mailboxes", tuple(self.mailboxes))
         object.__setattr__(self, "workflows", tuple(self.workflows))
         object.__setattr__(self, "faults", as_faults(self.faults))
@@ -153,3 +186,52 @@ class SandboxConfiguration:
             raise ValueError("mailboxes: the same mailbox id is there twice")
         if not timedelta() < self.inbox_life <= UNCOLLECTED_LIFE:
             raise ValueError("inbox_life: use more than 0 seconds and at most 30 days")
+
+
+def read_mailboxes(path: Path | str) -> tuple[SandboxMailbox, ...]:
+    """Read mailboxes from a file with a JSON object on each line, the official sandbox's `mailboxes.jsonl`.
+
+    `mailbox_id` is needed; `password`, `ods_code`, `mailbox_name` and `billing_entity` are read; other fields are not.
+
+    Raises ValueError, with the line, for anything else, and OSError if the file cannot be read.
+    """
+    names = {"password": "password", "ods_code": "ods_code", "mailbox_name": "name", "billing_entity": "billing_entity"}
+    found = []
+    for place, line in _lines(path):
+        try:
+            given = {name: str(line[field]) for field, name in names.items() if line.get(field)}
+            found.append(SandboxMailbox(mailbox_id=str(line["mailbox_id"]), **given))
+        except KeyError:
+            raise ValueError(f'{place}: "mailbox_id" is missing') from None
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+    return tuple(found)
+
+
+def read_workflows(path: Path | str) -> tuple[Workflow, ...]:
+    """Read workflows from a file with a JSON object on each line, the official sandbox's `workflows.jsonl`.
+
+    Each line has `workflow_id`, `senders` and `receivers`, lists of mailbox ids.
+
+    Raises ValueError, with the line, for anything else, and OSError if the file cannot be read.
+    """
+    found = []
+    for place, line in _lines(path):
+        lists = line.get("senders"), line.get("receivers")
+        if not isinstance(line.get("workflow_id"), str) or not all(isinstance(one, list) for one in lists):
+            raise ValueError(f'{place}: "workflow_id", "senders" and "receivers" are needed, the last two as lists')
+        senders, receivers = (tuple(map(str, one or ())) for one in lists)
+        found.append(Workflow(workflow_id=line["workflow_id"], senders=senders, receivers=receivers))
+    return tuple(found)
+
+
+def _lines(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, text in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        if not text.strip():
+            continue
+        place = f"{path} line {number}"
+        try:
+            line = dict(json.loads(text))
+        except (ValueError, TypeError):
+            raise ValueError(f"{place}: it is not a JSON object") from None
+        yield place, line

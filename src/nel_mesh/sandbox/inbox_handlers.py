@@ -23,7 +23,12 @@ DEFAULT_PAGE: Final = 500
 MIN_PAGE: Final = 10
 MAX_PAGE: Final = 5000
 OCTETS: Final = "application/octet-stream"
-_GONE: Final = (MessageStatus.UPLOADING, MessageStatus.ACKNOWLEDGED, MessageStatus.UNDELIVERABLE)
+_GONE: Final = (
+    MessageStatus.UPLOADING,
+    MessageStatus.ACKNOWLEDGED,
+    MessageStatus.UNDELIVERABLE,
+    MessageStatus.ERROR,
+)
 
 
 async def list_messages(context: RequestContext) -> Response:
@@ -85,7 +90,7 @@ async def retrieve(context: RequestContext) -> Response:
 
 async def acknowledge(context: RequestContext) -> Response:
     """Remove a message from the inbox (MESH API, "Acknowledge message"); a repeat changes nothing."""
-    message = _message(context, foreign_status=403, gone=(MessageStatus.UNDELIVERABLE,))
+    message = _message(context, foreign_status=403, gone=(MessageStatus.UNDELIVERABLE, MessageStatus.ERROR))
     context.store.acknowledge(message)
     if context.version == 2:
         return Response(media_type=wire.ACCEPT_V2)
@@ -98,7 +103,8 @@ def _message(context: RequestContext, *, foreign_status: int, gone: tuple[Messag
         raise _no_such_message()
     if message.recipient != context.call.mailbox_id:
         raise Refusal(foreign_status, "the message is for another mailbox", event="RECEIVE", code="20")
-    if message.status in gone:
+    readable = message.status is MessageStatus.ACKNOWLEDGED and context.configuration.acknowledged_readable
+    if message.status in gone and not readable:
         reason = f"the message is not in the inbox: {message.status.value}"
         raise Refusal(410, reason, event="RECEIVE", description="Message no longer available for download")
     if message.status is MessageStatus.UPLOADING:

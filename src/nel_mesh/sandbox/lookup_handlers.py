@@ -27,6 +27,11 @@ async def handshake(context: RequestContext) -> Response:
     return context.json({"mailboxId": context.call.mailbox_id})
 
 
+async def check_for_update(context: RequestContext) -> Response:
+    """Tell the Java client that there is no update of it."""
+    return Response()
+
+
 async def lookup_endpoint(context: RequestContext) -> Response:
     """List the mailboxes of an organisation that receive a workflow (MESH API, "Look up MESH address")."""
     ods_code = context.call.ods_code.strip().upper()

@@ -22,6 +22,9 @@ class Operation(enum.StrEnum):
     TRACK_BY_LOCAL_ID = "track_by_local_id"
     LOOKUP_ENDPOINT = "lookup_endpoint"
     SEARCH_WORKFLOW = "search_workflow"
+    RICH_INBOX = "rich_inbox"
+    RICH_OUTBOX = "rich_outbox"
+    CHECK_FOR_UPDATE = "check_for_update"
 
 
 OPEN = frozenset({Operation.PING, Operation.LOOKUP_ENDPOINT, Operation.SEARCH_WORKFLOW})

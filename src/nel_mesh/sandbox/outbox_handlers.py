@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 
 from starlette.responses import Response
 
@@ -74,7 +73,7 @@ async def track_message(context: RequestContext) -> Response:
     message = context.store.find(message_id)
     if message is None or message.sender != context.call.mailbox_id:
         raise Refusal(404, "this mailbox sent no such message", description="Not Found")
-    return context.json(representations.tracking(message, _known(context), context.version))
+    return context.json(representations.tracking(message, context.known_mailbox, context.version))
 
 
 async def track_by_local_id(context: RequestContext) -> Response:
@@ -84,12 +83,7 @@ async def track_by_local_id(context: RequestContext) -> Response:
         raise Refusal(404, "this mailbox sent no message with this local id", description="Not Found")
     if len(found) > 1:
         raise Refusal(300, "several messages have this local id")
-    return json_response(representations.tracking(found[0], _known(context), 1), 1)
-
-
-def _known(context: RequestContext) -> Callable[[str], SandboxMailbox]:
-    boxes = {box.mailbox_id: box for box in context.configuration.mailboxes}
-    return boxes.__getitem__
+    return json_response(representations.tracking(found[0], context.known_mailbox, 1), 1)
 
 
 def _check_headers(context: RequestContext) -> None:
@@ -99,6 +93,8 @@ def _check_headers(context: RequestContext) -> None:
         if fault:
             raise InvalidRequest("header", header, fault)
     sender = context.header(wire.FROM)
+    if context.configuration.ids_in_any_case:
+        sender = sender.upper()
     if sender and sender != context.call.mailbox_id:
         raise Refusal(417, "Mex-From is not the mailbox that the token is for", event="SEND", code="07")
     if context.header("mex-version") not in ("", "1.0"):

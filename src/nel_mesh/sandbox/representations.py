@@ -8,7 +8,7 @@ from typing import Any
 
 from nel_mesh.protocol import wire
 from nel_mesh.sandbox.configuration import SandboxMailbox
-from nel_mesh.sandbox.store import MessageStatus, StoredMessage, not_collected
+from nel_mesh.sandbox.store import MessageStatus, StoredMessage
 
 
 def message_headers(message: StoredMessage, number: int) -> dict[str, str]:
@@ -62,7 +62,7 @@ def tracking(message: StoredMessage, mailbox: Callable[[str], SandboxMailbox], v
 
 def _tracking_v2(message: StoredMessage, recipient: SandboxMailbox) -> dict[str, Any]:
     about = message.description
-    failure = not_collected(message.message_id) if message.status is MessageStatus.UNDELIVERABLE else None
+    failure = message.problem
     state = {
         "status_event": failure.event if failure else "TRANSFER",
         "status_timestamp": _iso(message.changed),
@@ -91,7 +91,7 @@ def _tracking_v2(message: StoredMessage, recipient: SandboxMailbox) -> dict[str,
 def _tracking_v1(message: StoredMessage, recipient: SandboxMailbox, sender: SandboxMailbox) -> dict[str, Any]:
     about = message.description
     acknowledged = message.status is MessageStatus.ACKNOWLEDGED
-    failure = not_collected(message.message_id) if message.status is MessageStatus.UNDELIVERABLE else None
+    failure = message.problem
     return {
         "addressType": "ALL",
         "checksum": about.checksum,
@@ -131,6 +131,70 @@ def _tracking_v1(message: StoredMessage, recipient: SandboxMailbox, sender: Sand
         "version": "1.0",
         "workflowId": about.workflow_id,
     }
+
+
+def rich(message: StoredMessage, mailbox: Callable[[str], SandboxMailbox]) -> dict[str, Any]:
+    """Make an entry of the rich inbox and outbox, as the official sandbox has it."""
+    about = message.description
+    reason = message.failure or message.problem
+    return {
+        "message_id": message.message_id,
+        "expiry_timestamp": _iso(message.expires),
+        "local_id": about.local_id,
+        "message_type": message.message_type,
+        "recipient": message.recipient,
+        "recipient_name": mailbox(message.recipient).name,
+        "sender": message.sender,
+        "sender_name": mailbox(message.sender).name if message.sender else "",
+        "sent_date": _iso(message.created),
+        "status": message.status.value,
+        "status_code": reason.code if reason else "",
+        "workflow_id": about.workflow_id,
+        "total_chunks": message.total_chunks,
+    }
+
+
+def details(message: StoredMessage, mailbox: Callable[[str], SandboxMailbox]) -> dict[str, Any]:
+    """Make the description of a message that the control operations give, as the official sandbox has it."""
+    about, recipient = message.description, mailbox(message.recipient)
+    sender = mailbox(message.sender) if message.sender else None
+    reason = message.failure or message.problem
+    fields = {
+        "message_id": message.message_id,
+        "message_type": message.message_type.title(),
+        "status": message.status.value.title(),
+        "status_success": "ERROR" if reason else "SUCCESS",
+        "status_event": reason.event if reason else None,
+        "status_code": reason.code if reason else None,
+        "status_description": reason.description if reason else None,
+        "status_timestamp": _iso(message.changed),
+        "linked_msg_id": message.failure.linked_message_id if message.failure else None,
+        "sender": message.sender,
+        "sender_name": sender.name if sender else None,
+        "sender_ods_code": sender.ods_code if sender else None,
+        "sender_org_code": sender.ods_code if sender else None,
+        "recipient": recipient.mailbox_id,
+        "recipient_name": recipient.name,
+        "recipient_ods_code": recipient.ods_code,
+        "recipient_org_code": recipient.ods_code,
+        "workflow_id": about.workflow_id,
+        "subject": about.subject,
+        "local_id": about.local_id,
+        "filename": about.file_name or f"{message.message_id}.dat",
+        "checksum": about.checksum,
+        "content_encoding": about.content_encoding,
+        "is_compressed": _is_yes(about.compressed),
+        "is_encrypted": _is_yes(about.encrypted),
+        "chunk_count": message.total_chunks,
+        "file_size": sum(message.sizes),
+        "upload_timestamp": _iso(message.created),
+        "expiry_time": _iso(message.expires),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _is_yes(flag: str) -> bool:
+    return flag.upper() in ("Y", "YES", "T", "TRUE", "1", "ON")
 
 
 def _digits(moment: datetime) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from urllib.parse import unquote
 
+from nel_mesh.sandbox.configuration import SandboxConfiguration
 from nel_mesh.sandbox.errors import Refusal
 from nel_mesh.sandbox.operations import Operation
 
@@ -29,22 +30,41 @@ class Call:
         return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
 
 
-def find(method: str, raw_path: bytes, *, handshake_by_get: bool = False) -> Call:
-    """Find the call for a method and a percent-encoded path.
+def find(method: str, raw_path: bytes, configuration: SandboxConfiguration) -> Call:
+    """Find the call for a method and a percent-encoded path, of those that the configuration allows.
 
     Raises Refusal: 404 if there is no such path, 405 if it has other methods.
     """
     # Split first, decode then: a local id or workflow id may hold an encoded slash.
     segments = [unquote(segment) for segment in raw_path.decode("latin-1").split("/")]
-    offers = _offers(segments[2:]) if segments[:2] == ["", "messageexchange"] else {}
+    offers = {}
+    if segments[:2] == ["", "messageexchange"]:
+        offers = _optional_offers(segments[2:], configuration) or _offers(segments[2:])
     if not offers:
         raise Refusal(404, "no such path", description="Not Found")
     call = offers.get(method)
-    if handshake_by_get and method == "GET" and Operation.HANDSHAKE in {one.operation for one in offers.values()}:
-        call = offers["POST"]
     if call is None:
         raise Refusal(405, f"this path takes {' or '.join(offers)}", headers={"Allow": ", ".join(offers)})
-    return call
+    return _in_upper_case(call) if configuration.ids_in_any_case else call
+
+
+def _in_upper_case(call: Call) -> Call:
+    return dataclasses.replace(call, mailbox_id=call.mailbox_id.upper(), message_id=call.message_id.upper())
+
+
+def _optional_offers(path: list[str], configuration: SandboxConfiguration) -> dict[str, Call]:
+    """The calls that the MESH API does not have, where an option allows them."""
+    match path:
+        case [mailbox_id] if configuration.handshake_by_get and "POST" in _offers(path):
+            handshake = Call(operation=Operation.HANDSHAKE, mailbox_id=mailbox_id)
+            return {"POST": handshake, "GET": handshake}
+        case [mailbox_id, "update"] if configuration.update_check:
+            return {"POST": Call(operation=Operation.CHECK_FOR_UPDATE, mailbox_id=mailbox_id)}
+        case [mailbox_id, "inbox", "rich"] if configuration.rich_lists:
+            return {"GET": Call(operation=Operation.RICH_INBOX, mailbox_id=mailbox_id)}
+        case [mailbox_id, "outbox", "rich"] if configuration.rich_lists:
+            return {"GET": Call(operation=Operation.RICH_OUTBOX, mailbox_id=mailbox_id)}
+    return {}
 
 
 def _offers(path: list[str]) -> dict[str, Call]:

@@ -59,7 +59,7 @@ class Sandbox:
                 self._app,
                 host=chosen.host,
                 port=chosen.port,
-                tls=self._certificates.server_context() if self._certificates else None,
+                tls=self._server_context(),
             )
             self._listener.start()
         except BaseException:
@@ -351,6 +351,11 @@ class Sandbox:
         app = self._running_app()
         self._clock.reset()
         app.reset()
+
+    def _server_context(self) -> ssl.SSLContext | None:
+        if self._certificates is None:
+            return None
+        return self._certificates.server_context(client_certificates=self.configuration.client_certificates)
 
     def _message(self, message_id: str) -> StoredMessage:
         message = self._running_store().find(message_id)

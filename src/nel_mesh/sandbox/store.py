@@ -30,6 +30,8 @@ class MessageStatus(enum.StrEnum):
     ACKNOWLEDGED = "acknowledged"
     UNDELIVERABLE = "undeliverable"
     """Nobody acknowledged it in time."""
+    ERROR = "error"
+    """MESH gave it up; here only by a control operation."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,8 @@ class StoredMessage:
 
     `sizes` are the lengths on the wire of the chunks that have arrived. `position` orders delivered messages; it is 0
     before delivery. `expires` is when the message leaves the inbox if nobody acknowledges it; before delivery, when it
-    would if it were delivered at once. A REPORT has a `failure`, no chunks, and no sender.
+    would if it were delivered at once. A REPORT has a `failure`, no chunks, and no sender. `problem` is why a message
+    was not delivered, where that is known.
     """
 
     message_id: str
@@ -89,6 +92,7 @@ class StoredMessage:
     sizes: list[int] = dataclasses.field(default_factory=list)
     position: int = 0
     failure: ReportReason | None = None
+    problem: ReportReason | None = None
 
     @property
     def message_type(self) -> str:
@@ -133,6 +137,12 @@ class _Inbox:
 
     def add(self, message: StoredMessage) -> None:
         self._messages.append(message)
+        self.waiting += 1
+
+    def put_back(self, message: StoredMessage) -> None:
+        """Add a message that has left the inbox, in its old place."""
+        self._messages = [one for one in self._messages if one is not message]
+        bisect.insort(self._messages, message, key=lambda one: one.position)
         self.waiting += 1
 
     def removed(self) -> None:
@@ -183,6 +193,10 @@ class Store:
         """The folder of this store; `close` removes it."""
         return self._root
 
+    def now(self) -> datetime:
+        """Return the time of the store's clock."""
+        return self._clock()
+
     def close(self) -> None:
         """Remove the folder and every body."""
         shutil.rmtree(self._root, ignore_errors=True)
@@ -225,25 +239,30 @@ class Store:
                 message = self._messages.get(message_id)
                 if message is None:
                     continue
-                if message.status is MessageStatus.ACCEPTED:
+                # A message whose state was set since has a later deadline of its own.
+                if message.status is MessageStatus.ACCEPTED and message.expires <= moment:
                     self._expire(message, moment)
-                elif message.status is MessageStatus.UNDELIVERABLE:
+                elif message.status is MessageStatus.UNDELIVERABLE and self._deletion(message) <= moment:
                     self._delete(message)
 
     def _expire(self, message: StoredMessage, moment: datetime) -> None:
         message.status = MessageStatus.UNDELIVERABLE
+        message.problem = not_collected(message.message_id)
         message.changed = moment
         self._inboxes[message.recipient].removed()
-        deleted = moment - self._inbox_life + UNCOLLECTED_LIFE
-        heapq.heappush(self._deadlines, (deleted, message.message_id))
+        heapq.heappush(self._deadlines, (self._deletion(message), message.message_id))
         if message.sender:
             about = message.description
             self._report(
                 recipient=message.sender,
                 description=Description(workflow_id=about.workflow_id, subject=about.subject, local_id=about.local_id),
-                failure=not_collected(message.message_id),
+                failure=message.problem,
                 now=moment,
             )
+
+    def _deletion(self, message: StoredMessage) -> datetime:
+        """When an undeliverable message is deleted."""
+        return message.changed - self._inbox_life + UNCOLLECTED_LIFE
 
     def _delete(self, message: StoredMessage) -> None:
         del self._messages[message.message_id]
@@ -315,6 +334,33 @@ class Store:
             message.status = MessageStatus.ACKNOWLEDGED
             message.changed = self._clock()
             self._inboxes[message.recipient].removed()
+
+    def set_status(self, message: StoredMessage, status: MessageStatus, problem: ReportReason | None = None) -> None:
+        """Set the state of a message that has been delivered; accepted puts it back into the inbox.
+
+        Raises ValueError for a message that is still being uploaded, and for the status uploading.
+        """
+        with self._lock:
+            if MessageStatus.UPLOADING in (message.status, status):
+                raise ValueError("a message cannot be moved into or out of the status uploading")
+            was_waiting = _waits(message)
+            message.status, message.problem, message.changed = status, problem, self._clock()
+            if _waits(message) and not was_waiting:
+                message.expires = message.changed + self._inbox_life
+                heapq.heappush(self._deadlines, (message.expires, message.message_id))
+                self._inboxes[message.recipient].put_back(message)
+            elif was_waiting and not _waits(message):
+                self._inboxes[message.recipient].removed()
+            if status is MessageStatus.UNDELIVERABLE:
+                heapq.heappush(self._deadlines, (self._deletion(message), message.message_id))
+
+    def expire(self, message: StoredMessage) -> bool:
+        """Let a message leave its inbox now, as if nobody had acknowledged it in time; False if it is in none."""
+        with self._lock:
+            if not _waits(message):
+                return False
+            self._expire(message, self._clock())
+            return True
 
     def find(self, message_id: str) -> StoredMessage | None:
         """Find the message with this id, in any state."""
