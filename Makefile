@@ -31,13 +31,21 @@ demo: $(VENV)/.demo
 	@$(PY) examples/demo.py
 
 # Each program has the name of its package.
-SERVICES := git openssl
+SERVICES := git npm openssl
 
 services:
 	@missing=; for name in $(SERVICES); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
 	test -z "$$missing" || $$(test $$(id -u) -eq 0 || echo sudo) apt-get install --yes --no-install-recommends $$missing
 
-test: $(VENV)/.dev
+# The Azure server of the tests comes by npm, without root, into a folder that git ignores.
+AZURITE := .services/node_modules/.bin/azurite-blob
+
+$(AZURITE):
+	@echo 'Bringing Azurite ...'
+	@npm install --prefix .services --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --silent \
+		azurite@3.37.0 || echo 'npm did not bring Azurite: its tests will be skipped, or fail where they are required'
+
+test: $(VENV)/.dev $(AZURITE)
 	$(PY) -m pytest --numprocesses 4 --dist worksteal
 
 chaos: $(VENV)/.dev
@@ -100,9 +108,9 @@ pythons: $(VENV)/.dev $(WHEEL)
 	PATH="$$NEL_MESH_PYTHONS:$$PATH:$$folders" $(CURDIR)/$(PY) -m nox --session tests
 
 # An environment for each kind of installation, with the versions of today.
-KINDS := base cli s3 sandbox telemetry all
+KINDS := base azure cli s3 sandbox telemetry all
 comma := ,
-EXTRAS = $(if $(filter-out base,$*),[$(subst all,cli$(comma)s3$(comma)sandbox$(comma)telemetry,$*)])
+EXTRAS = $(if $(filter-out base,$*),[$(subst all,azure$(comma)cli$(comma)s3$(comma)sandbox$(comma)telemetry,$*)])
 
 $(KINDS:%=build/installed/%/.ready): build/installed/%/.ready: $(WHEEL)
 	$(PYTHON) -m venv --clear --without-pip $(@D)
@@ -126,7 +134,7 @@ format: $(VENV)/.dev
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf $(VENV) .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache .coverage dist build site
+	rm -rf $(VENV) .services .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache .coverage dist build site
 
 $(PY):
 	@echo 'Setting up in $(VENV) ...'
@@ -138,7 +146,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	@$(PIP) --upgrade pip
-	@$(PIP) --editable '.[cli,s3,sandbox]' --group dev
+	@$(PIP) --editable '.[azure,cli,s3,sandbox]' --group dev
 	@touch $@ $(VENV)/.demo
 
 # The tools that build, audit and make the site have environments of their own.

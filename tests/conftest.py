@@ -20,7 +20,7 @@ from nel_mesh import MeshSettings
 from nel_mesh.sandbox import Sandbox
 from scripted_server import Rule, ScriptedServer
 from secrecy import LISTENER, at_sandbox, at_scripted, found, unprintable
-from stores import S3, MissingServer, s3_environment, temporary_seaweedfs
+from stores import S3, Azure, MissingServer, azure_environment, s3_environment, temporary_azurite, temporary_seaweedfs
 from variants import VARIANTS, Connector, settings_for
 
 
@@ -87,6 +87,24 @@ def s3(seaweedfs_url: str, monkeypatch: pytest.MonkeyPatch) -> S3:
     for name, value in s3_environment(seaweedfs_url).items():
         monkeypatch.setenv(name, value)
     return S3(seaweedfs_url)
+
+
+@pytest.fixture(scope="session")
+def azurite_url() -> Iterator[str]:
+    """An Azure server for all tests of this process; gives its address."""
+    try:
+        with temporary_azurite() as url:
+            yield url
+    except MissingServer as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def azure(azurite_url: str, monkeypatch: pytest.MonkeyPatch) -> Azure:
+    """An empty container, with the credentials that are in the environment."""
+    for name, value in azure_environment(azurite_url).items():
+        monkeypatch.setenv(name, value)
+    return Azure(azurite_url)
 
 
 @pytest.fixture(params=VARIANTS)

@@ -35,7 +35,7 @@ class Break:
     before: Callable[[], object] | None = None
 
 
-def s3_error(code: str) -> bytes:
+def store_error(code: str) -> bytes:
     return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
 
 
@@ -89,7 +89,8 @@ class FaultyProxy:
                 if due is not None and due.before is not None:
                     due.before()
                 if due is not None and due.how == "respond":
-                    peer.send(response(due.body, due.status, "Content-Type: application/xml"))
+                    answer = response(due.body, due.status, "Content-Type: application/xml")
+                    peer.send(answer.removesuffix(due.body) if line.startswith("HEAD") else answer)
                     continue
                 store.send(head + b"\r\n" + body)
                 answer = _response(store, line)
@@ -124,7 +125,7 @@ def _response(store: Peer, line: str) -> bytes:
         while True:
             size = _line(store)
             block = store.take(int(size, 16) + 2)
-            body += size + b"\r\n" + block
+            body += size + block
             if int(size, 16) == 0:
                 return head + b"\r\n" + body
     return head + b"\r\n" + store.take(_length(head))

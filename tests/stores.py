@@ -16,6 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,11 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    command: list[str], log: Path, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A server's process, which ends with the block."""
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as running:
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as running:
         try:
             yield running
         finally:
@@ -110,6 +113,106 @@ def temporary_seaweedfs() -> Iterator[str]:
     """SeaweedFS in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="nel-mesh-seaweedfs-") as name, seaweedfs(Path(name)) as url:
         yield url
+
+
+AZURE_ACCOUNT = "devstoreaccount1"
+AZURE_KEY = "Y2FuYXJ5LWFjY291bnQta2V5"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextlib.contextmanager
+def azurite(folder: Path) -> Iterator[str]:
+    """Azurite with its Blob API, which keeps everything in a folder; gives the address of the one account.
+
+    It refuses wrong checksums, and has block lists and conditions.
+    """
+    program = ROOT / ".services/node_modules/.bin/azurite-blob"
+    found = str(program) if program.exists() else shutil.which("azurite-blob")
+    if found is None or shutil.which("node") is None:
+        raise MissingServer("`make services test` brings the Azure server; by hand: `npm install -g azurite`")
+    folder.mkdir(parents=True, exist_ok=True)
+    (port,) = free_ports(1)
+    log = folder / "log.txt"
+    command = [
+        found, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(folder), "--silent",
+        "--skipApiVersionCheck", "--disableTelemetry",
+    ]  # fmt: skip
+    environment = {**os.environ, "AZURITE_ACCOUNTS": f"{AZURE_ACCOUNT}:{AZURE_KEY}"}
+    with process(command, log, environment) as running:
+        wait_until_it_responds(f"http://127.0.0.1:{port}/", running, log)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def temporary_azurite() -> Iterator[str]:
+    """Azurite in a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="nel-mesh-azurite-") as name, azurite(Path(name)) as url:
+        yield url
+
+
+def azure_environment(url: str) -> dict[str, str]:
+    """Where credentials for Azure are looked for; nothing else of this machine is asked."""
+    connection = {
+        "DefaultEndpointsProtocol": "http",
+        "AccountName": AZURE_ACCOUNT,
+        "AccountKey": AZURE_KEY,
+        "BlobEndpoint": f"{url}/{AZURE_ACCOUNT}",
+    }
+    return {
+        "AZURE_STORAGE_CONNECTION_STRING": ";".join(f"{name}={value}" for name, value in connection.items()),
+        "AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential",
+    }
+
+
+class Azure:
+    """The Azure server of the tests, and its one container, emptied.
+
+    Attributes:
+        url: the address of the server.
+        container: the container.
+        place: the container as a destination's URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.container = f"test-{uuid.uuid4().hex}"
+        self.place = f"azure://{AZURE_ACCOUNT}/{self.container}"
+        self.client = self.new_client()
+        self.client.create_container()
+
+    def new_client(self, url: str = "", retries: int = 1, **options: Any) -> Any:
+        """A ContainerClient of the SDK's own, for this server or for a proxy before it."""
+        from azure.storage.blob import ContainerClient, LinearRetry
+
+        return ContainerClient.from_connection_string(
+            azure_environment(url or self.url)["AZURE_STORAGE_CONNECTION_STRING"],
+            self.container,
+            retry_policy=LinearRetry(backoff=0, random_jitter_range=0, retry_total=retries),
+            read_timeout=10,
+            **options,
+        )
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """The names of all blobs."""
+        return [found.name for found in self.client.list_blobs(name_starts_with=prefix)]
+
+    def messages(self) -> list[str]:
+        """The names of blobs that are messages, and not our state."""
+        return [key for key in self.keys() if ".nel-mesh/" not in key]
+
+    def content(self, key: str) -> bytes:
+        return bytes(self.client.download_blob(key).readall())
+
+    def blocks(self, key: str) -> list[str]:
+        """The ids of blocks that were sent and not committed."""
+        _, blocks = self.client.get_blob_client(key).get_block_list("uncommitted")
+        return [block.id for block in blocks]
+
+    def drop_blocks(self, key: str) -> None:
+        """Drop those blocks, as Azure does after 7 days: by another list under that name, whose blob goes again."""
+        blob = self.client.get_blob_client(key)
+        blob.commit_block_list([])
+        blob.delete_blob()
 
 
 def s3_environment(url: str) -> dict[str, str]:

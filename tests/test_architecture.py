@@ -205,6 +205,7 @@ def test_the_protocol_does_no_io() -> None:
         ("opentelemetry", "opentelemetry.py"),
         ("boto3", "s3.py"),
         ("botocore", "s3.py"),
+        ("azure", "azure.py"),
     ],
 )
 def test_one_module_knows_the_package(package: str, module: str) -> None:

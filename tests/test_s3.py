@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import subprocess
@@ -12,30 +11,15 @@ from typing import Any
 
 import pytest
 
-from faulty_proxy import FaultyProxy, s3_error
+from faulty_proxy import FaultyProxy, store_error
 from nel_mesh import InvalidArgument, MeshClient, S3Destination, StorageError, open_destination
 from nel_mesh.sandbox import Sandbox
+from store_messages import CHUNKS, CONTENT, deliver
 from stores import S3, S3_SECRET
 from variants import Connector
 
-MIB = 1024 * 1024
 COMPLETE = r"POST /\S*uploadId="
 PART = r"PUT /\S*partNumber="
-
-
-def content_of(length: int) -> bytes:
-    return hashlib.shake_128(str(length).encode()).digest(length)
-
-
-CHUNKS = [content_of(length) for length in (6 * MIB, 2 * MIB, 7 * MIB, 100)]
-"""The end of the second is not durable: it is too little for a part."""
-CONTENT = b"".join(CHUNKS)
-
-
-def deliver(mesh: Sandbox, content: bytes | list[bytes], **options: Any) -> str:
-    checksum = hashlib.sha256(content if isinstance(content, bytes) else b"".join(content)).hexdigest()
-    more = {"workflow_id": "PATH V2", "subject": "Jane Doe", "file_name": "jane.csv", "checksum": f"sha256 {checksum}"}
-    return mesh.deliver_message("X26ABC2", content, **{**more, **options})
 
 
 @pytest.fixture
@@ -141,7 +125,7 @@ def test_one_fault_is_not_seen(
     mesh_sandbox: Sandbox, bob: MeshClient, s3: S3, proxy: FaultyProxy, fault: tuple[Any, ...]
 ) -> None:
     pattern, how, *answer = fault
-    proxy.add(pattern, how, **({"status": answer[0], "body": s3_error(answer[1])} if answer else {}))
+    proxy.add(pattern, how, **({"status": answer[0], "body": store_error(answer[1])} if answer else {}))
     message_id = deliver(mesh_sandbox, CHUNKS)
     destination = through(proxy, s3)
     bob.receive_messages(destination).raise_for_failed()
@@ -195,7 +179,7 @@ def test_another_worker_was_faster(
 
 
 def test_a_conflict_begins_the_upload_anew(mesh_sandbox: Sandbox, bob: MeshClient, s3: S3, proxy: FaultyProxy) -> None:
-    proxy.add(COMPLETE, "respond", status=409, body=s3_error("ConditionalRequestConflict"))
+    proxy.add(COMPLETE, "respond", status=409, body=store_error("ConditionalRequestConflict"))
     message_id = deliver(mesh_sandbox, CHUNKS)
     destination = through(proxy, s3)
     (failed,) = bob.receive_messages(destination).failed
@@ -210,7 +194,7 @@ def test_a_conflict_of_a_small_object_is_tried_again(
     mesh_sandbox: Sandbox, bob: MeshClient, s3: S3, proxy: FaultyProxy
 ) -> None:
     message_id = deliver(mesh_sandbox, b"small")
-    proxy.add(rf"PUT /\S*/in/{message_id}", "respond", status=409, body=s3_error("ConditionalRequestConflict"))
+    proxy.add(rf"PUT /\S*/in/{message_id}", "respond", status=409, body=store_error("ConditionalRequestConflict"))
     bob.receive_messages(through(proxy, s3)).raise_for_failed()
     assert s3.content(f"in/{message_id}") == b"small"
 
@@ -218,7 +202,7 @@ def test_a_conflict_of_a_small_object_is_tried_again(
 def test_an_upload_that_is_gone_begins_anew(mesh_sandbox: Sandbox, bob: MeshClient, s3: S3, proxy: FaultyProxy) -> None:
     """A lifecycle rule of the bucket has removed it between two runs."""
     message_id = deliver(mesh_sandbox, CHUNKS)
-    proxy.add(PART + "2", "respond", status=403, body=s3_error("AccessDenied"), times=10)
+    proxy.add(PART + "2", "respond", status=403, body=store_error("AccessDenied"), times=10)
     destination = through(proxy, s3)
     (failed,) = bob.receive_messages(destination).failed
     assert "AccessDenied" in str(failed.error)
@@ -235,7 +219,7 @@ def test_a_message_whose_first_chunks_are_stored_is_continued(
 ) -> None:
     """The sender's checksum is compared by reading the object back, before the message is acknowledged."""
     message_id = deliver(mesh_sandbox, CHUNKS)
-    proxy.add(PART + "2", "respond", status=403, body=s3_error("AccessDenied"), times=10)
+    proxy.add(PART + "2", "respond", status=403, body=store_error("AccessDenied"), times=10)
     destination = through(proxy, s3)
     assert len(bob.receive_messages(destination).failed) == 1
     proxy.breaks.clear()
@@ -254,7 +238,7 @@ def test_another_checksum_than_the_senders_is_found_after_a_resume(
     mesh_sandbox: Sandbox, bob: MeshClient, s3: S3, proxy: FaultyProxy
 ) -> None:
     deliver(mesh_sandbox, CHUNKS, checksum=f"sha256 {'0' * 64}")
-    proxy.add(PART + "2", "respond", status=403, body=s3_error("AccessDenied"), times=10)
+    proxy.add(PART + "2", "respond", status=403, body=store_error("AccessDenied"), times=10)
     destination = through(proxy, s3)
     assert len(bob.receive_messages(destination).failed) == 1
     proxy.breaks.clear()
@@ -280,7 +264,7 @@ def test_a_refusal_says_what_to_do(
 ) -> None:
     """Before any message is fetched."""
     deliver(mesh_sandbox, b"content")
-    proxy.add("", "respond", status=status, body=s3_error(code), times=10)
+    proxy.add("", "respond", status=status, body=store_error(code), times=10)
     with pytest.raises(StorageError, match=code) as caught:
         bob.receive_messages(through(proxy, s3))
     assert advice in str(caught.value)

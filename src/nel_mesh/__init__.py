@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nel_mesh._sync.message import Message
     from nel_mesh._sync.transport import Transport
     from nel_mesh._version import __version__
+    from nel_mesh.destinations.azure import AzureDestination
     from nel_mesh.destinations.base import Destination
     from nel_mesh.destinations.folder import FolderDestination
     from nel_mesh.destinations.s3 import S3Destination
@@ -66,6 +67,7 @@ __all__ = [
     "AsyncMeshClient",
     "AsyncMessage",
     "AsyncTransport",
+    "AzureDestination",
     "BadRequest",
     "Busy",
     "CertificateError",
@@ -122,6 +124,7 @@ _HOMES = {
     "AsyncMeshClient": "_async.client",
     "AsyncMessage": "_async.message",
     "AsyncTransport": "_async.transport",
+    "AzureDestination": "destinations.azure",
     "Destination": "destinations.base",
     "FolderDestination": "destinations.folder",
     "Identity": "tls.identity",

@@ -50,7 +50,10 @@ def receive(
     into: Annotated[
         str,
         typer.Option(
-            "--into", metavar="DIR", help="Folder for the files, or s3://bucket/key; - writes one message to stdout."
+            "--into",
+            metavar="DIR",
+            help="Folder for the files, s3://bucket/key or azure://account/container/name; - writes one message to "
+            "stdout.",
         ),
     ],
     message_ids: Annotated[
@@ -82,7 +85,7 @@ def receive(
     incomplete or damaged and must not be used. With --ack, direct stdout to a file: it is then durable before the
     message is acknowledged. Behind a pipe, that cannot be known.
 
-    With `--into s3://bucket/key` messages become objects, as docs/destinations.md says; the key is a template such as
+    With `--into` a URL messages become objects in a store, as docs/destinations.md says; the key is a template such as
     mesh/{workflow_id}/{message_id}.
 
     \b
@@ -125,7 +128,7 @@ def receive(
 
 def received(
     ctx: typer.Context,
-    into: Annotated[str, typer.Option("--into", metavar="DIR", help="Folder of the files, or s3://bucket/key.")] = ".",
+    into: Annotated[str, typer.Option("--into", metavar="DIR", help="Folder of the files, or a URL.")] = ".",
     journal: _Journal = None,
 ) -> None:
     """List the messages that were received.

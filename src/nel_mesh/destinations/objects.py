@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from nel_mesh.destinations.keys import KeyTemplate
-from nel_mesh.destinations.parts import PartedUpload, PartStore
+from nel_mesh.destinations.parts import Part, PartedUpload, PartStore
 from nel_mesh.destinations.state import StoreJournal, StoreRecords
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.models import MessageMetadata
@@ -108,3 +110,9 @@ def labels_of(metadata: MessageMetadata) -> dict[str, str]:
         "mesh_type": metadata.message_type,
     }
     return {name: quote(value, safe=" ")[:_MAX_LABEL_CHARACTERS] for name, value in fields.items() if value}
+
+
+def checksum_of_parts(parts: list[Part]) -> str:
+    """Return the checksum of an object of these parts, as S3 makes it: the SHA-256 of theirs, and their number."""
+    digests = b"".join(base64.b64decode(part.sha256) for part in parts)
+    return f"{base64.b64encode(hashlib.sha256(digests).digest()).decode()}-{len(parts)}"

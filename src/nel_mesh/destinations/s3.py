@@ -9,7 +9,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from nel_mesh.destinations.objects import CONTENT_TYPE, MESSAGE_ID, ObjectDestination, labels_of, split_url
+from nel_mesh.destinations.objects import (
+    CONTENT_TYPE,
+    MESSAGE_ID,
+    ObjectDestination,
+    checksum_of_parts,
+    labels_of,
+    split_url,
+)
 from nel_mesh.destinations.part_buffer import PartReader
 from nel_mesh.destinations.parts import Part, StoredObject
 from nel_mesh.errors import InvalidArgument
@@ -194,8 +201,7 @@ class PartedBucket(Bucket):
     def checksum_of(self, parts: list[Part]) -> str | None:
         """Return the checksum that S3 shows for an object of these parts: that of their checksums."""
         if self.has_checksums:
-            digests = b"".join(base64.b64decode(part.sha256) for part in parts)
-            return f"{base64.b64encode(hashlib.sha256(digests).digest()).decode()}-{len(parts)}"
+            return checksum_of_parts(parts)
         if not self._etags_are_md5:
             return None
         md5s = b"".join(bytes.fromhex(part.tag.strip('"')) for part in parts)

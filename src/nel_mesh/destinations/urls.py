@@ -12,6 +12,7 @@ from nel_mesh.destinations.folder import FolderDestination
 from nel_mesh.errors import InvalidArgument
 
 _CLASSES: dict[str, tuple[str, str]] = {
+    "azure": ("azure", "AzureDestination"),
     "s3": ("s3", "S3Destination"),
 }
 """Scheme -> module and class; the module needs the extra of its own name."""
