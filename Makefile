@@ -13,7 +13,7 @@ help:
 	@echo 'make test      run the tests; with NEL_MESH_REQUIRE_SERVICES=1 a missing program fails its test'
 	@echo 'make services  install the programs that tests call, where they are missing; as root, from Debian'
 	@echo 'make chaos     every fault at every request, a kill at every point'
-	@echo 'make big       a message of 5 GiB, with two kills on the way'
+	@echo 'make big       a message of 5 GiB, with two kills on the way; INTO=s3'
 	@echo 'make memory    the memory tests at 1 GiB'
 	@echo 'make bench     compare with the official client and curl; ROUNDS=5, ONLY="send-csv starts", QUICK=1'
 	@echo 'make format    format the code'
@@ -52,7 +52,7 @@ chaos: $(VENV)/.dev
 	$(PY) tests/chaos.py
 
 big: $(VENV)/.dev
-	$(PY) tests/big.py
+	$(PY) tests/big.py $(INTO)
 
 memory: $(VENV)/.dev
 	NEL_MESH_TEST_MEBIBYTES=1024 $(PY) -m pytest -q -s tests/test_memory.py

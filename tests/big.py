@@ -1,7 +1,11 @@
 """A message of 5 GiB, sent and received by processes that are killed twice on the way each (make big).
 
+    python tests/big.py          into a folder
+    python tests/big.py s3       into S3, each process on a machine of its own: gzipped, and then plain without kills
+
 Every mebibyte of it is different, so that a piece lost, doubled or moved shows. Prints how much memory each process
-needed above idle, and fails if that is over 64 MiB, if content is not the same, or if it was delivered other than once.
+needed above idle, and fails if that is over 64 MiB (32 MiB into a store), if content is not the same, or if it was
+delivered other than once. NEL_MESH_TEST_GIBIBYTES says how long the message is.
 """
 
 from __future__ import annotations
@@ -17,14 +21,15 @@ from pathlib import Path
 
 from memory_probe import idle, status
 from nel_mesh import MeshClient, MeshSettings, SendProgress
-from nel_mesh.sandbox import sandbox
+from nel_mesh.sandbox import Sandbox, sandbox
+from stores import S3, s3_environment, temporary_seaweedfs
 
 GIBIBYTES = float(os.environ.get("NEL_MESH_TEST_GIBIBYTES", "5"))
-BOUND_KIB = 64 * 1024
+BOUND_KIB, STORE_BOUND_KIB = 64 * 1024, 32 * 1024
 MIB = 1024 * 1024
 
 
-def send(settings: str, path: str, record: str) -> None:
+def send(settings: str, path: str, record: str, compress: str = "compress") -> None:
     """In a process of its own: sends, and says how far it has come at each chunk."""
     with MeshClient(MeshSettings.from_file(settings)) as mesh:
         mesh.handshake()
@@ -34,7 +39,10 @@ def send(settings: str, path: str, record: str) -> None:
             if progress.bytes_done % 20_000_000 == 0:
                 print("at", progress.bytes_done, flush=True)
 
-        sent = mesh.send_file(path, to="X26ABC2", workflow_id="BIG", compress=True, resume=record, progress=say)
+        is_compressed = compress == "compress"
+        sent = mesh.send_file(
+            path, to="X26ABC2", workflow_id="BIG", compress=is_compressed, resume=record, progress=say
+        )
         print("done", sent.message_id, status("VmHWM") - before, flush=True)
 
 
@@ -48,11 +56,16 @@ def receive(settings: str, folder: str) -> None:
         print("done", result.delivered[0], status("VmHWM") - before, flush=True)
 
 
-def run_killed(arguments: list[str], reached: list[int], how_far: object) -> int:
+def run_killed(
+    arguments: list[str], reached: list[int], how_far: object, *, environment: dict[str, str] | None = None
+) -> int:
     """Runs a child, kills it each time it has come so far, starts it again; gives the last one's memory in KiB."""
-    command = [sys.executable, __file__, *arguments]
+    program = [] if arguments[0].endswith(".py") else [__file__]
+    command = [sys.executable, *program, *arguments]
     while True:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+        ) as child:
             assert child.stdout
             if callable(how_far):
                 while reached and child.poll() is None and how_far() < reached[0]:
@@ -62,10 +75,45 @@ def run_killed(arguments: list[str], reached: list[int], how_far: object) -> int
             for line in child.stdout:
                 word, value, *rest = line.split()
                 if word == "done":
-                    return int(rest[0])
+                    return int(rest[0] if len(rest) == 1 and rest[0].isdigit() else value)
                 if reached and int(value) >= reached[0]:
                     child.send_signal(signal.SIGKILL)
         print(f"  killed at {reached.pop(0):,} bytes")
+
+
+def write_extract(path: Path, length: int) -> str:
+    """Writes the content; gives its SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for number in range(length // MIB):
+            block = number.to_bytes(8, "big") * (MIB // 8)
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
+
+
+def into_store(mesh: Sandbox, folder: Path, path: Path, digest: str, length: int) -> None:
+    """Receives into S3, with nothing but the store between one process and the next."""
+    alice, bob, _ = mesh.write_settings(folder)
+    program = str(Path(__file__).with_name("receiving_process.py"))
+    with temporary_seaweedfs() as url:
+        for compress, kills in (("compress", [length // 3, 2 * length // 3]), ("plain", [])):
+            s3 = S3(url)
+            run_killed(["send", str(alice), str(path), str(folder / f"{compress}.json"), compress], [], None)
+            began = time.monotonic()
+            print(f"receiving {length:,} bytes into S3, {compress}")
+            with tempfile.TemporaryDirectory(prefix="nel-mesh-machine-") as home:
+                environment = {**s3_environment(url), "HOME": home, "TMPDIR": home}
+                memory = run_killed([program, str(bob), f"s3://{s3.bucket}/in"], kills, None, environment=environment)
+            print(f"  received in {time.monotonic() - began:.0f} s; {memory / 1024:.1f} MiB above idle")
+            assert memory < STORE_BOUND_KIB
+            (key,) = s3.messages()
+            found = hashlib.sha256()
+            for block in s3.client.get_object(Bucket=s3.bucket, Key=key)["Body"].iter_chunks(MIB):
+                found.update(block)
+            assert found.hexdigest() == digest, "other content"
+            print("  the content is the same, and there once")
+            assert s3.uploads() == []
 
 
 def main() -> int:
@@ -74,12 +122,10 @@ def main() -> int:
         folder = Path(name)
         alice, bob, _ = mesh.write_settings(folder)
         path = folder / "extract.bin"
-        digest = hashlib.sha256()
-        with path.open("wb") as file:
-            for number in range(length // MIB):
-                block = number.to_bytes(8, "big") * (MIB // 8)
-                digest.update(block)
-                file.write(block)
+        digest = write_extract(path, length)
+        if sys.argv[1:] == ["s3"]:
+            into_store(mesh, folder, path, digest, length)
+            return 0
         thirds = [length // 3, 2 * length // 3]
         print(f"sending {length:,} bytes, gzipped, in chunks of 20 MB")
         began = time.monotonic()
@@ -99,7 +145,7 @@ def main() -> int:
         assert memory < BOUND_KIB
         (received,) = [found for found in inbox.iterdir() if not found.name.startswith(".")]
         with received.open("rb") as arrived_file:
-            assert hashlib.file_digest(arrived_file, "sha256").hexdigest() == digest.hexdigest(), "other content"
+            assert hashlib.file_digest(arrived_file, "sha256").hexdigest() == digest, "other content"
         print("  the content is the same, and there once")
     return 0
 
