@@ -38,7 +38,9 @@ def as_stored(compared: Compared) -> dict[str, Any]:
     return {
         **{name: getattr(row, name) for name in kept},
         "runs": {
-            client: [vars(run) for run in runs] for client, runs in compared.runs.items() if client in row.clients
+            client: [vars(run) for run in runs]
+            for client, runs in compared.runs.items()
+            if not client.startswith("before")
         },
     }
 
