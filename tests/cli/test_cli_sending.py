@@ -10,6 +10,7 @@ import pytest
 from nel_command import Nel, wait_until
 
 from nel_mesh.sandbox import Sandbox
+from stores import S3, s3_environment
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -296,3 +297,15 @@ def test_track_of_a_message_that_failed(alice: Nel, letter: Path, mesh_sandbox: 
     assert done.code == 12
     assert "undeliverable" in done.out
     assert "14" in done.out
+
+
+def test_send_out_of_a_store(alice: Nel, mesh_sandbox: Sandbox, s3: S3) -> None:
+    s3.client.put_object(Bucket=s3.bucket, Key="out/results.csv", Body=b"one")
+    send = ("send", f"s3://{s3.bucket}/out/results.csv", "--to", "X26ABC2", "--workflow-id", "WF")
+    done = alice(*send, env=s3_environment(s3.url))
+    assert done.code == 0, done.err
+    (message,) = mesh_sandbox.delivered("X26ABC2")
+    assert (message.description.file_name, mesh_sandbox.content(message.message_id)) == ("results.csv", b"one")
+    s3.client.delete_object(Bucket=s3.bucket, Key="out/results.csv")
+    gone = alice(*send, env=s3_environment(s3.url))
+    assert (gone.code, "there is no such object" in gone.one_paragraph()) == (4, True)

@@ -13,7 +13,7 @@ from nel_mesh.errors import MeshError, Outcome, OutcomeUnknown, SourceError, Sto
 from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask, in_thread
 from nel_mesh.io.async_content import AsyncContentSource, AsyncOpenContent
 from nel_mesh.io.clock import AsyncClock
-from nel_mesh.io.content import Content, Spool
+from nel_mesh.io.content import Content, RemoteSource, Spool
 from nel_mesh.io.transfers import TransferRecord, TransferRecords
 from nel_mesh.models import SendProgress, SendReceipt, Tracking
 from nel_mesh.protocol import gzip, responses, upload
@@ -192,7 +192,9 @@ class _AsyncUpload:
             return resume, True
         if not Path(resume).is_dir():
             return TransferRecord(Path(resume)), True
-        path = str(Path(source).absolute()) if isinstance(source, os.PathLike) else ""
+        path = source.url if isinstance(source, RemoteSource) else ""
+        if isinstance(source, os.PathLike):
+            path = str(Path(source).absolute())
         key = upload.record_key(
             self._options, mailbox_id=self._mailbox.mailbox_id, local_id=self._callers_local_id, path=path
         )

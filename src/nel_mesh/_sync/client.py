@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from nel_mesh.errors import InvalidArgument, Outcome
+from nel_mesh.errors import InvalidArgument
 from nel_mesh.io.clock import Clock
 from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from nel_mesh.tracebacks import without_locals
@@ -218,7 +217,8 @@ class MeshClient:
         """Send a file, as `send_message` does; its own name is the default of `file_name`.
 
         Args:
-            path: the file.
+            path: the file; or the URL of an object, `s3://bucket/key`, which is read in ranges while it is sent, and
+                needs no disk. If it changes meanwhile, or before the send is resumed, it is not sent.
             resume: a file for a small record, a folder of such records, or a `Transfer`. After each chunk the record
                 is replaced; called again with the same arguments, after whatever happened, the send resumes at the next
                 chunk. A send of one request is looked up by its local id first. Under a record of its own (a file or a
@@ -234,12 +234,14 @@ class MeshClient:
         """
         from nel_mesh.protocol.upload import MessageOptions
 
-        path = _path(path)
+        from .source import named_source
+
+        source = named_source(path)
         options = MessageOptions(
             to=to,
             workflow_id=workflow_id,
             subject=subject,
-            file_name=path.name if file_name is None else file_name,
+            file_name=source.name if file_name is None else file_name,
             checksum=checksum,
             content_type=content_type,
             encrypted=encrypted,
@@ -247,7 +249,7 @@ class MeshClient:
             partner_id=partner_id,
             compress=compress,
         )
-        return self._sender.send(path, options, local_id=local_id, progress=progress, resume=resume)
+        return self._sender.send(source, options, local_id=local_id, progress=progress, resume=resume)
 
     def resolve_send(self, local_id: str) -> Tracking | None:
         """Look up a send whose outcome is unknown, by its local id.
@@ -517,15 +519,3 @@ def _check_settings(given: object) -> None:
             "for a file, MeshSettings.from_file(path)" if isinstance(given, (str, os.PathLike)) else "MeshSettings(...)"
         )
         raise InvalidArgument(f"settings: expected MeshSettings, not {type(given).__name__}; {cure}")
-
-
-def _path(given: object) -> Path:
-    if isinstance(given, (str, os.PathLike)):
-        return Path(given)
-    is_content = isinstance(given, (bytes, bytearray, memoryview)) or hasattr(given, "read")
-    cure = "; for content, call send_message" if is_content else ""
-    raise InvalidArgument(
-        f"path: expected the path of a file, not {type(given).__name__}{cure}",
-        operation="send_file",
-        outcome=Outcome.NOT_SENT,
-    )

@@ -13,7 +13,7 @@ from pathlib import Path
 from nel_mesh.errors import MeshError, Outcome, OutcomeUnknown, SourceError, StorageError, add_context
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.concurrency import BackgroundTasks, Task
-from nel_mesh.io.content import Content, ContentSource, OpenContent, Spool
+from nel_mesh.io.content import Content, ContentSource, OpenContent, RemoteSource, Spool
 from nel_mesh.io.transfers import TransferRecord, TransferRecords
 from nel_mesh.models import SendProgress, SendReceipt, Tracking
 from nel_mesh.protocol import gzip, responses, upload
@@ -188,7 +188,9 @@ class _Upload:
             return resume, True
         if not Path(resume).is_dir():
             return TransferRecord(Path(resume)), True
-        path = str(Path(source).absolute()) if isinstance(source, os.PathLike) else ""
+        path = source.url if isinstance(source, RemoteSource) else ""
+        if isinstance(source, os.PathLike):
+            path = str(Path(source).absolute())
         key = upload.record_key(
             self._options, mailbox_id=self._mailbox.mailbox_id, local_id=self._callers_local_id, path=path
         )

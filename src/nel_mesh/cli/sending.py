@@ -30,7 +30,7 @@ _FIVE_DAYS_IN_SECONDS = 5 * 24 * 3600.0
 
 def send(
     ctx: typer.Context,
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files; - reads stdin.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, or s3://bucket/key; - reads stdin.")],
     to: Annotated[
         str | None, typer.Option("--to", metavar="MAILBOX", help="Mailbox id of the recipient. Default: default_to.")
     ] = None,
@@ -65,6 +65,7 @@ def send(
     \b
     Examples:
       nel-mesh send results.csv --to X26ABC2 --workflow-id PATH_RESULTS --compress
+      nel-mesh send s3://extracts/results.csv --to X26ABC2 --workflow-id PATH_RESULTS
       pg_dump lab | nel-mesh send - --to X26ABC2 --workflow-id BACKUP
     """
     session = session_of(ctx)
@@ -161,9 +162,13 @@ def _message_id_of(client: MeshClient, local_id: str) -> str:
     return tracking.message_id
 
 
+def _is_url(file: str) -> bool:
+    return "://" in file
+
+
 def _check_readable(file: str) -> None:
     """Raise OSError for a file that cannot be sent, before any is."""
-    if file == STDIN:
+    if file == STDIN or _is_url(file):
         return
     mode = os.stat(file).st_mode  # noqa: PTH116  a Path would forget a trailing slash
     if stat.S_ISDIR(mode):
@@ -192,7 +197,7 @@ def _send(
     transfer = _transfer(session, client, files, number, options, transfers)
     try:
         state = transfer.state() if transfer else None
-        if transfer and state and (restart or (state.sent and _has_changed(Path(file), state))):
+        if transfer and state and (restart or (state.sent and _has_changed(file, state))):
             transfer.forget()
             state = None
         if state is not None:
@@ -230,7 +235,7 @@ def _transfer(
     from nel_mesh import Transfers
 
     file = files[number]
-    if file == STDIN or not Path(file).is_file():
+    if file == STDIN or not (_is_url(file) or Path(file).is_file()):
         return None
     folder = transfers or transfers_folder()
     if folder is None:
@@ -240,12 +245,16 @@ def _transfer(
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     copies = files[:number].count(file)
-    what = json.dumps([client.mailbox_id, str(Path(file).absolute()), options, copies], sort_keys=True)
+    where = file if _is_url(file) else str(Path(file).absolute())
+    what = json.dumps([client.mailbox_id, where, options, copies], sort_keys=True)
     return Transfers(folder).transfer(hashlib.sha256(what.encode()).hexdigest()[:32])
 
 
-def _has_changed(file: Path, state: TransferState) -> bool:
-    status = file.stat()
+def _has_changed(file: str, state: TransferState) -> bool:
+    if _is_url(file):
+        # The client compares it, and refuses to take it for the one that was sent.
+        return False
+    status = Path(file).stat()
     return (status.st_size, status.st_mtime_ns) != (state.bytes_total, state.modified_ns)
 
 

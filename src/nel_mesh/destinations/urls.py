@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
 
 from nel_mesh.destinations.base import Destination
 from nel_mesh.destinations.folder import FolderDestination
 from nel_mesh.errors import InvalidArgument
+from nel_mesh.stores.urls import scheme_of
 
 _CLASSES: dict[str, tuple[str, str]] = {
     "azure": ("azure", "AzureDestination"),
@@ -44,10 +44,3 @@ def open_destination(place: str | os.PathLike[str]) -> Destination:
         ) from None
     destination: Destination = getattr(found, name).from_url(str(place))
     return destination
-
-
-def scheme_of(place: object) -> str | None:
-    """Return the scheme of a URL; None for the path of a folder or file."""
-    if not isinstance(place, str) or "://" not in place:
-        return None
-    return urlsplit(place).scheme.lower() or None

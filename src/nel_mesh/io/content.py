@@ -42,7 +42,9 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes | None: ...
 
 
-ContentSource: TypeAlias = "bytes | bytearray | memoryview | str | os.PathLike[str] | Readable | Iterable[bytes]"
+ContentSource: TypeAlias = (
+    "bytes | bytearray | memoryview | str | os.PathLike[str] | Readable | Iterable[bytes] | RemoteSource"
+)
 
 
 class Content:
@@ -77,6 +79,23 @@ class Content:
 
     def close(self) -> None:
         """Close what was opened here; never the caller's file."""
+
+
+class RemoteSource:
+    """Content in a store; it is opened when it is sent.
+
+    Args:
+        url: where it is, without secrets.
+        name: the last part of its path, which is what it is called in MESH unless the caller says otherwise.
+    """
+
+    def __init__(self, *, url: str, name: str) -> None:
+        self.url = url
+        self.name = name
+
+    def open(self) -> Content:
+        """Open it. Raises SourceError if that cannot be done."""
+        raise NotImplementedError
 
 
 class _Memory(Content):
@@ -226,6 +245,8 @@ class ContentOpener:
             self._content = _Memory(_encoded(source))
         elif isinstance(source, (bytes, bytearray, memoryview)):
             self._content = _Memory(source)
+        elif isinstance(source, RemoteSource):
+            self._content = source.open()
         elif isinstance(source, os.PathLike):
             self._content = _file_of(Path(source))
         elif isinstance(source, io.TextIOBase):

@@ -1,0 +1,1 @@
+"""Where content that is sent can come from, besides this machine: stores."""
