@@ -48,14 +48,13 @@ def failing(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_runs_until_it_is_stopped(number: signal.Signals, tmp_path: Path) -> None:
-    with running("--plain-http", "--data-folder", str(tmp_path)) as (process, said):
+def test_it_runs_until_it_is_stopped(number: signal.Signals) -> None:
+    with running("--plain-http") as (process, said):
         url = re.findall(r"http://127\.0\.0\.1:\d+", said)[0]
         assert httpx2.get(f"{url}/messageexchange/_ping", trust_env=False).status_code == 200
         process.send_signal(number)
         _, errors = process.communicate(timeout=20)
         assert (process.returncode, errors) == (0, "Stopped.\n")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_s13_settings_are_files_until_it_stops() -> None:
@@ -147,10 +146,34 @@ def test_s13_a_port_in_use_is_named_with_its_cure() -> None:
     assert "`--port 0`" in " ".join(said.split())
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    code, said = failing("--port", "0", "--data-folder", str(tmp_path / "none"))
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, said = failing("--port", "0", "--data", str(tmp_path / "file" / "none"))
     assert code == 4
     assert "none" in said
+
+
+def test_settings_stay_good_over_a_kill(tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    settings = tmp_path / "data" / "settings" / "appsettings.X26ABC1.json"
+    client = [sys.executable, "-m", "nel_mesh.cli", "--settings", str(settings)]
+    with running("--data", data) as (process, said):
+        port = re.findall(r"https://127\.0\.0\.1:(\d+)", said)[0]
+        send = ["send", "-", "--to", "X26ABC1", "--workflow-id", "W"]
+        subprocess.run([*client, *send], input=b"kept", check=True, capture_output=True, timeout=60)
+        before = settings.read_bytes()
+        code, refused = failing("--port", "0", "--data", data)
+        assert (code, "another sandbox uses" in refused) == (2, True)
+        process.kill()
+        process.wait(timeout=20)
+    settings.write_bytes(before)
+    with running("--data", data, "--port", port) as (process, _):
+        settings.write_bytes(before)
+        inbox = tmp_path / "inbox"
+        subprocess.run([*client, "receive", "--into", str(inbox)], capture_output=True, check=True, timeout=60)
+        assert [path.read_bytes() for path in inbox.glob("*.dat")] == [b"kept"]
+        process.terminate()
+        process.communicate(timeout=20)
 
 
 @pytest.mark.parametrize(

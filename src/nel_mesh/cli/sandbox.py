@@ -56,7 +56,12 @@ def serve(
         bool, typer.Option("--no-client-certificates", help="TLS for clients without a certificate too.")
     ] = False,
     data_folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for message bodies while it runs.")
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Keep messages, certificates and settings files in this folder."),
+    ] = None,
+    server_names: Annotated[
+        list[str] | None,
+        typer.Option("--server-name", metavar="NAME", help="A further name for the server's certificate; repeatable."),
     ] = None,
     settings_folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a settings file for each mailbox, readable by you alone.")
@@ -142,8 +147,8 @@ def serve(
     """Serve MESH until Ctrl-C or SIGTERM.
 
     The server is strict and uses mutual TLS, with new certificates at each start. Use it for invented data only. It
-    writes a settings file for each mailbox; without --settings-folder they are removed when it stops. Each option can
-    also come from the environment, by the name beside it.
+    writes a settings file for each mailbox. Without --data or --settings-folder, all is removed when it stops.
+    Each option can also come from the environment, by the name beside it.
 
     \b
     Examples:
@@ -184,6 +189,7 @@ def serve(
             tls=not plain_http,
             client_certificates=not no_client_certificates,
             data_folder=data_folder,
+            server_names=server_names or (),
             faults=faults or (),
             inbox_life=timedelta(seconds=inbox_life_in_seconds),
         )
@@ -196,11 +202,12 @@ def serve(
             raise typer.BadParameter(f"--report {mailbox_id}: there is no such mailbox; there are {', '.join(known)}")
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         _start(stack, server, configuration)
-        folder = settings_folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nel-mesh-sandbox-")))
+        kept = settings_folder or (data_folder / "settings" if data_folder else None)
+        folder = kept or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nel-mesh-sandbox-")))
         written = server.write_settings(folder)
         for mailbox_id, linked_message_id in map(_report, reports or ()):
             server.deliver_report(mailbox_id, linked_message_id=linked_message_id)
-        _greet(session, server, written, kept=settings_folder is not None)
+        _greet(session, server, written, kept=kept is not None)
         while True:
             time.sleep(3600)
     session.out.note("Stopped.")
@@ -233,6 +240,8 @@ def _report(text: str) -> tuple[str, str]:
 def _start(stack: contextlib.ExitStack, server: Sandbox, configuration: SandboxConfiguration) -> None:
     try:
         stack.enter_context(server)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     except OSError as error:
         if error.filename is not None:
             raise

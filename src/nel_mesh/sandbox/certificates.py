@@ -1,9 +1,14 @@
-"""The sandbox's certificate authority, made at each start and kept in memory: a server and a client certificate."""
+"""The sandbox's certificate authority, with a server and a client certificate.
+
+It is made at each start and kept in memory, or kept in a folder, so that settings stay good over a restart.
+"""
 
 from __future__ import annotations
 
 import base64
 import ssl
+from collections.abc import Sequence
+from pathlib import Path
 
 import trustme
 from cryptography import x509
@@ -13,22 +18,41 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from nel_mesh.io.files import write_file
+
 CLIENT_NAME = "sandbox.X26.api.mesh-client.nhs.uk"
 
 
+_AUTHORITY, _KEY, _CLIENT = "authority.pem", "authority.key", "client.pem"
+
+
 class Certificates:
-    """An authority, a server certificate for `localhost`, 127.0.0.1, ::1 and `host`, and a client certificate.
+    """An authority, a server certificate for `localhost`, 127.0.0.1, ::1 and `names`, and a client certificate.
+
+    Args:
+        names: further names and addresses of the server.
+        folder: where the authority and the client certificate are kept, and found at the next start; None is nowhere.
 
     Attributes:
         root: the authority's certificate, in PEM.
         client: the client's certificate and key, in PEM.
     """
 
-    def __init__(self, host: str) -> None:
-        self._authority = trustme.CA(organization_name="nel_mesh sandbox")
-        names = dict.fromkeys(["localhost", "127.0.0.1", "::1", host])
-        self._server = self._authority.issue_cert(*names)
-        self._client = self._authority.issue_cert(CLIENT_NAME, common_name=CLIENT_NAME)
+    def __init__(self, names: Sequence[str], folder: Path | None = None) -> None:
+        # Written last, so that all are there if it is.
+        if folder is not None and (folder / _AUTHORITY).exists():
+            self._authority = trustme.CA.from_pem((folder / _AUTHORITY).read_bytes(), (folder / _KEY).read_bytes())
+            client = (folder / _CLIENT).read_bytes()
+            key, _, rest = client.partition(b"-----BEGIN CERTIFICATE-----")
+            self._client = trustme.LeafCert(key, b"-----BEGIN CERTIFICATE-----" + rest, [])
+        else:
+            self._authority = trustme.CA(organization_name="nel_mesh sandbox")
+            self._client = self._authority.issue_cert(CLIENT_NAME, common_name=CLIENT_NAME)
+            if folder is not None:
+                write_file(folder / _KEY, self._authority.private_key_pem.bytes())
+                write_file(folder / _CLIENT, self._client.private_key_and_cert_chain_pem.bytes())
+                write_file(folder / _AUTHORITY, self._authority.cert_pem.bytes())
+        self._server = self._authority.issue_cert(*dict.fromkeys(["localhost", "127.0.0.1", "::1", *names]))
         self.root = self._authority.cert_pem.bytes().decode()
         self.client = self._client.private_key_and_cert_chain_pem.bytes().decode()
 
@@ -57,18 +81,21 @@ class Certificates:
         """Encode the authority's certificate as base64 of DER, the form of NEL.MESH's settings."""
         return base64.b64encode(ssl.PEM_cert_to_DER_cert(self.root)).decode()
 
-    def client_base64(self, password: str) -> str:
-        """Encode the client's certificate and key as base64 of PKCS#12, the form of NEL.MESH's settings."""
+    def client_pkcs12(self, password: str) -> bytes:
+        """Encode the client's certificate and key as PKCS#12, as .NET and Java take it."""
         certificate = x509.load_pem_x509_certificate(self._client.cert_chain_pems[0].bytes())
         key = load_pem_private_key(self._client.private_key_pem.bytes(), password=None)
-        bundle = pkcs12.serialize_key_and_certificates(
+        return pkcs12.serialize_key_and_certificates(
             CLIENT_NAME.encode(),
             key,  # type: ignore[arg-type]
             certificate,
             None,
             BestAvailableEncryption(password.encode()),
         )
-        return base64.b64encode(bundle).decode()
+
+    def client_parts(self) -> tuple[bytes, bytes]:
+        """The client's certificate and its key, each in PEM, for programs that take two files."""
+        return self._client.cert_chain_pems[0].bytes(), self._client.private_key_pem.bytes()
 
 
 class _AlertingTls(ssl.SSLObject):

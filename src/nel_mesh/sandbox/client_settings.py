@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 from pathlib import Path
@@ -51,7 +52,7 @@ def appsettings(
         password = secrets.token_urlsafe(16)
         settings["TlsRootCertificates"] = [certificates.root_base64()]
         settings["TlsIntermediateCertificates"] = []
-        settings["ClientSigningCertificate"] = certificates.client_base64(password)
+        settings["ClientSigningCertificate"] = base64.b64encode(certificates.client_pkcs12(password)).decode()
         settings["ClientSigningCertificatePassword"] = password
     return {"MeshConfiguration": settings}
 
@@ -86,3 +87,28 @@ def environment(settings: dict[str, Any]) -> dict[str, str]:
 def write_private(path: Path, content: dict[str, Any]) -> None:
     """Write JSON to a file that only its owner may read, whole or not at all."""
     write_file(path, f"{json.dumps(content, indent=2)}\n".encode())
+
+
+def write_for_others(
+    folder: Path, mailboxes: list[SandboxMailbox], *, shared_key: str, url: str, certificates: Certificates | None
+) -> None:
+    """Write `sandbox.json`, and the certificates as PEM and PFX files beside it, for programs in any language."""
+    content: dict[str, Any] = {
+        "url": url,
+        "shared_key": shared_key,
+        "mailboxes": [{"mailbox_id": box.mailbox_id, "password": box.password} for box in mailboxes],
+    }
+    if certificates:
+        certificate, key = certificates.client_parts()
+        password = secrets.token_urlsafe(16)
+        files = {
+            "root": ("root.pem", certificates.root.encode()),
+            "client_certificate": ("client.pem", certificate),
+            "client_key": ("client.key", key),
+            "client_pfx": ("client.pfx", certificates.client_pkcs12(password)),
+        }
+        for name, data in files.values():
+            write_file(folder / name, data)
+        content |= {name: str((folder / file).absolute()) for name, (file, _) in files.items()}
+        content["client_pfx_password"] = password
+    write_private(folder / "sandbox.json", content)

@@ -139,7 +139,9 @@ class SandboxConfiguration:
         port: the port to listen on; 0 takes a free one.
         tls: TLS with mutual authentication; False is plain HTTP.
         client_certificates: require a client certificate; False is TLS for clients without one too.
-        data_folder: an existing folder for bodies while it runs; None is the temporary folder.
+        server_names: further names and addresses for the server's certificate, such as a container's.
+        data_folder: a folder that keeps messages and certificates over a restart, for one sandbox at a time; None
+            keeps nothing.
         clock: returns the current time, with its time zone.
         inbox_life: how long a message stays in an inbox, up to 30 days.
         compress_downloads: gzip plain content for receivers that accept it, as MESH may.
@@ -164,6 +166,7 @@ class SandboxConfiguration:
     port: int = 0
     tls: bool = True
     client_certificates: bool = True
+    server_names: Sequence[str] = ()
     data_folder: Path | str | None = None
     clock: Callable[[], datetime] = utc_now
     inbox_life: timedelta = INBOX_LIFE

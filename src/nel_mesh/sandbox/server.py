@@ -32,7 +32,7 @@ class Sandbox:
 
     Every method may be called from any thread.
 
-    Raises OSError on start if it cannot listen on its address.
+    Raises OSError on start if it cannot listen on its address, and ValueError if its data folder cannot be used.
     """
 
     def __init__(self, configuration: SandboxConfiguration | None = None) -> None:
@@ -50,9 +50,10 @@ class Sandbox:
         if self._store is not None:
             raise RuntimeError("this sandbox has been started before; make another")
         chosen = self.configuration
-        if chosen.tls:
-            self._certificates = Certificates(chosen.host)
         self._store = Store(chosen.data_folder, self._clock, chosen.inbox_life)
+        if chosen.tls:
+            kept = Path(chosen.data_folder) / "certificates" if chosen.data_folder is not None else None
+            self._certificates = Certificates([chosen.host, *chosen.server_names], kept)
         self._app = SandboxApp(chosen, self._store, self._plan)
         try:
             self._listener = Listener(
@@ -67,7 +68,7 @@ class Sandbox:
             raise
 
     def stop(self) -> None:
-        """Drop every connection, free the port and remove every body. A second time changes nothing."""
+        """Drop every connection, free the port, and remove what is not kept. A second time changes nothing."""
         try:
             if self._listener is not None:
                 self._listener.stop()
@@ -105,7 +106,7 @@ class Sandbox:
 
     @property
     def folder(self) -> Path:
-        """The folder of the bodies; `stop` removes it."""
+        """The folder of the bodies; `stop` removes it unless it is the `data_folder` of the configuration."""
         return self._running_store().folder
 
     @property
@@ -142,7 +143,9 @@ class Sandbox:
     def write_settings(self, folder: Path | str) -> list[Path]:
         """Write `appsettings.<mailbox id>.json` for each mailbox, readable by you alone; return the paths.
 
-        Creates the folder, and replaces files of the same names. The files hold a private key.
+        Beside them, for programs in other languages: `sandbox.json`, which names the rest, `root.pem`, `client.pem`,
+        `client.key` and `client.pfx`. Creates the folder, and replaces files of the same names. They hold the private
+        key.
         """
         target = Path(folder)
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -151,6 +154,13 @@ class Sandbox:
             path = target / f"appsettings.{mailbox_id}.json"
             client_settings.write_private(path, self._details(client_settings.appsettings, mailbox_id))
             paths.append(path)
+        client_settings.write_for_others(
+            target,
+            list(self.configuration.mailboxes),
+            shared_key=self.configuration.shared_key,
+            url=self.url,
+            certificates=self._certificates,
+        )
         return paths
 
     def messages(

@@ -1,6 +1,7 @@
 """The messages of a sandbox: their state in memory, their bodies on disk.
 
-Every method may be called from any thread. A body has a temporary name until it is complete.
+Every method may be called from any thread. A body has a temporary name until it is complete. In a folder that is kept,
+each message has a record beside its bodies, replaced at each change of its state; what has no record is not there.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import bisect
 import dataclasses
 import enum
 import heapq
+import json
+import os
 import shutil
 import tempfile
 import threading
@@ -17,7 +20,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from nel_mesh.io.files import FileLock, write_file
 from nel_mesh.sandbox.configuration import INBOX_LIFE, UNCOLLECTED_LIFE
 from nel_mesh.sandbox.errors import DESCRIPTIONS, Refusal, malformed
 
@@ -103,9 +108,10 @@ class StoredMessage:
 class IncomingBody:
     """A body on its way to disk. It is removed at the end of the `with` block, unless it has been stored."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, durable: bool) -> None:
         self.path = path
         self.size = 0
+        self._durable = durable
         # Blocking writes: the page cache takes less time than a switch of threads.
         self._file = path.open("wb")
 
@@ -116,6 +122,9 @@ class IncomingBody:
 
     def close(self) -> None:
         """End the body, so that it can be stored."""
+        if self._durable:
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._file.close()
 
     def __enter__(self) -> IncomingBody:
@@ -171,9 +180,12 @@ class Store:
     """All messages of a sandbox.
 
     Args:
-        folder: an existing folder, for a new one that `close` removes. None: the temporary folder.
+        folder: the folder that keeps the messages; None is a temporary one, which `close` removes.
         clock: returns the current time, with its time zone.
         inbox_life: how long a message stays in an inbox.
+
+    Raises ValueError for a folder that another sandbox uses, or with a damaged record, and StorageError if it cannot
+    be written.
     """
 
     def __init__(
@@ -182,24 +194,35 @@ class Store:
         self._clock = clock
         self._inbox_life = inbox_life
         self._lock = threading.RLock()
-        self._root = Path(tempfile.mkdtemp(prefix="nel-mesh-sandbox-", dir=folder))
+        self._kept = folder is not None
+        self._root = Path(tempfile.mkdtemp(prefix="nel-mesh-sandbox-")) if folder is None else Path(folder)
+        self._owner = FileLock(self._root / ".lock")
+        if self._kept and not self._owner.acquire():
+            raise ValueError(f"data_folder: another sandbox uses {self._root}")
         self._generation = 0
         self._numbers = 0
+        self._delivered = 0
         self._last_id_time = datetime.min.replace(tzinfo=UTC)
-        self._clear()
+        try:
+            self._open()
+        except BaseException:
+            self._owner.release()
+            raise
 
     @property
     def folder(self) -> Path:
-        """The folder of this store; `close` removes it."""
+        """The folder of this store; `close` removes it unless it is kept."""
         return self._root
+
+    def close(self) -> None:
+        """Remove the folder and every body, unless they are kept."""
+        self._owner.release()
+        if not self._kept:
+            shutil.rmtree(self._root, ignore_errors=True)
 
     def now(self) -> datetime:
         """Return the time of the store's clock."""
         return self._clock()
-
-    def close(self) -> None:
-        """Remove the folder and every body."""
-        shutil.rmtree(self._root, ignore_errors=True)
 
     def reset(self) -> None:
         """Remove every message, and every body that is still arriving."""
@@ -207,6 +230,54 @@ class Store:
             old = self._folder
             self._clear()
         shutil.rmtree(old, ignore_errors=True)
+
+    def _open(self) -> None:
+        """Read the messages that the folder has kept."""
+        kept = sorted(int(path.name) for path in self._root.iterdir() if path.name.isdigit())
+        # A reset makes the next folder before it removes the last one.
+        for number in kept[:-1]:
+            shutil.rmtree(self._root / str(number), ignore_errors=True)
+        self._generation = kept[-1] - 1 if kept else 0
+        self._clear()
+        found = [self._read(path) for path in sorted(self._folder.glob("*.json"))]
+        for message in sorted(found, key=lambda one: one.message_id):
+            self._messages[message.message_id] = message
+            if message.sender and message.description.local_id:
+                self._by_local_id[message.sender, message.description.local_id].append(message)
+            due = message.expires if _waits(message) else self._deletion(message)
+            heapq.heappush(self._deadlines, (due, message.message_id))
+        for message in sorted(found, key=lambda one: one.position):
+            self._delivered = max(self._delivered, message.position)
+            if _waits(message):
+                self._inboxes[message.recipient].add(message)
+        bodies = {self.body(one, number) for one in found for number in range(1, len(one.sizes) + 1)}
+        for path in self._folder.iterdir():
+            if path.suffix != ".json" and path not in bodies:
+                path.unlink()
+
+    def _read(self, path: Path) -> StoredMessage:
+        try:
+            record = json.loads(path.read_bytes())
+            for name in ("created", "expires", "changed"):
+                record[name] = datetime.fromisoformat(record[name])
+            for name in ("failure", "problem"):
+                record[name] = record[name] and ReportReason(**record[name])
+            record["description"] = Description(**record["description"])
+            record["status"] = MessageStatus(record["status"])
+            message = StoredMessage(**record)
+            # The last chunk may have been replaced just before the end.
+            message.sizes = [self.body(message, one).stat().st_size for one in range(1, len(message.sizes) + 1)]
+        except (ValueError, TypeError, KeyError, OSError):
+            raise ValueError(f"data_folder: {path} is damaged; remove it, or the whole folder") from None
+        return message
+
+    def _record(self, message: StoredMessage) -> None:
+        """Make the state of a message durable, where it is kept."""
+        if self._kept:
+            content: dict[str, Any] = dataclasses.asdict(message)
+            write_file(
+                self._folder / f"{message.message_id}.json", json.dumps(content, default=datetime.isoformat).encode()
+            )
 
     def reset_inbox(self, mailbox_id: str) -> None:
         """Remove every message to this mailbox."""
@@ -218,7 +289,7 @@ class Store:
     def _clear(self) -> None:
         self._generation += 1
         self._folder = self._root / str(self._generation)
-        self._folder.mkdir()
+        self._folder.mkdir(exist_ok=True)
         self._messages: dict[str, StoredMessage] = {}
         self._by_local_id: dict[tuple[str, str], list[StoredMessage]] = defaultdict(list)
         self._inboxes: dict[str, _Inbox] = defaultdict(_Inbox)
@@ -251,6 +322,7 @@ class Store:
         message.changed = moment
         self._inboxes[message.recipient].removed()
         heapq.heappush(self._deadlines, (self._deletion(message), message.message_id))
+        self._record(message)
         if message.sender:
             about = message.description
             self._report(
@@ -269,6 +341,8 @@ class Store:
         same = self._by_local_id.get((message.sender, message.description.local_id), [])
         if message in same:
             same.remove(message)
+        if self._kept:
+            (self._folder / f"{message.message_id}.json").unlink(missing_ok=True)
         for number in range(1, len(message.sizes) + 1):
             self.body(message, number).unlink(missing_ok=True)
 
@@ -276,7 +350,7 @@ class Store:
         """Open a file for a body that is about to arrive."""
         with self._lock:
             self._numbers += 1
-            return IncomingBody(self._folder / f"arriving-{self._numbers}")
+            return IncomingBody(self._folder / f"arriving-{self._numbers}", durable=self._kept)
 
     def body(self, message: StoredMessage, number: int) -> Path:
         """The file of chunk `number` of a message, as it was on the wire."""
@@ -325,6 +399,7 @@ class Store:
             upload.path.replace(self.body(message, number))
             message.sizes[number - 1 :] = [upload.size]
             self._deliver_if_whole(message, self._clock())
+            self._record(message)
 
     def acknowledge(self, message: StoredMessage) -> None:
         """Remove a message from its inbox; a second time changes nothing."""
@@ -334,6 +409,7 @@ class Store:
             message.status = MessageStatus.ACKNOWLEDGED
             message.changed = self._clock()
             self._inboxes[message.recipient].removed()
+            self._record(message)
 
     def set_status(self, message: StoredMessage, status: MessageStatus, problem: ReportReason | None = None) -> None:
         """Set the state of a message that has been delivered; accepted puts it back into the inbox.
@@ -353,6 +429,7 @@ class Store:
                 self._inboxes[message.recipient].removed()
             if status is MessageStatus.UNDELIVERABLE:
                 heapq.heappush(self._deadlines, (self._deletion(message), message.message_id))
+            self._record(message)
 
     def expire(self, message: StoredMessage) -> bool:
         """Let a message leave its inbox now, as if nobody had acknowledged it in time; False if it is in none."""
@@ -425,6 +502,7 @@ class Store:
         if message.sender and message.description.local_id:
             self._by_local_id[message.sender, message.description.local_id].append(message)
         self._deliver_if_whole(message, message.created)
+        self._record(message)
 
     def _deliver_if_whole(self, message: StoredMessage, now: datetime) -> None:
         if len(message.sizes) < message.total_chunks:
