@@ -280,3 +280,18 @@ def test_r25_a_response_is_read_as_far_as_one_can_be_long() -> None:
         endpoints.search_workflow("WF"),
     )
     assert {request.max_response_bytes for request in lists} == {4 * 1024 * 1024}
+
+
+def test_a_request_shows_neither_its_address_nor_its_headers() -> None:
+    request = endpoints.search_workflow("W0RKFL0W")
+    assert "W0RKFL0W" in request.path
+    shown = repr(endpoints.handshake("X26ABC1", {"mex-clientversion": "s3cret"})) + repr(request)
+    assert not [text for text in ("W0RKFL0W", "X26ABC1", "s3cret") if text in shown], shown
+    assert "handshake" in shown
+
+
+@pytest.mark.parametrize("given", [7, None, b"WF", ["WF"]])
+def test_a30_what_is_looked_up_is_text(given: Any) -> None:
+    for make in (endpoints.search_workflow, lambda text: endpoints.lookup_endpoint(text, "WF")):
+        with pytest.raises(InvalidArgument, match=f"expected text, not {type(given).__name__}"):
+            make(given)

@@ -170,6 +170,14 @@ def test_a_header_without_end_is_refused(engine: codec.Engine) -> None:
 
 
 @engines
+def test_the_longest_header_is_of_one_mebibyte(engine: codec.Engine) -> None:
+    decoder = codec.decoder("gzip", engine=engine)
+    assert list(decoder.feed(bytes([31, 139, 8, 8, 0, 0, 0, 0, 0, 255]).ljust(1024 * 1024, b"x"))) == []
+    with pytest.raises(IntegrityError, match="^the gzip body is damaged$"):
+        list(decoder.feed(b"x"))
+
+
+@engines
 def test_a_long_header_is_waited_for(engine: codec.Engine) -> None:
     body = bytes([31, 139, 8, 8, 0, 0, 0, 0, 0, 255]) + b"x" * 1_000_000 + b"\0" + WHOLE[10:]
     assert decoded(body, [500_000, 1_000_005], engine) == b"content"

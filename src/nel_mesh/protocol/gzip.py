@@ -124,7 +124,7 @@ class _Gzip:
         self._engine = engine
         self._member: _Member | None = None
         self._header = b""
-        self._members = 0
+        self._has_member = False
 
     def feed(self, data: Block) -> Iterator[Block]:
         while data:
@@ -147,10 +147,10 @@ class _Gzip:
             if rest is None:
                 return
             data, self._member = rest, None
-            self._members += 1
+            self._has_member = True
 
     def finish(self) -> None:
-        if self._member is not None or self._header or not self._members:
+        if self._member is not None or self._header or not self._has_member:
             raise IntegrityError("the gzip body ends before its trailer")
 
 
@@ -166,8 +166,6 @@ def is_header_complete(data: bytes) -> bool:
         return False
     flags, end = data[3], 10
     if flags & 0x04:  # FEXTRA: a length of 2 bytes, and so many bytes
-        if len(data) < 12:
-            return False
         end = 12 + int.from_bytes(data[10:12], "little")
     for flag in (0x08, 0x10):  # FNAME and FCOMMENT: text up to a zero byte
         if flags & flag:
