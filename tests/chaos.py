@@ -6,7 +6,7 @@
 
 - each fault of the sandbox, at each request of a transfer, in each variant of the client;
 - a process that transfers, killed with SIGKILL at each point where something is written or sent, and started again
-  until it is done: sending, and receiving into a folder, through a handler, by the iterator, and a report;
+  until it is done: sending, and receiving into a folder, through a handler, by the iterator, a report, and into Azure;
 - the same with SIGINT, which is KeyboardInterrupt in the blocking client and a cancellation in the async one;
 - several processes that receive into one folder, or share one journal, and are killed at random;
 - the command `nel-mesh receive`, killed or refused (full disk, I/O error) at system calls, by strace.
@@ -29,12 +29,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 from nel_mesh import MeshError, Outcome, OutcomeUnknown
 from nel_mesh.sandbox import Sandbox, sandbox
+from stores import Azure, azure_environment, temporary_azurite
 from variants import Connector
 
 CONTENT = b"nhs_number,result\n" + os.urandom(2_000) + b"," * 1_500
@@ -243,7 +244,7 @@ class KillServer:
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """How messages are received: `name` is folder, handler, iterator or report."""
+    """How messages are received: `name` is folder, handler, iterator, report, or a store."""
 
     name: str = "folder"
     concurrency: int = 1
@@ -260,7 +261,32 @@ FORMS = [
     Form("report"),
     Form("folder", concurrency=4, messages=4),
     Form("handler", concurrency=4, messages=4),
+    Form("azure"),
 ]
+
+
+@contextlib.contextmanager
+def receiving_place(form: Form, folder: str) -> Iterator[tuple[str, Callable[[str], list[bytes]]]]:
+    """Where trials of a form receive: a folder or a URL, and a function that reads what is complete below it."""
+    if form.name != "azure":
+        yield folder, lambda place: files(Path(place))
+        return
+    with temporary_azurite() as url:
+        azure = Azure(url)
+        # The trials' processes find the credentials as a user's would.
+        before, more = dict(os.environ), azure_environment(url)
+        os.environ.update(more)
+        try:
+            yield (
+                azure.place,
+                lambda place: [
+                    azure.content(key) for key in azure.messages() if f"{azure.place}/{key}".startswith(f"{place}/")
+                ],
+            )
+        finally:
+            for name in more:
+                os.environ.pop(name)
+            os.environ.update({name: before[name] for name in more if name in before})
 
 
 def each_kill(
@@ -275,14 +301,19 @@ def each_kill(
     """A kill at each point of one kind of transfer; every `every`th of them."""
     what = "send" if operation == "send" else f"receive ({form})"
     result = TrialResult(f"{what} {shape}, {number.name}, {variant}")
-    with sandbox() as mesh, KillServer() as killers, tempfile.TemporaryDirectory(prefix="nel-mesh-chaos-") as name:
+    with (
+        sandbox() as mesh,
+        tempfile.TemporaryDirectory(prefix="nel-mesh-chaos-") as name,
+        receiving_place(form, name) as (place, contents),
+        KillServer() as killers,
+    ):
         alice, bob, _ = mesh.write_settings(name)
         path = Path(name) / "extract.csv"
         path.write_bytes(CONTENT)
         job: dict[str, Any] = {
             "variant": variant,
             "operation": operation,
-            "form": "folder" if form.name == "report" else form.name,
+            "form": "folder" if form.name in ("report", "azure") else form.name,
             "concurrency": form.concurrency,
             "compress": shape.compress,
             "megabytes": shape.megabytes,
@@ -292,7 +323,7 @@ def each_kill(
         job |= {"settings": str(alice if operation == "send" else bob), "path": str(path)}
         for point in itertools.count(1, every):
             mesh.reset()
-            job |= {"record": f"{name}/record-{point}.json", "folder": f"{name}/inbox-{point}"}
+            job |= {"record": f"{name}/record-{point}.json", "folder": f"{place}/inbox-{point}"}
             if operation == "receive":
                 _deliver(mesh, shape, form)
             ended = killers.run(**job, kill_at=point)
@@ -300,9 +331,8 @@ def each_kill(
                 # There are no more points: the transfer came to its end before this one.
                 assert ended["done"], ended["said"]
                 break
-            folder = Path(job["folder"])
             acknowledged = with_status(mesh, "acknowledged")
-            if operation == "receive" and len(acknowledged) > len(_complete(folder, form)):
+            if operation == "receive" and len(acknowledged) > len(_complete(contents(job["folder"]), form)):
                 result.early += 1
             for _ in range(ROUNDS):
                 ended = killers.run(**job, kill_at=0)
@@ -312,7 +342,7 @@ def each_kill(
             if operation == "send":
                 result.judge([mesh.content(one.message_id) for one in mesh.delivered("X26ABC2")], f"point {point}")
             else:
-                _judge_received(result, folder, form, f"point {point}")
+                _judge_received(result, contents(job["folder"]), form, f"point {point}")
     return result
 
 
@@ -332,16 +362,15 @@ def _deliver(mesh: Sandbox, shape: Shape, form: Form) -> None:
         )
 
 
-def _complete(folder: Path, form: Form) -> list[bytes]:
-    """The messages that are whole in a folder."""
-    found = files(folder)
+def _complete(found: list[bytes], form: Form) -> list[bytes]:
+    """The messages that are whole."""
     if form.name == "report":
         return [content for content in found if json.loads(content)["linked_message_id"] == "M0"]
     return [content for content in found if content == CONTENT]
 
 
-def _judge_received(result: TrialResult, folder: Path, form: Form, where: str) -> None:
-    complete, found = _complete(folder, form), files(folder)
+def _judge_received(result: TrialResult, found: list[bytes], form: Form, where: str) -> None:
+    complete = _complete(found, form)
     result.points += 1
     result.corrupted += len(found) - len(complete)
     result.lost += max(0, form.messages - len(complete))
@@ -387,7 +416,7 @@ def several_processes(form: str, rounds: int) -> TrialResult:
                 for _ in range(ROUNDS):
                     if killers[0].run(**job, kill_at=0)["done"] and not with_status(mesh, "accepted"):
                         break
-            _judge_received(result, folder, Form(form, messages=len(ids)), f"trial {trial}")
+            _judge_received(result, files(folder), Form(form, messages=len(ids)), f"trial {trial}")
     return result
 
 
@@ -419,13 +448,13 @@ def each_system_call(injection: str, every: int = 1, most: int = 60) -> TrialRes
                 if "INJECTED" not in Path(f"{name}/strace").read_text() and done.returncode >= 0:
                     break
                 acknowledged = with_status(mesh, "acknowledged")
-                if acknowledged and not _complete(folder, FOLDER):
+                if acknowledged and not _complete(files(folder), FOLDER):
                     result.early += 1
                 for _ in range(ROUNDS):
                     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
                     if done.returncode == 0 and not with_status(mesh, "accepted"):
                         break
-                _judge_received(result, folder, FOLDER, f"{calls} {when}")
+                _judge_received(result, files(folder), FOLDER, f"{calls} {when}")
     return result
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from chaos import FORMS, SHAPES, Form, Shape, each_fault, each_kill, several_processes
+from stores import MissingServer
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -31,7 +32,10 @@ def test_no_kill_loses_doubles_or_corrupts(operation: str, shape: Shape) -> None
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and kills what it forked")
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_no_kill_loses_doubles_or_corrupts_in_any_form(form: Form) -> None:
-    result = each_kill("sync", SHAPES[1], "receive", every=23, form=form)
+    try:
+        result = each_kill("sync", SHAPES[1], "receive", every=23, form=form)
+    except MissingServer as missing:
+        pytest.skip(str(missing))
     assert result.is_clean, result
     assert result.points >= 2
 
