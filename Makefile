@@ -5,12 +5,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo services test chaos big memory bench check generate reference recording docs format clean dist pythons sbom audit
+.PHONY: help demo services test compatibility chaos big memory bench check generate reference recording docs format clean dist pythons sbom audit
 
 help:
 	@echo 'make demo      send files over TLS to an embedded MESH server, and receive them'
 	@echo 'make check     format, lint, types, import rules, generated code, every branch of protocol/'
 	@echo 'make test      run the tests; with NEL_MESH_REQUIRE_SERVICES=1 a missing program fails its test'
+	@echo 'make compatibility  run the official tests and other clients against the sandbox; needs PyPI and npm'
 	@echo 'make services  install the programs that tests call, where they are missing; as root, from Debian'
 	@echo 'make chaos     every fault at every request, a kill at every point'
 	@echo 'make big       a message of 5 GiB, with two kills on the way; INTO=s3'
@@ -47,6 +48,14 @@ $(AZURITE):
 
 test: $(VENV)/.dev $(AZURITE)
 	$(PY) -m pytest --numprocesses 4 --dist worksteal
+
+# The official packages need others than ours do.
+compatibility: $(PY)
+	$(PYTHON) -m venv $(VENV)/compatibility
+	$(VENV)/compatibility/bin/python -m pip --disable-pip-version-check install --quiet --upgrade pip
+	$(VENV)/compatibility/bin/python -m pip --disable-pip-version-check install --quiet --quiet \
+		--constraint constraints.txt --editable '.[cli,sandbox]' --group compatibility
+	$(VENV)/compatibility/bin/python tools/compatibility
 
 chaos: $(VENV)/.dev
 	$(PY) tests/chaos.py
