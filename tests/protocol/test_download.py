@@ -75,3 +75,10 @@ def test_a_record_survives_its_text_and_nothing_else_does() -> None:
     for damaged in (b"", b"{}", b"[]", VERIFIED.to_bytes()[:-5], b'{"message_id": "M1", "more": 1}'):
         with pytest.raises(StorageError, match="record"):
             DownloadRecord.from_bytes(damaged)
+
+
+def test_a_record_begins_with_nothing() -> None:
+    assert (FRESH.length, FRESH.chunks_done, FRESH.chunks, FRESH.name, FRESH.state) == (0, 0, None, None, None)
+    assert FRESH.is_checksum_open is False
+    assert FRESH.at(5, {}).state is None
+    assert Partial.of(RUNNING, 2000) is Partial.EXACT

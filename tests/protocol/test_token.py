@@ -86,3 +86,10 @@ def test_a_token_is_timely_within_two_hours(minutes: int, timely: bool) -> None:
 
 def test_a_timestamp_that_is_no_date_is_not_timely() -> None:
     assert not token.is_timely(dataclasses.replace(make(), timestamp="209913999999"), now=NOW)
+
+
+def test_a_token_does_not_show_its_digest() -> None:
+    parsed = token.Token("X26ABC1", "nonce", "0", "202611221200", "d1gest")
+    assert "X26ABC1" in repr(parsed)
+    assert "d1gest" not in repr(parsed)
+    assert token.is_timely(dataclasses.replace(parsed, timestamp="2026"), now=datetime.now(UTC)) is False

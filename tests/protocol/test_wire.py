@@ -188,3 +188,39 @@ def test_r10_printable_text_is_one_short_line_of_ascii(value: object) -> None:
 )
 def test_r10_a_value_is_made_printable(value: object, shown: str | None) -> None:
     assert wire.printable(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("argument", "header", "limit"),
+    [
+        ("to", "mex-to", 100),
+        ("workflow_id", "mex-workflowid", 300),
+        ("subject", "mex-subject", 500),
+        ("local_id", "mex-localid", 300),
+        ("file_name", "mex-filename", 300),
+        ("partner_id", "mex-partnerid", 500),
+        ("checksum", "mex-content-checksum", 100),
+        ("content_type", "content-type", 100),
+    ],
+)
+def test_an_argument_is_a_header_up_to_its_longest(argument: str, header: str, limit: int) -> None:
+    assert message_headers(**{argument: "a" * limit})[header] == "a" * limit
+    with pytest.raises(InvalidArgument, match=f"^{argument}: it has {limit + 1} characters"):
+        message_headers(**{argument: "a" * (limit + 1)})
+    with pytest.raises(InvalidArgument, match=f"^{argument}: expected text, not int$"):
+        message_headers(**{argument: 7})
+
+
+def test_the_headers_that_mesh_gives_have_its_names() -> None:
+    """MESH API, "Get Message" and "Asynchronous error reporting"."""
+    names = [wire.MESSAGE_ID, wire.MESSAGE_TYPE, wire.LINKED_MESSAGE_ID, wire.CHUNK_RANGE]
+    assert names == ["mex-messageid", "mex-messagetype", "mex-linkedmsgid", "mex-chunk-range"]
+    status = [wire.STATUS_EVENT, wire.STATUS_CODE, wire.STATUS_DESCRIPTION, wire.STATUS_SUCCESS, wire.STATUS_TIMESTAMP]
+    assert status == [f"mex-status{name}" for name in ("event", "code", "description", "success", "timestamp")]
+
+
+def test_the_headers_of_a_client_have_the_names_of_the_api() -> None:
+    """MESH API, "Validate a mailbox (Handshake)"."""
+    client = [wire.CLIENT_VERSION, wire.OS_NAME, wire.OS_VERSION, wire.OS_ARCHITECTURE]
+    assert client == ["mex-clientversion", "mex-osname", "mex-osversion", "mex-osarchitecture"]
+    assert wire.ACCEPT_V2 == "application/vnd.mesh.v2+json"
