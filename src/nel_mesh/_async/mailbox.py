@@ -117,6 +117,8 @@ class AsyncMailboxOperations:
             "accept": wire.ACCEPT_V2,
             "accept-encoding": "identity",
             "user-agent": self._client[wire.CLIENT_VERSION],
+            # MESH wants them at the handshake; some servers want them with every request.
+            **self._client,
             **request.headers,
         }
         if request.needs_token:
@@ -148,7 +150,7 @@ class AsyncMailboxOperations:
         await self._ask(endpoints.ping())
 
     async def handshake(self) -> None:
-        await self._ask(endpoints.handshake(self.mailbox_id, self._client))
+        await self._ask(endpoints.handshake(self.mailbox_id))
 
     async def list_messages(
         self, *, max_results: int, continue_from: str | None, workflow_filter: str | None

@@ -118,6 +118,8 @@ class MailboxOperations:
             "accept": wire.ACCEPT_V2,
             "accept-encoding": "identity",
             "user-agent": self._client[wire.CLIENT_VERSION],
+            # MESH wants them at the handshake; some servers want them with every request.
+            **self._client,
             **request.headers,
         }
         if request.needs_token:
@@ -149,7 +151,7 @@ class MailboxOperations:
         self._ask(endpoints.ping())
 
     def handshake(self) -> None:
-        self._ask(endpoints.handshake(self.mailbox_id, self._client))
+        self._ask(endpoints.handshake(self.mailbox_id))
 
     def list_messages(self, *, max_results: int, continue_from: str | None, workflow_filter: str | None) -> InboxPage:
         request = endpoints.list_messages(

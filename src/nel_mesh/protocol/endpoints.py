@@ -69,9 +69,9 @@ def ping() -> Request:
     return Request("ping", "GET", *_at("/_ping"), needs_token=False)
 
 
-def handshake(mailbox_id: str, client: Mapping[str, str]) -> Request:
+def handshake(mailbox_id: str) -> Request:
     """MESH API, "Validate a mailbox (Handshake)": POST, as a GET can answer 200 with an error."""
-    return Request("handshake", "POST", *_at("/{mailbox_id}", mailbox_id=mailbox_id), headers=client, success=_SUCCESS)
+    return Request("handshake", "POST", *_at("/{mailbox_id}", mailbox_id=mailbox_id), success=_SUCCESS)
 
 
 def list_messages(
