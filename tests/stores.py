@@ -121,7 +121,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextlib.contextmanager
-def azurite(folder: Path) -> Iterator[str]:
+def azurite(folder: Path, account: str = AZURE_ACCOUNT) -> Iterator[str]:
     """Azurite with its Blob API, which keeps everything in a folder; gives the address of the one account.
 
     It refuses wrong checksums, and has block lists and conditions.
@@ -137,7 +137,7 @@ def azurite(folder: Path) -> Iterator[str]:
         found, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(folder), "--silent",
         "--skipApiVersionCheck", "--disableTelemetry",
     ]  # fmt: skip
-    environment = {**os.environ, "AZURITE_ACCOUNTS": f"{AZURE_ACCOUNT}:{AZURE_KEY}"}
+    environment = {**os.environ, "AZURITE_ACCOUNTS": f"{account}:{AZURE_KEY}"}
     with process(command, log, environment) as running:
         wait_until_it_responds(f"http://127.0.0.1:{port}/", running, log)
         yield f"http://127.0.0.1:{port}"
@@ -150,13 +150,13 @@ def temporary_azurite() -> Iterator[str]:
         yield url
 
 
-def azure_environment(url: str) -> dict[str, str]:
+def azure_environment(url: str, account: str = AZURE_ACCOUNT) -> dict[str, str]:
     """Where credentials for Azure are looked for; nothing else of this machine is asked."""
     connection = {
         "DefaultEndpointsProtocol": "http",
-        "AccountName": AZURE_ACCOUNT,
+        "AccountName": account,
         "AccountKey": AZURE_KEY,
-        "BlobEndpoint": f"{url}/{AZURE_ACCOUNT}",
+        "BlobEndpoint": f"{url}/{account}",
     }
     return {
         "AZURE_STORAGE_CONNECTION_STRING": ";".join(f"{name}={value}" for name, value in connection.items()),

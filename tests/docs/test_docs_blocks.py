@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import nel_mesh
 import nel_mesh.sandbox
 from certificates import root as authority
 from nel_mesh.sandbox import Sandbox
+from stores import S3, MissingServer, azure_environment, azurite, s3_environment, temporary_seaweedfs
 
 CSV = b"specimen,taken,test,unit,value\n" + b"000000001,2026-01-31,HbA1c,mmol/mol,48\n" * 5_000
 
@@ -60,6 +63,7 @@ NEEDS = {
     "docs/api.md": Needs(names=every_public_name),
     "docs/clients.md": Needs(settings=ALICE, prepare=clinic),
     "docs/commands.md": Needs(settings=ALICE),
+    "docs/destinations.md": Needs(settings=ALICE, mail=lambda server: server.deliver_message("X26ABC1", CSV)),
     "docs/errors.md": Needs(settings=ALICE),
     "docs/from-mesh-client.md": Needs(settings=ALICE, mail=mail),
     "docs/from-nel-mesh.md": Needs(
@@ -77,14 +81,42 @@ NEEDS = {
 """What each page needs; one that is not here needs nothing."""
 
 
+@pytest.fixture
+def stores_of_the_page(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The buckets, and the storage account, that the page on destinations names."""
+    from azure.storage.blob import BlobServiceClient
+
+    try:
+        with temporary_seaweedfs() as url, azurite(tmp_path_factory.mktemp("azurite"), "account") as azure_url:
+            client = S3(url).client
+            for bucket in ("results", "extracts"):
+                client.create_bucket(Bucket=bucket)
+            client.put_object(Bucket="extracts", Key="results.csv", Body=CSV)
+            for name, value in {**s3_environment(url), **azure_environment(azure_url, "account")}.items():
+                monkeypatch.setenv(name, value)
+            account = BlobServiceClient.from_connection_string(os.environ["AZURE_STORAGE_CONNECTION_STRING"])
+            account.create_container("results")
+            yield
+    except MissingServer as missing:
+        pytest.skip(str(missing))
+
+
 # The blocks are written for a POSIX shell, with its quotes and pipes; Windows has none to run them in.
 @pytest.mark.skipif(sys.platform == "win32", reason="the commands are for a POSIX shell")
 @pytest.mark.parametrize("page", [page for page in PAGES if any(page.blocks)], ids=lambda page: page.name)
-def test_blocks_run(page: Page, mesh_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_run(
+    page: Page,
+    mesh_sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
     needs = NEEDS.get(page.name, Needs())
     monkeypatch.chdir(tmp_path)
     for name, value in needs.environment.items():
         monkeypatch.setenv(name, value)
+    if page.name == "docs/destinations.md":
+        request.getfixturevalue("stores_of_the_page")
     reader = Reader(tmp_path, mesh_sandbox, needs)
     try:
         reader.follow(page)
