@@ -36,6 +36,7 @@ SERVICES := git npm openssl
 
 services:
 	@missing=; for name in $(SERVICES); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	test -x /usr/sbin/sshd || missing="$$missing openssh-server"; \
 	test -z "$$missing" || $$(test $$(id -u) -eq 0 || echo sudo) apt-get install --yes --no-install-recommends $$missing
 
 # The Azure server of the tests comes by npm, without root, into a folder that git ignores.
@@ -117,9 +118,9 @@ pythons: $(VENV)/.dev $(WHEEL)
 	PATH="$$NEL_MESH_PYTHONS:$$PATH:$$folders" $(CURDIR)/$(PY) -m nox --session tests
 
 # An environment for each kind of installation, with the versions of today.
-KINDS := base azure cli s3 sandbox telemetry all
+KINDS := base azure cli s3 sandbox sftp telemetry all
 comma := ,
-EXTRAS = $(if $(filter-out base,$*),[$(subst all,azure$(comma)cli$(comma)s3$(comma)sandbox$(comma)telemetry,$*)])
+EXTRAS = $(if $(filter-out base,$*),[$(subst all,azure$(comma)cli$(comma)s3$(comma)sandbox$(comma)sftp$(comma)telemetry,$*)])
 
 $(KINDS:%=build/installed/%/.ready): build/installed/%/.ready: $(WHEEL)
 	$(PYTHON) -m venv --clear --without-pip $(@D)
@@ -155,7 +156,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	@$(PIP) --upgrade pip
-	@$(PIP) --editable '.[azure,cli,s3,sandbox]' --group dev
+	@$(PIP) --editable '.[azure,cli,s3,sandbox,sftp]' --group dev
 	@touch $@ $(VENV)/.demo
 
 # The tools that build, audit and make the site have environments of their own.

@@ -205,6 +205,7 @@ def test_the_protocol_does_no_io() -> None:
         ("isal", "gzip.py"),
         ("sqlite3", "journal.py"),
         ("opentelemetry", "opentelemetry.py"),
+        ("asyncssh", "sftp.py"),
         ("boto3", "s3.py"),
         ("botocore", "s3.py"),
         ("azure", "azure.py"),

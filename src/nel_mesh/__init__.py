@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nel_mesh.destinations.base import Destination
     from nel_mesh.destinations.folder import FolderDestination
     from nel_mesh.destinations.s3 import S3Destination
+    from nel_mesh.destinations.sftp import SftpDestination
     from nel_mesh.destinations.urls import open_destination
     from nel_mesh.errors import (
         BadRequest,
@@ -106,6 +107,7 @@ __all__ = [
     "SendReceipt",
     "ServerError",
     "SettingFault",
+    "SftpDestination",
     "SourceError",
     "SqliteJournal",
     "StorageError",
@@ -133,6 +135,7 @@ _HOMES = {
     "MeshClient": "_sync.client",
     "MeshSettings": "settings",
     "S3Destination": "destinations.s3",
+    "SftpDestination": "destinations.sftp",
     "open_destination": "destinations.urls",
     "Message": "_sync.message",
     "SqliteJournal": "io.journal",

@@ -14,6 +14,7 @@ from nel_mesh.stores.urls import scheme_of
 _CLASSES: dict[str, tuple[str, str]] = {
     "azure": ("azure", "AzureDestination"),
     "s3": ("s3", "S3Destination"),
+    "sftp": ("sftp", "SftpDestination"),
 }
 """Scheme -> module and class; the module needs the extra of its own name."""
 
