@@ -62,7 +62,7 @@ class SftpDestination:
         known_hosts: the file of known host keys, in place of the usual ones.
         file_mode: the permissions of the files. Default: only the account may read and write them (0600).
         timeout_seconds: how long the server may take for one operation.
-        ssh_options: more arguments of `asyncssh.connect`, such as `client_keys`, `passphrase` or `password`.
+        ssh_options: more arguments of `asyncssh.connect`, such as client keys or a passphrase.
 
     Raises:
         InvalidArgument: an argument cannot be used, or asyncssh is not installed.
