@@ -20,7 +20,15 @@ from nel_mesh import MeshSettings
 from nel_mesh.sandbox import Sandbox
 from scripted_server import Rule, ScriptedServer
 from secrecy import LISTENER, at_sandbox, at_scripted, found, unprintable
-from stores import S3, Azure, MissingServer, azure_environment, s3_environment, temporary_azurite, temporary_seaweedfs
+from stores import (
+    S3,
+    Azure,
+    azure_environment,
+    s3_environment,
+    skipped_if_missing,
+    temporary_azurite,
+    temporary_seaweedfs,
+)
 from variants import VARIANTS, Connector, settings_for
 
 
@@ -74,11 +82,8 @@ def _nothing_private_is_logged(request: pytest.FixtureRequest) -> Iterator[list[
 @pytest.fixture(scope="session")
 def seaweedfs_url() -> Iterator[str]:
     """An S3 server for all tests of this process; gives its address."""
-    try:
-        with temporary_seaweedfs() as url:
-            yield url
-    except MissingServer as missing:
-        pytest.skip(str(missing))
+    with skipped_if_missing(), temporary_seaweedfs() as url:
+        yield url
 
 
 @pytest.fixture
@@ -92,11 +97,8 @@ def s3(seaweedfs_url: str, monkeypatch: pytest.MonkeyPatch) -> S3:
 @pytest.fixture(scope="session")
 def azurite_url() -> Iterator[str]:
     """An Azure server for all tests of this process; gives its address."""
-    try:
-        with temporary_azurite() as url:
-            yield url
-    except MissingServer as missing:
-        pytest.skip(str(missing))
+    with skipped_if_missing(), temporary_azurite() as url:
+        yield url
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import nel_mesh
 import nel_mesh.sandbox
 from certificates import root as authority
 from nel_mesh.sandbox import Sandbox
-from stores import S3, MissingServer, azure_environment, azurite, s3_environment, temporary_seaweedfs
+from stores import S3, azure_environment, azurite, s3_environment, skipped_if_missing, temporary_seaweedfs
 
 CSV = b"specimen,taken,test,unit,value\n" + b"000000001,2026-01-31,HbA1c,mmol/mol,48\n" * 5_000
 
@@ -86,19 +86,20 @@ def stores_of_the_page(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
     """The buckets, and the storage account, that the page on destinations names."""
     from azure.storage.blob import BlobServiceClient
 
-    try:
-        with temporary_seaweedfs() as url, azurite(tmp_path_factory.mktemp("azurite"), "account") as azure_url:
-            client = S3(url).client
-            for bucket in ("results", "extracts"):
-                client.create_bucket(Bucket=bucket)
-            client.put_object(Bucket="extracts", Key="results.csv", Body=CSV)
-            for name, value in {**s3_environment(url), **azure_environment(azure_url, "account")}.items():
-                monkeypatch.setenv(name, value)
-            account = BlobServiceClient.from_connection_string(os.environ["AZURE_STORAGE_CONNECTION_STRING"])
-            account.create_container("results")
-            yield
-    except MissingServer as missing:
-        pytest.skip(str(missing))
+    with (
+        skipped_if_missing(),
+        temporary_seaweedfs() as url,
+        azurite(tmp_path_factory.mktemp("azurite"), "account") as azure_url,
+    ):
+        client = S3(url).client
+        for bucket in ("results", "extracts"):
+            client.create_bucket(Bucket=bucket)
+        client.put_object(Bucket="extracts", Key="results.csv", Body=CSV)
+        for name, value in {**s3_environment(url), **azure_environment(azure_url, "account")}.items():
+            monkeypatch.setenv(name, value)
+        account = BlobServiceClient.from_connection_string(os.environ["AZURE_STORAGE_CONNECTION_STRING"])
+        account.create_container("results")
+        yield
 
 
 # The blocks are written for a POSIX shell, with its quotes and pipes; Windows has none to run them in.

@@ -99,7 +99,7 @@ class _MessageClaim:
         return self._claim is not None
 
     def acquire(self) -> None:
-        """Take the claim, if nobody has it, and look the message up: whoever had the claim has recorded it by now."""
+        """Take the claim if it is free, and look the message up: a worker that had the claim has recorded it by now."""
         self._claim = self._journal.claim(self._mailbox_id, self._message_id)
         if self._claim is not None:
             self.is_known = self._journal.find(self._mailbox_id, self._message_id) is not None

@@ -186,7 +186,7 @@ class Download:
         self._progress: Callable[[ReceiveProgress], object] | None = None
 
     def begin(self) -> None:
-        """Take the lock, if nobody has it, and look for a record. In one call, as each waits for a thread."""
+        """Take the lock if it is free, and look for a record. In one call, as each waits for a thread."""
         self.is_ours = self._lock.acquire()
         if self.is_ours:
             self._written = self._record_file.read()

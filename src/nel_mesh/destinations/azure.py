@@ -176,5 +176,5 @@ class PartedContainer(Container):
         if refusal.code in _EXISTS or self.find(key) is not None:
             return False
         raise self.error(
-            f"Azure did not make the blob: {refusal.code}; run it again, and it will be sent anew if need be"
+            f"Azure did not make the blob: {refusal.code}; run it again, and it will be sent again if need be"
         )

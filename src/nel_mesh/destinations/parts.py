@@ -181,9 +181,9 @@ class PartedUpload:
         self._held, self._sending = PartBuffer(capacity), PartBuffer(capacity)
         self._held_at_end = PartBuffer(capacity)
         """What was held when the last chunk ended: less than a least part."""
-        self._begin_anew()
+        self._start_again()
 
-    def _begin_anew(self) -> None:
+    def _start_again(self) -> None:
         self._parts: list[Part] = []
         self._on_their_way: deque[Task[Part]] = deque()
         self._held.length = self._held_at_end.length = 0
@@ -205,7 +205,7 @@ class PartedUpload:
         if self._key is not None and self._upload_id is not None:
             self._store.abandon(self._key, self._upload_id)
         self._upload_id = None
-        self._begin_anew()
+        self._start_again()
         self._metadata = metadata
         self._key = self._key_of(metadata)
         expected = checksum.recognise(metadata.checksum)
@@ -230,7 +230,7 @@ class PartedUpload:
         self._key, self._upload_id = key, upload_id
         if not self._store.is_open(key, upload_id, parts):
             return None
-        self._begin_anew()
+        self._start_again()
         self._parts = parts
         self._sent_bytes = sum(part.length for part in parts)
         self._whole = False

@@ -153,10 +153,10 @@ class PartedBucket(Bucket):
             if refusal.code == PRECONDITION_FAILED or self.find(key) is not None:
                 return False
             if refusal.code != CONNECTION_LOST:
-                # Such an upload cannot be completed any more: the next run begins anew.
+                # Such an upload cannot be completed any more: the next run starts again.
                 self.abandon(key, upload_id)
             raise self.error(
-                f"S3 did not complete the object: {refusal.code}; run it again, and it will be sent anew if need be"
+                f"S3 did not complete the object: {refusal.code}; run it again, and it will be sent again if need be"
             ) from None
         return True
 

@@ -84,7 +84,7 @@ class _S3Content(Content):
         return data
 
     def _keep(self, stream: ObjectStream) -> None:
-        """Keep a response open for whoever reads on, and no more of them than there are readers."""
+        """Keep a response open for the next read, and no more of them than there are readers."""
         with self._guard:
             before = self._streams.pop(stream.position, None)
             self._streams[stream.position] = stream

@@ -143,7 +143,7 @@ class Container:
             client = ContainerClient.from_connection_string(text, name, **options)
         except (ValueError, KeyError, AzureError):
             raise InvalidArgument(
-                f"Azure: the connection string cannot be used; copy it anew (`az storage account "
+                f"Azure: the connection string cannot be used; copy it again (`az storage account "
                 f"show-connection-string`), and check {_CONNECTION_STRING}"
             ) from None
         account = client.account_name

@@ -388,7 +388,7 @@ class SftpServer:
             scan = f"ssh-keyscan {'' if port == 22 else f'-p {port} '}{host}"
             if keys or authorities or revoked:
                 return (
-                    "the host key of the server is not the one that is known. It may have been installed anew, or "
+                    "the host key of the server is not the one that is known. It may have been installed again, or "
                     "somebody may be between you and it: nothing was sent. Ask its operator for the fingerprint of "
                     f"the new key; if it is right, remove the old one (ssh-keygen -R '{_entry(host, port)}') and "
                     f"add the new one ({scan} >> ~/.ssh/known_hosts)"
