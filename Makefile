@@ -118,9 +118,9 @@ pythons: $(VENV)/.dev $(WHEEL)
 	PATH="$$NEL_MESH_PYTHONS:$$PATH:$$folders" $(CURDIR)/$(PY) -m nox --session tests
 
 # An environment for each kind of installation, with the versions of today.
-KINDS := base azure cli s3 sandbox sftp telemetry all
+KINDS := base agent azure cli s3 sandbox sftp telemetry all
 comma := ,
-EXTRAS = $(if $(filter-out base,$*),[$(subst all,azure$(comma)cli$(comma)s3$(comma)sandbox$(comma)sftp$(comma)telemetry,$*)])
+EXTRAS = $(if $(filter-out base,$*),[$(subst all,agent$(comma)azure$(comma)cli$(comma)s3$(comma)sandbox$(comma)sftp$(comma)telemetry,$*)])
 
 $(KINDS:%=build/installed/%/.ready): build/installed/%/.ready: $(WHEEL)
 	$(PYTHON) -m venv --clear --without-pip $(@D)
@@ -151,12 +151,12 @@ $(PY):
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
-	@$(PIP) --editable '.[cli,sandbox]'
+	@$(PIP) --editable '.[agent,cli,sandbox]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	@$(PIP) --upgrade pip
-	@$(PIP) --editable '.[azure,cli,s3,sandbox,sftp]' --group dev
+	@$(PIP) --editable '.[agent,azure,cli,s3,sandbox,sftp]' --group dev
 	@touch $@ $(VENV)/.demo
 
 # The tools that build, audit and make the site have environments of their own.

@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "settings": {"errors", "tracebacks", "_version"},
     "tls": {"errors", "settings"},
     "protocol": {"blocks", "errors", "models"},
-    "io": {"blocks", "errors"},
+    "io": {"blocks", "errors", "models"},
     "http": {"blocks", "errors"},
     "instrumentation": {"errors", "_version"},
     "stores": {"errors"},
@@ -50,7 +50,9 @@ MAY_IMPORT = {
     "_sync": CLIENT,
     "check": {"errors", "settings", "tls", "protocol", "io", "http", "_sync"},
     "sandbox": {"errors", "protocol", "settings", "io", "_sync", "_async"},
-    "cli": {"errors", "models", "instrumentation", "settings", "tls", "check", "sandbox"},
+    "ledger": {"errors", "io", "models"},
+    "agent": {"destinations", "errors", "io", "ledger", "models", "settings", "tls", "check", "instrumentation"},
+    "cli": {"agent", "errors", "models", "instrumentation", "ledger", "settings", "tls", "check", "sandbox"},
     "__main__": {"cli"},
     "transfers": {"errors", "protocol", "io"},
     "__init__": {
@@ -139,8 +141,19 @@ PUBLIC_PACKAGES = {PACKAGE / name / "__init__.py" for name in ("settings", "tls"
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.name)
 def test_the_command_line_sees_the_public_package_and_check(path: Path) -> None:
     """Of the other rooms it knows the names that their package gives, and none of their files."""
-    others = {file for file in GRAPH[path] if file.parent != PACKAGE / "cli" and file.parent != PACKAGE / "check"}
+    faces = {PACKAGE / name for name in ("cli", "check", "agent", "ledger")}
+    others = {file for file in GRAPH[path] if file.parent not in faces}
     assert others - PUBLIC_PACKAGES <= {PACKAGE / "errors.py", PACKAGE / "models.py"}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "agent").rglob("*.py")), ids=lambda path: path.name)
+def test_the_agent_sees_the_public_package_the_ledger_and_files(path: Path) -> None:
+    """Of the modules below it knows those that every program would need: durable files, and time."""
+    others = {file for file in GRAPH[path] if not {PACKAGE / "agent", PACKAGE / "ledger"} & set(file.parents)}
+    assert {file for file in others - PUBLIC_PACKAGES if file.parent != PACKAGE / "io"} <= {
+        PACKAGE / "errors.py",
+        PACKAGE / "models.py",
+    }
 
 
 def test_no_files_import_one_another() -> None:

@@ -1,4 +1,5 @@
-"""Draw the state table of a send, `TRANSITIONS` in nel_mesh/protocol/upload.py, between the marks in docs/sending.md.
+"""Draw state tables between the marks of their pages: of a send (`TRANSITIONS` in nel_mesh/protocol/upload.py) in
+docs/sending.md, of the agent's messages (nel_mesh/ledger/states.py) in docs/agent.md.
 
 tools/state_tables.py           write it
 tools/state_tables.py --check   fail if it is not current
@@ -7,12 +8,13 @@ tools/state_tables.py --check   fail if it is not current
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from nel_mesh.ledger import states
 from nel_mesh.protocol.upload import EVENTS, TRANSITIONS, Event, State, Step
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "sending.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 BEGIN, END = "<!-- tools/state_tables.py: begin -->", "<!-- tools/state_tables.py: end -->"
 
 NEXT = {
@@ -83,22 +85,40 @@ def table(title: str, states: list[State], columns: Mapping[str, tuple[Event, ..
     return "\n".join(lines) + "\n"
 
 
-def page(text: str) -> str:
+def messages_of_the_agent() -> str:
+    """Return a table for each direction: the states, and what leads from each to which."""
+    lines = []
+    for direction, table_of in states.TRANSITIONS.items():
+        lines += [f"| {direction} | what happens | then |", "| --- | --- | --- |"]
+        for state, steps in table_of.items():
+            following = [(event, after) for event, after in steps.items() if after is not state]
+            for number, (event, after) in enumerate(following):
+                lines.append(f"| {f'`{state}`' if number == 0 else ''} | {event} | `{after}` |")
+            if not following:
+                lines.append(f"| `{state}` | | |")
+        lines.append("")
+    return "\n".join(lines[:-1])
+
+
+PAGES = {"sending.md": drawing, "agent.md": messages_of_the_agent}
+
+
+def page(text: str, draw: Callable[[], str]) -> str:
     """Return the page with the tables as they are now."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{drawing()}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{draw()}\n{END}{after}"
 
 
 def main() -> int:
     """Run the tool."""
-    text = PAGE.read_text(encoding="utf-8")
-    if page(text) == text:
-        return 0
-    if "--check" in sys.argv:
-        print("docs/sending.md is not current: run `make reference`")
-        return 1
-    PAGE.write_text(page(text), encoding="utf-8")
+    for name, draw in PAGES.items():
+        path = DOCS / name
+        text = path.read_text(encoding="utf-8")
+        if page(text, draw) != text and "--check" in sys.argv:
+            print(f"docs/{name} is not current: run `make reference`")
+            return 1
+        path.write_text(page(text, draw), encoding="utf-8")
     return 0
 
 

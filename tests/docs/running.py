@@ -24,6 +24,7 @@ from typing import Any
 from pages import Block, Page
 
 from nel_mesh import MeshClient, MeshSettings
+from nel_mesh.agent.configuration import load
 from nel_mesh.sandbox import Sandbox
 from nel_mesh.settings import profiles
 from nel_mesh.settings.sources import dotnet_name
@@ -163,6 +164,11 @@ class Reader:
         path = self.folder / "home" / "shown" / block.title
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text, encoding="utf-8")
+        if "[mailboxes." in block.text:
+            # An agent's: it names settings files beside it, and is checked there.
+            (self.folder / block.title).write_text(block.text, encoding="utf-8")
+            load(self.folder / block.title)
+            return
         chosen: list[str | None] = [*profiles(path)]
         for profile in chosen or [None]:
             MeshSettings.from_file(path, profile=profile, password="invented", shared_key="invented")

@@ -61,6 +61,7 @@ ALICE = {"mesh.toml": "X26ABC1"}
 NEEDS = {
     "README.md": Needs(settings={"appsettings.Development.json": "X26ABC1"}, files={"results.csv": CSV}, mail=mail),
     "docs/api.md": Needs(names=every_public_name),
+    "docs/agent.md": Needs(settings={"x26abc1.toml": "X26ABC1"}),
     "docs/clients.md": Needs(settings=ALICE, prepare=clinic),
     "docs/commands.md": Needs(settings=ALICE),
     "docs/destinations.md": Needs(settings=ALICE, mail=lambda server: server.deliver_message("X26ABC1", CSV)),

@@ -9,7 +9,7 @@ import inspect
 import pkgutil
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -23,9 +23,12 @@ import nel_mesh.instrumentation
 import nel_mesh.sandbox
 import nel_mesh.settings
 from nel_mesh import MeshSettings
+from nel_mesh.agent.configuration import Defaults, Hook, Mailbox, Options, ReceiveRoute, SendRoute
+from nel_mesh.agent.templates import FIELDS
 from nel_mesh.cli.app import COMMANDS, app
 from nel_mesh.instrumentation import opentelemetry
 from nel_mesh.instrumentation.logs import LogFields
+from nel_mesh.ledger.states import State
 from nel_mesh.sandbox import pytest_plugin
 from nel_mesh.sandbox.operations import Operation
 from nel_mesh.sandbox.request import RequestSeen
@@ -63,6 +66,10 @@ def ours() -> frozenset[str]:
     found |= set(_names_in(RequestSeen))
     for name in MeshSettings.model_fields:
         found |= {name, dotnet_name(name), variable_name(name)}
+    # The agent's configuration.
+    for table in (Options, Defaults, Mailbox, ReceiveRoute, SendRoute, Hook):
+        found |= {name for field, info in table.model_fields.items() for name in (field, info.alias or field)}
+    found |= {*FIELDS, *State}
     # What a command says with --json.
     said = (ROOT / "tools/commands.md").read_text(encoding="utf-8").partition("## JSON")[2]
     found |= set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", said))
@@ -216,7 +223,7 @@ def test_a_generated_page_is_current(name: str) -> None:
     assert page == tool("reference").page(name), "run `make reference`"
 
 
-def test_the_state_table_of_a_send_is_current() -> None:
-    tables = tool("state_tables")
-    text = (ROOT / "docs/sending.md").read_text(encoding="utf-8")
-    assert text == tables.page(text), "run `make reference`"
+@pytest.mark.parametrize(("page", "draw"), tool("state_tables").PAGES.items())
+def test_a_state_table_is_current(page: str, draw: Callable[[], str]) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert text == tool("state_tables").page(text, draw), "run `make reference`"

@@ -317,6 +317,7 @@ class AsyncDeliverer:
             message_type=metadata.message_type,
             sender=metadata.sender,
             workflow_id=metadata.workflow_id,
+            metadata=metadata,
         )
         await in_thread(self._journal.add, entry)
         delivery.status = DeliveryStatus.DELIVERED

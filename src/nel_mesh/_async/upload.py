@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
+from nel_mesh.destinations.base import Record
 from nel_mesh.errors import MeshError, Outcome, OutcomeUnknown, SourceError, StorageError, add_context
 from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask, in_thread
 from nel_mesh.io.async_content import AsyncContentSource, AsyncOpenContent
@@ -63,7 +64,7 @@ class AsyncSender:
         *,
         local_id: str | None,
         progress: Callable[[SendProgress], object] | None,
-        resume: str | os.PathLike[str] | TransferRecord | None = None,
+        resume: str | os.PathLike[str] | Record | None = None,
     ) -> SendReceipt:
         """Send content in as many chunks as it needs; see `AsyncMeshClient.send_message` and `send_file`."""
         with self.mailbox.instrumentation.operation("send_message") as span:
@@ -112,7 +113,7 @@ class _AsyncUpload:
         self._message_id: str | None = None
         self._bytes_in_doubt = 0
         """The length of the last request, which may have arrived."""
-        self._file: TransferRecord | None = None
+        self._file: Record | None = None
         """Where the record is kept, if it is."""
         self._saved: SendRecord | None = None
         """The record as it is there."""
@@ -123,9 +124,7 @@ class _AsyncUpload:
         self._compressed: AsyncTask[Spool] | None = None
         """The next chunk, compressed while this one is sent."""
 
-    async def run(
-        self, source: AsyncContentSource, resume: str | os.PathLike[str] | TransferRecord | None
-    ) -> SendReceipt:
+    async def run(self, source: AsyncContentSource, resume: str | os.PathLike[str] | Record | None) -> SendReceipt:
         """Send the content, or what the record says is left of it."""
         try:
             # Before a local id is generated and the content opened, so that a fault costs nothing.
@@ -158,7 +157,7 @@ class _AsyncUpload:
         return upload.OUTCOMES[upload.TRANSITIONS[self._state][event].state]
 
     async def _send_with_record(
-        self, source: AsyncContentSource, resume: str | os.PathLike[str] | TransferRecord
+        self, source: AsyncContentSource, resume: str | os.PathLike[str] | Record
     ) -> SendReceipt:
         """Send under a record, so that whatever ends this process, the next one resumes."""
         self._state = State.READING_RECORD
@@ -184,11 +183,9 @@ class _AsyncUpload:
         finally:
             lock.release()
 
-    def _record_for(
-        self, resume: str | os.PathLike[str] | TransferRecord, source: AsyncContentSource
-    ) -> tuple[TransferRecord, bool]:
+    def _record_for(self, resume: str | os.PathLike[str] | Record, source: AsyncContentSource) -> tuple[Record, bool]:
         """Return the record to use, and whether the caller can ask by it for the receipt again."""
-        if isinstance(resume, TransferRecord):
+        if not isinstance(resume, (str, os.PathLike)):
             return resume, True
         if not Path(resume).is_dir():
             return TransferRecord(Path(resume)), True

@@ -19,11 +19,10 @@ from nel_mesh.protocol.endpoints import DEFAULT_RESULTS
 from nel_mesh.tracebacks import without_locals
 
 if TYPE_CHECKING:
-    from nel_mesh.destinations.base import Destination
+    from nel_mesh.destinations.base import Destination, Record
     from nel_mesh.instrumentation.events import Hook
     from nel_mesh.io.content import ContentSource
     from nel_mesh.io.journal import Journal
-    from nel_mesh.io.transfers import TransferRecord
     from nel_mesh.models import (
         InboxPage,
         Mailbox,
@@ -212,20 +211,20 @@ class MeshClient:
         partner_id: str | None = None,
         compress: bool = False,
         progress: Callable[[SendProgress], object] | None = None,
-        resume: str | os.PathLike[str] | TransferRecord | None = None,
+        resume: str | os.PathLike[str] | Record | None = None,
     ) -> SendReceipt:
         """Send a file, as `send_message` does; its own name is the default of `file_name`.
 
         Args:
             path: the file; or the URL of an object, `s3://bucket/key`, which is read in ranges while it is sent, and
                 needs no disk. If it changes meanwhile, or before the send is resumed, it is not sent.
-            resume: a file for a small record, a folder of such records, or a `Transfer`. After each chunk the record
-                is replaced; called again with the same arguments, after whatever happened, the send resumes at the next
-                chunk. A send of one request is looked up by its local id first. Under a record of its own (a file or a
-                `Transfer`), or with a `local_id`, a send that is complete returns its receipt again instead of being
-                sent twice, until the record is forgotten; in a folder and without a `local_id` its record is removed,
-                and the next call is a new send. If no record can be written when the send begins, a warning is logged
-                and it is sent without one.
+            resume: a file for a small record, a folder of such records, a `Transfer`, or any `Record`. After each chunk
+                the record is replaced; called again with the same arguments, after whatever happened, the send resumes
+                at the next chunk. A send of one request is looked up by its local id first. Under a record of its own
+                (all but a folder), or with a `local_id`, a send that is complete returns its receipt again instead of
+                being sent twice, until the record is forgotten; in a folder and without a `local_id` its record is
+                removed, and the next call is a new send. If no record can be written when the send begins, a warning
+                is logged and it is sent without one.
 
         Raises:
             SourceError: also if the file has changed since the record was begun.

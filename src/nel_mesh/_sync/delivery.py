@@ -318,6 +318,7 @@ class Deliverer:
             message_type=metadata.message_type,
             sender=metadata.sender,
             workflow_id=metadata.workflow_id,
+            metadata=metadata,
         )
         self._journal.add(entry)
         delivery.status = DeliveryStatus.DELIVERED

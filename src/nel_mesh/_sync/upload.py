@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from nel_mesh.destinations.base import Record
 from nel_mesh.errors import MeshError, Outcome, OutcomeUnknown, SourceError, StorageError, add_context
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.concurrency import BackgroundTasks, Task
@@ -63,7 +64,7 @@ class Sender:
         *,
         local_id: str | None,
         progress: Callable[[SendProgress], object] | None,
-        resume: str | os.PathLike[str] | TransferRecord | None = None,
+        resume: str | os.PathLike[str] | Record | None = None,
     ) -> SendReceipt:
         """Send content in as many chunks as it needs; see `MeshClient.send_message` and `send_file`."""
         with self.mailbox.instrumentation.operation("send_message") as span:
@@ -112,7 +113,7 @@ class _Upload:
         self._message_id: str | None = None
         self._bytes_in_doubt = 0
         """The length of the last request, which may have arrived."""
-        self._file: TransferRecord | None = None
+        self._file: Record | None = None
         """Where the record is kept, if it is."""
         self._saved: SendRecord | None = None
         """The record as it is there."""
@@ -123,7 +124,7 @@ class _Upload:
         self._compressed: Task[Spool] | None = None
         """The next chunk, compressed while this one is sent."""
 
-    def run(self, source: ContentSource, resume: str | os.PathLike[str] | TransferRecord | None) -> SendReceipt:
+    def run(self, source: ContentSource, resume: str | os.PathLike[str] | Record | None) -> SendReceipt:
         """Send the content, or what the record says is left of it."""
         try:
             # Before a local id is generated and the content opened, so that a fault costs nothing.
@@ -155,7 +156,7 @@ class _Upload:
     def _outcome_after(self, event: Event) -> Outcome:
         return upload.OUTCOMES[upload.TRANSITIONS[self._state][event].state]
 
-    def _send_with_record(self, source: ContentSource, resume: str | os.PathLike[str] | TransferRecord) -> SendReceipt:
+    def _send_with_record(self, source: ContentSource, resume: str | os.PathLike[str] | Record) -> SendReceipt:
         """Send under a record, so that whatever ends this process, the next one resumes."""
         self._state = State.READING_RECORD
         record, is_named = self._record_for(resume, source)
@@ -180,11 +181,9 @@ class _Upload:
         finally:
             lock.release()
 
-    def _record_for(
-        self, resume: str | os.PathLike[str] | TransferRecord, source: ContentSource
-    ) -> tuple[TransferRecord, bool]:
+    def _record_for(self, resume: str | os.PathLike[str] | Record, source: ContentSource) -> tuple[Record, bool]:
         """Return the record to use, and whether the caller can ask by it for the receipt again."""
-        if isinstance(resume, TransferRecord):
+        if not isinstance(resume, (str, os.PathLike)):
             return resume, True
         if not Path(resume).is_dir():
             return TransferRecord(Path(resume)), True

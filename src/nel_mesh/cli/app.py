@@ -28,7 +28,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from nel_mesh.cli.session import Session
 
-GROUPS = ("Set up", "Send", "Receive", "Look up", "Debug")
+GROUPS = ("Set up", "Send", "Receive", "Unattended", "Look up", "Debug")
 """The groups in which `--help` lists the commands."""
 
 
@@ -60,6 +60,7 @@ COMMANDS = {
     "received": Entry("Receive", "receiving:received", is_local=True),
     "ack": Entry("Receive", "inbox:ack"),
     "reports": Entry("Receive", "inbox:reports"),
+    "agent": Entry("Unattended", "agent:app", is_local=True),
     "lookup": Entry("Look up", "mailboxes:lookup"),
     "search": Entry("Look up", "mailboxes:search"),
     "token": Entry("Debug", "mailboxes:token"),

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from nel_mesh.errors import StorageError
 from nel_mesh.io.files import FileLock, has_locks, make_folder, translate_storage_errors
+from nel_mesh.models import MessageMetadata
 
 _BUSY_TIMEOUT_SECONDS = 30
 _START_ATTEMPTS = 5
@@ -47,6 +48,7 @@ class JournalEntry:
         message_type: DATA or REPORT.
         sender: the mailbox that sent it.
         workflow_id: its workflow id.
+        metadata: all that its headers say, for a journal that wants it; not in an entry that is looked up.
     """
 
     mailbox_id: str
@@ -57,6 +59,7 @@ class JournalEntry:
     message_type: str | None = None
     sender: str | None = None
     workflow_id: str | None = None
+    metadata: MessageMetadata | None = dataclasses.field(default=None, repr=False, compare=False)
 
 
 class Claim(Protocol):

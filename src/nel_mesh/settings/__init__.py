@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from nel_mesh.settings.files import profiles
-from nel_mesh.settings.model import DIRECT, ENVIRONMENTS, MeshSettings, SettingsKeywords
+from nel_mesh.settings.model import DIRECT, ENVIRONMENTS, MeshSettings, SettingsKeywords, is_loopback
 
-__all__ = ["DIRECT", "ENVIRONMENTS", "MeshSettings", "SettingsKeywords", "profiles"]
+__all__ = ["DIRECT", "ENVIRONMENTS", "MeshSettings", "SettingsKeywords", "is_loopback", "profiles"]

@@ -1,0 +1,131 @@
+"""The work on one mailbox: a visit to its inbox, and a run through its outgoing folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from nel_mesh import MeshClient, MeshError, Transport
+from nel_mesh.agent.configuration import Defaults, MailboxPlan
+from nel_mesh.agent.destinations import Destinations
+from nel_mesh.agent.outgoing import FileLayout, Layout
+from nel_mesh.agent.receiving import Receiver
+from nel_mesh.agent.sending import Sender, Tracker
+from nel_mesh.ledger.ledger import Ledger
+from nel_mesh.ledger.mailboxes import Fenced, LedgerMailbox
+
+_HANDSHAKE_EVERY = timedelta(hours=12)
+"""MESH wants one every 24 hours, and not more than one an hour."""
+
+_FIRST_RETRY_IN_SECONDS = 60.0
+"""The wait after a visit that failed; it doubles, up to the poll interval."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the mailboxes of an agent share."""
+
+    ledger: Ledger
+    transport: Transport
+    destinations: Destinations
+    defaults: Defaults
+    owner: str
+
+
+class MailboxWork:
+    """Works on one mailbox. Its visit and its sending may run at the same time; each of them only once.
+
+    Args:
+        plan: the mailbox.
+        shared: what it shares with the others.
+        is_over: asked between messages; True ends the work soon.
+    """
+
+    def __init__(self, plan: MailboxPlan, shared: Surroundings, is_over: Callable[[], bool]) -> None:
+        self.plan = plan
+        self._shared = shared
+        self._is_over = is_over
+        self._guard = threading.Lock()
+        self._client: MeshClient | None = None
+        self._layouts: list[Layout] = [FileLayout(route) for route in plan.options.send]
+
+    def client(self) -> MeshClient:
+        """Return the client, which is made when it is first needed. Raises CertificateError."""
+        with self._guard:
+            if self._client is None:
+                self._client = MeshClient(self.plan.settings, transport=self._shared.transport)
+            return self._client
+
+    def visit(self) -> None:
+        """Look into the inbox, deliver what is due, and follow what was sent."""
+        ledger = self._shared.ledger
+        begun = ledger.mailboxes.begin_visit(self.plan.mailbox_id, self._shared.owner)
+        if begun is None:
+            return
+        is_more = False
+        error: MeshError | None = None
+        try:
+            client = self.client()
+            self._handshake(client, begun)
+            Tracker(self.plan, self._shared.defaults, client, ledger).run(self._is_over)
+            is_more = Receiver(
+                self.plan,
+                self._shared.defaults,
+                client,
+                ledger,
+                self._shared.destinations,
+                epoch=begun.epoch,
+                is_over=self._is_over,
+            ).run()
+        except Fenced:
+            return
+        except MeshError as failure:
+            error = failure
+        seconds = 0.0 if is_more else self._wait(begun, error)
+        next_visit = ledger.clock.now() + timedelta(seconds=seconds)
+        ledger.mailboxes.end_visit(self.plan.mailbox_id, begun.epoch, next_visit, error)
+
+    def _handshake(self, client: MeshClient, begun: LedgerMailbox) -> None:
+        ledger = self._shared.ledger
+        if self.plan.options.shadow:
+            return
+        if begun.last_handshake_at is None or ledger.clock.now() - begun.last_handshake_at >= _HANDSHAKE_EVERY:
+            client.handshake()
+            ledger.mailboxes.handshake_made(self.plan.mailbox_id)
+
+    def _wait(self, begun: LedgerMailbox, error: MeshError | None) -> float:
+        """Return the seconds until the next visit: somewhat spread, so that many mailboxes do not call together."""
+        clock, interval = self._shared.ledger.clock, self.plan.poll_interval_in_seconds
+        if error is not None:
+            wait = min(interval, _FIRST_RETRY_IN_SECONDS * 2.0 ** min(begun.failures, 30))
+            return wait * (0.75 + 0.25 * clock.chance())
+        # Never earlier than the interval: MESH asks for that.
+        return interval * (1 + 0.1 * clock.chance())
+
+    def send(self) -> None:
+        """Send what lies in the outgoing folders, unless the mailbox is paused."""
+        if not self._layouts or self.plan.options.shadow:
+            return
+        if self._shared.ledger.mailboxes.get(self.plan.mailbox_id).paused_at is not None:
+            return
+        Sender(
+            self.plan,
+            self._shared.defaults,
+            self.client,
+            self._shared.ledger,
+            self._layouts,
+            is_over=self._is_over,
+        ).run()
+
+    def has_outgoing(self) -> bool:
+        """Whether it has outgoing folders."""
+        return bool(self._layouts)
+
+    def close(self) -> None:
+        """Close the client."""
+        with self._guard:
+            if self._client is not None:
+                self._client.close()
+                self._client = None

@@ -1,0 +1,224 @@
+"""Send what lies in the outgoing folders of one mailbox, each file exactly once, and file it away.
+
+The steps, each durable before the next, so that a kill between any two is harmless:
+
+1. The file is noted in the ledger, with the local id that it will be sent under.
+2. `send_file` sends it, under a record in the ledger: after a kill it resumes, or asks MESH for the local id.
+3. The receipt is noted: the message is accepted.
+4. The file is moved into the archive, and that is noted. Until then, a file of that stamp is known, and not taken anew.
+5. The record is forgotten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from nel_mesh import (
+    BadRequest,
+    Gone,
+    InvalidArgument,
+    MeshClient,
+    MeshError,
+    NotFound,
+    Outcome,
+    Refused,
+    SourceError,
+    StorageError,
+    Tracking,
+)
+from nel_mesh.agent.configuration import Defaults, MailboxPlan
+from nel_mesh.agent.outgoing import Layout, stamp_of
+from nel_mesh.agent.receiving import retry_delay
+from nel_mesh.ledger.ledger import Ledger
+from nel_mesh.ledger.messages import LedgerMessage
+from nel_mesh.ledger.states import Event, State
+
+_AT_ONCE = 500
+"""How many messages are taken from the ledger at a time."""
+
+_REFUSALS = (Refused, BadRequest, InvalidArgument)
+"""Errors by which a message is refused as it is: the next attempt would end as this one did."""
+
+
+class Sender:
+    """Sends the files of one mailbox.
+
+    Args:
+        plan: the mailbox.
+        defaults: how failures are dealt with.
+        client: gives its client, when there is something to send.
+        ledger: where it is recorded.
+        layouts: its outgoing folders, in the order of its routes.
+        is_over: asked before each message; True ends the run.
+    """
+
+    def __init__(
+        self,
+        plan: MailboxPlan,
+        defaults: Defaults,
+        client: Callable[[], MeshClient],
+        ledger: Ledger,
+        layouts: Sequence[Layout],
+        *,
+        is_over: Callable[[], bool],
+    ) -> None:
+        self._plan = plan
+        self._defaults = defaults
+        self._client = client
+        self._ledger = ledger
+        self._layouts = layouts
+        self._is_over = is_over
+
+    def run(self) -> int:
+        """Note what is in the folders, and send what is due; return how many messages were sent."""
+        for message in self._ledger.messages.unfiled(self._plan.mailbox_id):
+            self._file_away(message)
+        self._note_files()
+        sent = 0
+        while due := self._ledger.messages.due_outgoing(self._plan.mailbox_id, _AT_ONCE):
+            with ThreadPoolExecutor(self._defaults.messages_at_once, thread_name_prefix="send") as threads:
+                results = list(threads.map(self._send, due))
+            sent += sum(results)
+            if self._is_over() or not any(results):
+                break
+        return sent
+
+    def _note_files(self) -> None:
+        now = self._ledger.clock.monotonic()
+        for number, layout in enumerate(self._layouts):
+            for file in layout.find(now):
+                message = self._ledger.messages.add_outgoing(
+                    self._plan.mailbox_id,
+                    source=str(file.path),
+                    stamp=file.stamp,
+                    options=file.options,
+                    route=number,
+                    file_name=file.options.get("file_name"),
+                    length=file.length,
+                )
+                if file.fault is not None and message.state is State.WAITING:
+                    self._refused(message, InvalidArgument(file.fault))
+
+    def _send(self, message: LedgerMessage) -> bool:
+        """Send one message; whether MESH has it now. Never raises an error of the message's."""
+        if self._is_over():
+            return False
+        [message] = self._ledger.messages.begin([message.id])
+        try:
+            if not self._is_as_found(message):
+                return self._settle_without_file(message)
+            options: dict[str, Any] = dict(message.options or {})
+            options["local_id"] = message.local_id
+            record = self._ledger.sends.record(str(message.id))
+            receipt = self._client().send_file(message.source or "", resume=record, **options)
+        except MeshError as error:
+            self._failed(message, error)
+            return False
+        self._accepted(message, receipt.message_id, receipt.bytes)
+        return True
+
+    def _is_as_found(self, message: LedgerMessage) -> bool:
+        is_resent = (message.stamp or "").startswith("resent:")
+        stamp = stamp_of(Path(message.source or ""))
+        return stamp is not None and (is_resent or stamp == message.stamp)
+
+    def _settle_without_file(self, message: LedgerMessage) -> bool:
+        """Deal with a file that was changed or removed before it was sent: its new version is a message of its own."""
+        if message.state is State.UNKNOWN:
+            tracking: Tracking | None = self._client().resolve_send(message.local_id or "")
+            if tracking is not None:
+                self._accepted(message, tracking.message_id, tracking.file_size or message.bytes or 0)
+                return True
+        error = SourceError("the file was changed or removed before it was sent")
+        self._ledger.messages.fail(message.id, Event.REFUSED, error, next_attempt_at=None)
+        self._ledger.messages.filed(message.id, None)
+        self._ledger.sends.record(str(message.id)).forget()
+        return False
+
+    def _accepted(self, message: LedgerMessage, message_id: str, length: int) -> None:
+        after = int(self._defaults.track_first_after_in_minutes * 60)
+        message = self._ledger.messages.accepted(
+            message.id, message_id=message_id, length=length, track_after_in_seconds=after
+        )
+        self._file_away(message)
+
+    def _failed(self, message: LedgerMessage, error: MeshError) -> None:
+        if isinstance(error, _REFUSALS) and error.outcome is not Outcome.UNKNOWN:
+            self._refused(message, error)
+            return
+        event = Event.LOST_RESPONSE if error.outcome is Outcome.UNKNOWN else Event.FAILED
+        wait = retry_delay(self._defaults, message.attempts, self._ledger.clock.chance())
+        self._ledger.messages.fail(message.id, event, error, next_attempt_at=self._ledger.clock.now() + wait)
+
+    def _refused(self, message: LedgerMessage, error: MeshError) -> None:
+        message = self._ledger.messages.fail(message.id, Event.REFUSED, error, next_attempt_at=None)
+        self._file_away(message)
+
+    def _file_away(self, message: LedgerMessage) -> None:
+        """Move the files of a message where they belong; if that fails, the next run does it."""
+        archived: str | None = message.source
+        layout = self._layout_of(message)
+        try:
+            if (message.stamp or "").startswith("resent:"):
+                pass  # It lies in the archive already.
+            elif stamp_of(Path(message.source or "")) not in (message.stamp, None) or layout is None:
+                # A new file has its name by now; the old one was moved, or there is no such folder any more.
+                archived = message.archived_as
+            elif message.state is State.REFUSED:
+                archived = layout.refuse(message)
+            else:
+                archived = layout.archive(message)
+        except StorageError as error:
+            self._ledger.note("file not moved", mailbox_id=message.mailbox_id, number=message.id, reason=error.reason)
+            return
+        self._ledger.messages.filed(message.id, archived)
+        self._ledger.sends.record(str(message.id)).forget()
+
+    def _layout_of(self, message: LedgerMessage) -> Layout | None:
+        """Return the layout of the folder that a message came from; the configuration may have changed since."""
+        folder = Path(message.source or "").parent
+        for route, layout in zip(self._plan.options.send, self._layouts, strict=True):
+            if route.folder == folder:
+                return layout
+        return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tracker:
+    """Asks for the status of the messages that a mailbox has sent, at a considerate pace."""
+
+    plan: MailboxPlan
+    defaults: Defaults
+    client: MeshClient
+    ledger: Ledger
+
+    def run(self, is_over: Callable[[], bool]) -> None:
+        """Track what is due. Raises MeshError if MESH cannot be asked."""
+        longest = int(self.defaults.track_at_least_every_in_hours * 3600)
+        for message in self.ledger.messages.to_track(self.plan.mailbox_id, _AT_ONCE):
+            if is_over():
+                return
+            wait = min(longest, max(1, 2 * (message.track_wait_in_seconds or 0)))
+            try:
+                tracking = self.client.track_message(message.message_id or "")
+            except (NotFound, Gone):
+                # It stays accepted, and `status` says when it grows old.
+                self.ledger.messages.tracked(message.id, None, wait_in_seconds=wait)
+                continue
+            event = None
+            values: Mapping[str, Any] = {}
+            if tracking.failed:
+                event = Event.UNDELIVERED
+                values = {
+                    "reason": "MESH did not deliver it",
+                    "status_event": tracking.status_event,
+                    "status_code": tracking.status_code,
+                    "status_description": tracking.status_description,
+                }
+            elif tracking.status == "acknowledged":
+                event = Event.COLLECTED
+            self.ledger.messages.tracked(message.id, event, wait_in_seconds=wait, **values)

@@ -1,0 +1,218 @@
+"""The agent as one process: its configuration, its ledger, its mailboxes, and when each is worked on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from nel_mesh import ConfigurationError, MeshError, StorageError, Transport
+from nel_mesh.agent import filing
+from nel_mesh.agent.configuration import AgentConfiguration, load
+from nel_mesh.agent.destinations import Destinations
+from nel_mesh.agent.mailbox import MailboxWork, Surroundings
+from nel_mesh.agent.runner import ThreadRunner
+from nel_mesh.io.clock import Clock
+from nel_mesh.io.files import FileLock, make_folder
+from nel_mesh.ledger.ledger import Ledger
+
+logger = logging.getLogger("nel_mesh.agent")
+
+_VISITS_EVERY_SECONDS = 1.0
+_FOLDERS_EVERY_SECONDS = 1.0
+_HOUSEKEEPING_EVERY_SECONDS = 3600.0
+_LOCK_LOOK_SECONDS = 0.2
+
+
+class Agent:
+    """An agent. `run` works until `stop` is called.
+
+    Args:
+        path: the configuration file.
+        clock: where time comes from.
+
+    Raises:
+        ConfigurationError: the file has faults.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
+        self.configuration = load(path)
+        self._clock = clock or Clock()
+        self._stopped = threading.Event()
+        self._reload = threading.Event()
+        self._guard = threading.Lock()
+        self.ledger = open_ledger(self.configuration, self._clock)
+        self._lock = FileLock(self.configuration.data / "agent.lock")
+        self._current: _Mailboxes | None = None
+        self._retired: list[_Mailboxes] = []
+        self._runner = ThreadRunner(self.configuration.agent.workers, self._clock, self._bug)
+
+    def stop(self) -> None:
+        """Begin no more work; `run` returns when what is under way has ended. May be called in a signal handler."""
+        self._stopped.set()
+        self._runner.wake()
+
+    def reload(self) -> None:
+        """Read the configuration again soon; if it has faults, the present one stays."""
+        self._reload.set()
+        self._runner.wake()
+
+    def run(self, *, once: bool = False, on_ready: Callable[[], object] = lambda: None) -> None:
+        """Work until it is told to stop.
+
+        Args:
+            once: visit each mailbox, empty each outgoing folder, and return.
+            on_ready: called when the first work is about to begin.
+
+        Raises:
+            StorageError: the ledger cannot be used, or another agent does not let go of it.
+        """
+        with self._alone(), self.ledger:
+            self._apply(self.configuration)
+            self.ledger.note("agent started", owner=_owner())
+            on_ready()
+            try:
+                if once:
+                    self._run_once()
+                else:
+                    self._runner.every(_VISITS_EVERY_SECONDS, self._enqueue_visits)
+                    self._runner.every(_FOLDERS_EVERY_SECONDS, self._enqueue_sends)
+                    self._runner.every(_VISITS_EVERY_SECONDS, self._reload_if_asked)
+                    self._runner.every(_HOUSEKEEPING_EVERY_SECONDS, self._keep_house)
+                    self._runner.run(self._stopped.is_set)
+            finally:
+                for mailboxes in self._all_mailboxes():
+                    mailboxes.close()
+                self.ledger.note("agent stopped", owner=_owner())
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for an agent that is ending; two never work on one ledger's folder."""
+        make_folder(self.configuration.data, 0o700)
+        end = self._clock.monotonic() + self.configuration.agent.stop_within_in_seconds + 5
+        while not self._lock.acquire():
+            if self._stopped.is_set() or self._clock.monotonic() >= end:
+                raise StorageError(
+                    f"{self.configuration.data}: another agent is working here; stop it, or give this one "
+                    "a folder of its own ([agent] data)"
+                )
+            self._stopped.wait(_LOCK_LOOK_SECONDS)
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _apply(self, configuration: AgentConfiguration) -> None:
+        """Work by a configuration from now on. What is under way ends by the one before.
+
+        Connections and destinations are made anew, as certificates and passwords may be.
+        """
+        mailboxes = _Mailboxes(configuration, self.ledger, self._stopped.is_set)
+        with self._guard:
+            if self._current is not None:
+                self._retired.append(self._current)
+            self.configuration, self._current = configuration, mailboxes
+        self.ledger.mailboxes.configure(configuration.mailboxes)
+
+    def _all_mailboxes(self) -> list[_Mailboxes]:
+        return [*self._retired, *([self._current] if self._current else [])]
+
+    def _reload_if_asked(self) -> None:
+        with self._guard:
+            ended = [mailboxes for mailboxes in self._retired if not mailboxes.busy]
+            self._retired = [mailboxes for mailboxes in self._retired if mailboxes.busy]
+        for mailboxes in ended:
+            mailboxes.close()
+        if not self._reload.is_set():
+            return
+        self._reload.clear()
+        try:
+            configuration = load(self.configuration.path)
+        except ConfigurationError as error:
+            logger.warning("The new configuration has faults, so the present one stays: %s", error)
+            faults = [f"{fault.source}: {fault.message}" for fault in error.faults]
+            self.ledger.note("configuration refused", faults=faults)
+            return
+        self._apply(configuration)
+        self.ledger.note("configuration loaded", mailboxes=len(configuration.mailboxes))
+        logger.info("The configuration was loaded again: %d mailboxes", len(configuration.mailboxes))
+
+    def _enqueue_visits(self) -> None:
+        for mailbox_id in self.ledger.mailboxes.due():
+            self._runner.enqueue(f"visit {mailbox_id}", partial(self._work, mailbox_id, MailboxWork.visit))
+
+    def _enqueue_sends(self) -> None:
+        for mailbox_id, plan in self.configuration.mailboxes.items():
+            if plan.options.send:
+                self._runner.enqueue(f"send {mailbox_id}", partial(self._work, mailbox_id, MailboxWork.send))
+
+    def _work(self, mailbox_id: str, do: Callable[[MailboxWork], object]) -> None:
+        """Work on a mailbox by the configuration of this moment."""
+        with self._guard:
+            mailboxes = self._current
+            work = mailboxes.works.get(mailbox_id) if mailboxes else None
+            if mailboxes is None or work is None:
+                return
+            mailboxes.busy += 1
+        try:
+            do(work)
+        finally:
+            with self._guard:
+                mailboxes.busy -= 1
+
+    def _run_once(self) -> None:
+        for mailbox_id in self.configuration.mailboxes:
+            for do in (MailboxWork.send, MailboxWork.visit):
+                if not self._stopped.is_set():
+                    self._work(mailbox_id, do)
+
+    def _keep_house(self) -> None:
+        now = self._clock.now()
+        self.ledger.forget_before(now - timedelta(days=self.configuration.defaults.keep_events_for_days))
+        for plan in self.configuration.mailboxes.values():
+            for route in plan.options.send:
+                if route.archive_for_days is not None:
+                    oldest = time.time() - route.archive_for_days * 86400
+                    filing.remove_older(route.archive_folder, oldest)
+
+    def _bug(self, key: str, error: Exception) -> None:
+        if isinstance(error, MeshError):
+            logger.error("%s: %s", key, error)
+        else:
+            logger.error("%s: this is a bug in nel-mesh; please report it", key, exc_info=error)
+
+
+class _Mailboxes:
+    """The mailboxes of one configuration, and what they share."""
+
+    def __init__(self, configuration: AgentConfiguration, ledger: Ledger, is_over: Callable[[], bool]) -> None:
+        self._transport = Transport()
+        self._destinations = Destinations(configuration.agent.disk_reserve_in_megabytes)
+        shared = Surroundings(ledger, self._transport, self._destinations, configuration.defaults, owner=_owner())
+        self.works = {
+            mailbox_id: MailboxWork(plan, shared, is_over) for mailbox_id, plan in configuration.mailboxes.items()
+        }
+        self.busy = 0
+
+    def close(self) -> None:
+        """Close every connection."""
+        for work in self.works.values():
+            work.close()
+        self._transport.close()
+        self._destinations.close()
+
+
+def open_ledger(configuration: AgentConfiguration, clock: Clock | None = None) -> Ledger:
+    """Return the ledger of a configuration, not opened yet."""
+    return Ledger(configuration.agent.ledger or configuration.data, clock=clock)
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,170 @@
+"""What a person may have done with a message: each is refused where it could deliver twice, or lose a message."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+
+from sqlalchemy import Connection, update
+
+from nel_mesh.errors import InvalidArgument
+from nel_mesh.io.clock import Clock
+from nel_mesh.ledger.database import Database
+from nel_mesh.ledger.messages import LedgerMessage, Messages
+from nel_mesh.ledger.schema import messages as table
+from nel_mesh.ledger.states import Direction, Event, State
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Effect:
+    """What an action would do to a message, or did.
+
+    Attributes:
+        message: the message.
+        text: what happens, in one sentence.
+        is_refused: whether it does not happen; the text says why, and the safe way.
+    """
+
+    message: LedgerMessage
+    text: str
+    is_refused: bool = False
+
+
+class Actions:
+    """What a person may have done with messages of a ledger."""
+
+    def __init__(self, database: Database, clock: Clock, messages: Messages) -> None:
+        self._database = database
+        self._clock = clock
+        self._messages = messages
+
+    def preview(self, action: str, numbers: Iterable[int]) -> list[Effect]:
+        """Say what an action would do to each message.
+
+        Args:
+            action: `retry`, `release`, `resend` or `seen`.
+            numbers: the messages, by their numbers in the ledger.
+        """
+        decide = _action(action)
+        with self._database.read() as connection:
+            return [decide(self._messages.locked(connection, number)) for number in numbers]
+
+    def run(self, action: str, numbers: Iterable[int], *, actor: str, reason: str) -> list[Effect]:
+        """Do it, where it is not refused; each message in a transaction of its own. The reason is kept."""
+        decide = _action(action)
+        effects = []
+        for number in numbers:
+            with self._database.write() as connection:
+                effect = decide(self._messages.locked(connection, number))
+                if not effect.is_refused:
+                    self._do(connection, action, effect.message, actor, reason)
+            effects.append(effect)
+        return effects
+
+    def _do(self, connection: Connection, action: str, message: LedgerMessage, actor: str, reason: str) -> None:
+        said = {"action": action, "reason": reason}
+        now = self._clock.now()
+        match action:
+            case "retry" | "release":
+                is_fresh = action == "release"
+                values = {"own_failures": 0} if is_fresh else {}
+                if message.state in (State.LISTED, State.WAITING, State.STORED):
+                    connection.execute(update(table).where(table.c.id == message.id).values(next_attempt_at=now))
+                    return
+                self._messages.step(
+                    connection, message, Event.RELEASED, actor=actor, said=said, next_attempt_at=now, **values
+                )
+            case "resend":
+                self._resend(connection, message, actor, said)
+            case _:
+                connection.execute(update(table).where(table.c.id == message.id).values(seen_at=now))
+                self._messages.note(connection, message, "seen", actor=actor, details=said)
+
+    def _resend(self, connection: Connection, message: LedgerMessage, actor: str, said: dict[str, str]) -> None:
+        options = dict(message.options or {})
+        # A new message: MESH would take the old local id for the old one.
+        options.pop("local_id", None)
+        copy = self._messages.insert(
+            connection,
+            actor=actor,
+            direction=Direction.OUT,
+            mailbox_id=message.mailbox_id,
+            local_id=self._clock.unique(),
+            source=message.archived_as,
+            stamp=f"resent:{message.id}",
+            options=options,
+            route=message.route,
+            workflow_id=message.workflow_id,
+            sender=message.sender,
+            recipient=message.recipient,
+            subject=message.subject,
+            file_name=message.file_name,
+            bytes=message.bytes,
+            next_attempt_at=self._clock.now(),
+        )
+        values = {"resent_as": copy.id, "seen_at": self._clock.now()}
+        connection.execute(update(table).where(table.c.id == message.id).values(**values))
+        self._messages.note(connection, message, "resent", actor=actor, details={**said, "as": copy.id})
+
+
+def _retry(message: LedgerMessage) -> Effect:
+    match message.state:
+        case State.RETRYING | State.LISTED | State.WAITING | State.STORED:
+            return Effect(message, "The next attempt is made at once, not at its appointed time.")
+        case State.UNKNOWN:
+            return Effect(message, "MESH is asked at once whether it has the message; it is sent only if it has not.")
+        case State.QUARANTINED:
+            return Effect(message, "It is in quarantine: `release` lets it out.", is_refused=True)
+        case State.FETCHING | State.SENDING:
+            return Effect(message, "An attempt is being made now.", is_refused=True)
+        case State.REFUSED | State.UNDELIVERED:
+            return Effect(message, "It cannot be sent as it was: correct the cause, then `resend`.", is_refused=True)
+        case _:
+            return Effect(message, f"It is {message.state}: there is nothing left to try.", is_refused=True)
+
+
+def _release(message: LedgerMessage) -> Effect:
+    if message.state is State.QUARANTINED:
+        return Effect(message, "It is fetched again, from the beginning of its attempts.")
+    return Effect(message, "It is not in quarantine; `retry` makes the next attempt at once.", is_refused=True)
+
+
+def _resend(message: LedgerMessage) -> Effect:
+    if message.direction is not Direction.OUT:
+        return Effect(message, "It was received. Only messages that were sent can be sent again.", is_refused=True)
+    if message.resent_as is not None:
+        return Effect(message, f"It was sent again already, as number {message.resent_as}.", is_refused=True)
+    match message.state:
+        case State.UNDELIVERED | State.REFUSED if message.archived_as:
+            return Effect(message, "It goes out again as a new message. MESH did not deliver the old one.")
+        case State.UNDELIVERED | State.REFUSED:
+            return Effect(message, "Its file was not kept; put the file into the outgoing folder.", is_refused=True)
+        case State.ACCEPTED | State.COLLECTED:
+            text = "MESH has it, so the recipient would get it twice. To send it all the same, put the file into the"
+            return Effect(message, f"{text} outgoing folder again.", is_refused=True)
+        case State.UNKNOWN:
+            text = "MESH may have it, so the recipient could get it twice. `retry` asks MESH."
+            return Effect(message, text, is_refused=True)
+        case _:
+            return Effect(message, "It is on its way already; `retry` makes the next attempt at once.", is_refused=True)
+
+
+def _seen(message: LedgerMessage) -> Effect:
+    if message.state in (State.UNDELIVERED, State.REFUSED):
+        return Effect(message, "It is no longer shown as needing a person.")
+    return Effect(message, "Only what was refused or not delivered can be marked as seen.", is_refused=True)
+
+
+ACTIONS: Mapping[str, Callable[[LedgerMessage], Effect]] = {
+    "retry": _retry,
+    "release": _release,
+    "resend": _resend,
+    "seen": _seen,
+}
+"""The actions by name; each decides by the message alone."""
+
+
+def _action(name: str) -> Callable[[LedgerMessage], Effect]:
+    if name not in ACTIONS:
+        raise InvalidArgument(f"action: expected one of {', '.join(ACTIONS)}, not {name!r}")
+    return ACTIONS[name]

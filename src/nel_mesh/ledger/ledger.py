@@ -1,0 +1,91 @@
+"""The ledger as one object: its database, and the rooms that know a part of it each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import delete, func, select
+
+from nel_mesh.io.clock import Clock
+from nel_mesh.ledger import events
+from nel_mesh.ledger.actions import Actions
+from nel_mesh.ledger.database import Database
+from nel_mesh.ledger.hook_calls import HookCalls
+from nel_mesh.ledger.journal import LedgerJournal
+from nel_mesh.ledger.mailboxes import Mailboxes
+from nel_mesh.ledger.messages import Listener, Messages
+from nel_mesh.ledger.schema import events as events_table
+from nel_mesh.ledger.schema import hook_calls
+from nel_mesh.ledger.search import Search
+from nel_mesh.ledger.transfers import LedgerRecords
+
+FILE_NAME = "ledger.sqlite"
+_ROWS_AT_ONCE = 1000
+
+
+class Ledger:
+    """What an agent knows of its mailboxes and messages. A context manager.
+
+    Args:
+        place: the folder of an SQLite file, or a database's URL.
+        clock: where time comes from.
+        listeners: called with each step of a message, in its transaction.
+    """
+
+    def __init__(self, place: Path | str, *, clock: Clock | None = None, listeners: Sequence[Listener] = ()) -> None:
+        self.clock = clock or Clock()
+        self.database = Database.for_file(place / FILE_NAME) if isinstance(place, Path) else Database(place)
+        self.mailboxes = Mailboxes(self.database, self.clock)
+        self.messages = Messages(self.database, self.clock, listeners)
+        self.search = Search(self.database)
+        self.actions = Actions(self.database, self.clock, self.messages)
+        self.hook_calls = HookCalls(self.database, self.clock)
+        self.sends = LedgerRecords(self.database, self.clock)
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Connect, and bring the schema up to date. Raises StorageError if that cannot be done."""
+        self.database.open()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.database.close()
+
+    def journal(self, mailbox_id: str, *, epoch: int, destination: str) -> LedgerJournal:
+        """Return the journal of one destination of a mailbox, for one visit."""
+        records = (self.mailboxes, self.messages)
+        return LedgerJournal(self.database, records, mailbox_id=mailbox_id, epoch=epoch, destination=destination)
+
+    def note(self, kind: str, *, actor: str = events.AGENT, mailbox_id: str | None = None, **details: object) -> None:
+        """Add an event that belongs to no message."""
+        with self.database.write() as connection:
+            events.append(connection, self.clock.now(), kind, actor=actor, mailbox_id=mailbox_id, details=details)
+
+    def forget_before(self, moment: datetime) -> int:
+        """Remove what ended before a moment, in small transactions; return how many messages those were."""
+        count = 0
+        while done := self.messages.forget_before(moment, _ROWS_AT_ONCE):
+            count += done
+        while True:
+            with self.database.write() as connection:
+                old = select(events_table.c.number).where(events_table.c.at < moment).order_by(events_table.c.number)
+                numbers = list(connection.scalars(old.limit(_ROWS_AT_ONCE)))
+                # The chain's last event stays, so that what follows has something to follow.
+                last = connection.scalar(select(func.max(events_table.c.number)))
+                numbers = [number for number in numbers if number != last]
+                connection.execute(delete(events_table).where(events_table.c.number.in_(numbers)))
+                connection.execute(delete(hook_calls).where(hook_calls.c.done_at < moment))
+            if len(numbers) < _ROWS_AT_ONCE:
+                return count

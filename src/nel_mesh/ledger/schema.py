@@ -1,0 +1,204 @@
+"""The tables of the ledger, for SQLite and PostgreSQL alike. `migrations/` makes them; no other code does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A point in time: aware and in UTC in Python, whatever the database makes of it."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn an aware time into UTC; one without a zone is a bug."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Return an aware time; SQLite keeps no zone."""
+        if value is None:
+            return None
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+# SQLite counts up only what is called INTEGER.
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+mailboxes = Table(
+    "mailbox",
+    metadata,
+    Column("mailbox_id", String(100), primary_key=True),
+    Column("is_configured", Boolean, nullable=False),
+    Column("next_visit_at", UtcTime),
+    Column("last_visit_at", UtcTime),
+    Column("last_success_at", UtcTime),
+    Column("last_handshake_at", UtcTime),
+    Column("failing_since", UtcTime),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("reason", Text),
+    Column("error_kind", String(100)),
+    Column("inbox_count", Integer),
+    Column("paused_at", UtcTime),
+    Column("paused_by", String(200)),
+    Column("pause_reason", Text),
+    # Who visits it now, and the number of that visit: what an earlier one still writes is refused.
+    Column("owner", String(200)),
+    Column("epoch", BigInteger, nullable=False, default=0),
+    Index(None, "next_visit_at"),
+)
+
+messages = Table(
+    "message",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("direction", String(3), nullable=False),
+    Column("mailbox_id", String(100), nullable=False),
+    Column("message_id", String(100)),
+    Column("local_id", String(300)),
+    Column("state", String(20), nullable=False),
+    Column("reason", Text),
+    Column("error_kind", String(100)),
+    Column("attempts", Integer, nullable=False, default=0),
+    # Of these, the ones that failed for the message's own sake.
+    Column("own_failures", Integer, nullable=False, default=0),
+    Column("next_attempt_at", UtcTime),
+    Column("message_type", String(20)),
+    Column("workflow_id", String(300)),
+    Column("sender", String(100)),
+    Column("recipient", String(100)),
+    Column("subject", String(500)),
+    Column("file_name", String(300)),
+    Column("bytes", BigInteger),
+    Column("linked_message_id", String(100)),
+    Column("status_event", String(100)),
+    Column("status_code", String(100)),
+    Column("status_description", Text),
+    # Incoming: the destinations chosen for it. They stay, whatever the configuration says by the next attempt.
+    Column("destinations", JSON),
+    # Outgoing: the file, what it was like when it was found, how it is sent, and where it is after that.
+    Column("source", Text),
+    Column("stamp", String(200)),
+    Column("options", JSON),
+    Column("route", Integer),
+    Column("archived_as", Text),
+    Column("is_filed", Boolean, nullable=False, default=False),
+    Column("resent_as", Id),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("stored_at", UtcTime),
+    Column("accepted_at", UtcTime),
+    Column("finished_at", UtcTime),
+    Column("next_track_at", UtcTime),
+    Column("track_wait_in_seconds", Integer),
+    Column("seen_at", UtcTime),
+    UniqueConstraint("direction", "mailbox_id", "message_id"),
+    Index(None, "state", "next_attempt_at"),
+    Index(None, "mailbox_id", "direction", "state"),
+    Index(None, "created_at"),
+    Index(None, "local_id"),
+    Index(None, "linked_message_id"),
+    Index(None, "message_id"),
+    Index(None, "next_track_at"),
+    Index(None, "mailbox_id", "source", "is_filed"),
+)
+
+copies = Table(
+    "copy",
+    metadata,
+    Column("message", Id, ForeignKey("message.id", ondelete="CASCADE"), primary_key=True),
+    Column("destination", Text, primary_key=True),
+    Column("location", Text),
+    Column("bytes", BigInteger),
+    Column("stored_at", UtcTime, nullable=False),
+)
+"""Where each incoming message lies; one row for each of its destinations that has it."""
+
+transfers = Table(
+    "transfer",
+    metadata,
+    Column("key", String(200), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+"""The records of unfinished sends, which `send_file` resumes by."""
+
+events = Table(
+    "event",
+    metadata,
+    Column("number", Id, primary_key=True, autoincrement=True),
+    Column("at", UtcTime, nullable=False),
+    Column("kind", String(50), nullable=False),
+    Column("mailbox_id", String(100)),
+    Column("message", Id),
+    Column("actor", String(200), nullable=False),
+    Column("details", JSON, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Index(None, "message"),
+    Index(None, "at"),
+)
+"""What happened, append-only. Each row's hash covers the one before, so that none can be changed or left out."""
+
+chain = Table(
+    "chain",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("last", String(64), nullable=False),
+)
+"""One row: the hash of the last event. It is locked while one is added, so that they form one chain."""
+
+hook_calls = Table(
+    "hook_call",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("event", String(50), nullable=False),
+    Column("message", Id),
+    Column("mailbox_id", String(100)),
+    # Which hook: a digest of its kind and target, as the target can hold what is private.
+    Column("hook", String(64), nullable=False),
+    Column("idempotency_key", String(64), nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt_at", UtcTime),
+    Column("reason", Text),
+    Column("created_at", UtcTime, nullable=False),
+    Column("done_at", UtcTime),
+    UniqueConstraint("idempotency_key"),
+    Index(None, "next_attempt_at"),
+)
+"""Calls of hooks that are to be made, and were made."""

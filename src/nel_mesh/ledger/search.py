@@ -1,0 +1,140 @@
+"""Looking for messages and events, page by page: what the command line and the console show."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, or_, select
+
+from nel_mesh.ledger.database import Database, row_values
+from nel_mesh.ledger.messages import Copy, LedgerMessage, read_message
+from nel_mesh.ledger.schema import copies, events, messages
+from nel_mesh.ledger.states import Direction, State
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which messages are looked for. What is None does not matter.
+
+    Attributes:
+        identifier: the message id, local id or number; exactly.
+        mailbox_id: the agent's mailbox.
+        direction: in or out.
+        states: any of these.
+        workflow_id: exactly, or its beginning if it ends in `*`.
+        party: the other mailbox: sender or recipient.
+        since: created at this time or later.
+        until: created before this time.
+    """
+
+    identifier: str | None = None
+    mailbox_id: str | None = None
+    direction: Direction | None = None
+    states: tuple[State, ...] = ()
+    workflow_id: str | None = None
+    party: str | None = dataclasses.field(default=None, repr=False)
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEvent:
+    """One event of the ledger."""
+
+    number: int
+    at: datetime
+    kind: str
+    mailbox_id: str | None
+    message: int | None
+    actor: str
+    details: dict[str, Any]
+    previous: str
+    hash: str
+
+
+class Search:
+    """Looks through a ledger."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def messages(self, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[LedgerMessage]:
+        """Return messages, the newest first.
+
+        Args:
+            wanted: which.
+            limit: how many at most.
+            before: only those with a lower number: the last of the page before.
+        """
+        query = _where(select(messages), wanted)
+        if before is not None:
+            query = query.where(messages.c.id < before)
+        with self._database.read() as connection:
+            return [read_message(row) for row in connection.execute(query.order_by(messages.c.id.desc()).limit(limit))]
+
+    def numbers(self, wanted: Filter) -> Iterator[int]:
+        """Return the number of every message that is wanted."""
+        with self._database.read() as connection:
+            yield from connection.scalars(_where(select(messages.c.id), wanted).order_by(messages.c.id))
+
+    def timeline(self, number: int) -> list[LedgerEvent]:
+        """Return what happened to a message, oldest first."""
+        query = select(events).where(events.c.message == number).order_by(events.c.number)
+        with self._database.read() as connection:
+            return [LedgerEvent(**row_values(row)) for row in connection.execute(query)]
+
+    def copies(self, number: int) -> list[Copy]:
+        """Return where a message lies."""
+        query = select(copies).where(copies.c.message == number).order_by(copies.c.stored_at)
+        with self._database.read() as connection:
+            return [Copy(**row_values(row)) for row in connection.execute(query)]
+
+    def reports_about(self, message: LedgerMessage) -> list[LedgerMessage]:
+        """Return the reports that MESH sent about a message."""
+        if message.message_id is None:
+            return []
+        query = select(messages).where(
+            messages.c.linked_message_id == message.message_id, messages.c.mailbox_id == message.mailbox_id
+        )
+        with self._database.read() as connection:
+            return [read_message(row) for row in connection.execute(query.order_by(messages.c.id))]
+
+    def events(self, *, limit: int = 50, before: int | None = None, kind: str | None = None) -> list[LedgerEvent]:
+        """Return events, the newest first."""
+        query = select(events)
+        if before is not None:
+            query = query.where(events.c.number < before)
+        if kind is not None:
+            query = query.where(events.c.kind == kind)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(events.c.number.desc()).limit(limit))
+            return [LedgerEvent(**row_values(row)) for row in rows]
+
+
+def _where(query: Select[Any], wanted: Filter) -> Select[Any]:
+    columns = messages.c
+    if wanted.identifier is not None:
+        either = [columns.message_id == wanted.identifier, columns.local_id == wanted.identifier]
+        if wanted.identifier.isdecimal() and len(wanted.identifier) < 18:
+            either.append(columns.id == int(wanted.identifier))
+        query = query.where(or_(*either))
+    if wanted.mailbox_id is not None:
+        query = query.where(columns.mailbox_id == wanted.mailbox_id)
+    if wanted.direction is not None:
+        query = query.where(columns.direction == wanted.direction)
+    if wanted.states:
+        query = query.where(columns.state.in_(wanted.states))
+    if wanted.workflow_id is not None and wanted.workflow_id.endswith("*"):
+        query = query.where(columns.workflow_id.startswith(wanted.workflow_id[:-1], autoescape=True))
+    elif wanted.workflow_id is not None:
+        query = query.where(columns.workflow_id == wanted.workflow_id)
+    if wanted.party is not None:
+        query = query.where(or_(columns.sender == wanted.party, columns.recipient == wanted.party))
+    if wanted.since is not None:
+        query = query.where(columns.created_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(columns.created_at < wanted.until)
+    return query

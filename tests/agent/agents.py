@@ -1,0 +1,88 @@
+"""An agent for mailboxes of the sandbox: its configuration in a folder, and its process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from nel_mesh.ledger.ledger import Ledger
+from nel_mesh.sandbox import Sandbox
+
+ALICE, BOB = "X26ABC1", "X26ABC2"
+PATIENCE_SECONDS = 30.0
+
+
+class Site:
+    """A folder with an agent's configuration.
+
+    Args:
+        folder: the folder.
+        sandbox: whose mailboxes.
+    """
+
+    def __init__(self, folder: Path, sandbox: Sandbox) -> None:
+        self.folder = folder
+        self.config = folder / "agent.toml"
+        self.settings = {path.name.split(".")[1]: path for path in sandbox.write_settings(folder / "settings")}
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def write(self, text: str, *, agent: str = "", defaults: str = "") -> Path:
+        """Write the configuration; `{alice}` and `{bob}` in it stand for their tables, with their settings."""
+        for name, mailbox in (("alice", ALICE), ("bob", BOB)):
+            table = f'[mailboxes.{mailbox}]\nsettings = "{self.settings[mailbox]}"'
+            text = text.replace(f"{{{name}}}", table)
+        quick = "poll_interval_in_minutes = 0.005\nretry_initial_delay_in_seconds = 0.05\n"
+        self.config.write_text(f"[agent]\n{agent}\n[defaults]\n{quick}{defaults}\n{text}")
+        return self.config
+
+    @contextlib.contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        with Ledger(self.folder / "nel-mesh-agent") as ledger:
+            yield ledger
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "nel_mesh.cli", "agent", *arguments]
+
+    def run(self, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+        """Run a command of the agent; return its exit code, its records and what it said."""
+        command = [*self.command(*arguments), "--config", str(self.config), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert "Traceback" not in done.stderr
+        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start an agent, and wait until it works."""
+        command = [*self.command("run"), "--config", str(self.config)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=self.folder)
+        self.processes.append(process)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "works on" in line:
+                return process
+        raise AssertionError("the agent did not start")
+
+    def stop(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, str]:
+        process.send_signal(number)
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
+        return process.returncode, said
+
+    def close(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def until(is_so: Callable[[], object]) -> None:
+    """Wait until something is so; it must be within PATIENCE_SECONDS."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)

@@ -1,0 +1,361 @@
+"""The ledger, in a real database."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from ledgers import MovableClock
+from sqlalchemy import update
+
+from nel_mesh import Gone, IntegrityError, InvalidArgument, JournalEntry, MessageMetadata, Report, StorageError
+from nel_mesh.ledger.attention import look
+from nel_mesh.ledger.database import HEAD
+from nel_mesh.ledger.events import first_broken
+from nel_mesh.ledger.ledger import FILE_NAME, Ledger
+from nel_mesh.ledger.mailboxes import Fenced
+from nel_mesh.ledger.messages import LedgerMessage
+from nel_mesh.ledger.schema import messages, metadata
+from nel_mesh.ledger.search import Filter
+from nel_mesh.ledger.states import Direction, Event, State
+
+A, B = "X26ABC1", "X26ABC2"
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: MovableClock) -> Iterator[Ledger]:
+    with Ledger(tmp_path, clock=clock) as opened:
+        opened.mailboxes.configure([A, B])
+        yield opened
+
+
+def listed(ledger: Ledger, *ids: str) -> list[LedgerMessage]:
+    ledger.messages.list_incoming(A, ids)
+    return ledger.messages.due_incoming(A, ids)
+
+
+def sent(ledger: Ledger, name: str = "a.csv", **options: str) -> LedgerMessage:
+    options = {"to": B, "workflow_id": "WF", "subject": "Jane Doe", **options}
+    return ledger.messages.add_outgoing(
+        A, source=f"/out/{name}", stamp="1:2:3", options=options, route=0, file_name=name, length=1
+    )
+
+
+def accepted(ledger: Ledger, message: LedgerMessage, message_id: str = "M1") -> LedgerMessage:
+    ledger.messages.begin([message.id])
+    return ledger.messages.accepted(message.id, message_id=message_id, length=1, track_after_in_seconds=600)
+
+
+def entry(ledger: Ledger, message_id: str, metadata: MessageMetadata | None = None) -> JournalEntry:
+    return JournalEntry(
+        mailbox_id=A,
+        message_id=message_id,
+        delivered_at=ledger.clock.now(),
+        location="/in/a",
+        bytes=3,
+        metadata=metadata or MessageMetadata(message_id=message_id, subject="Jane Doe"),
+    )
+
+
+def broken(ledger: Ledger) -> int | None:
+    with ledger.database.read() as connection:
+        return first_broken(connection)
+
+
+def test_the_migrations_make_the_schema(ledger: Ledger) -> None:
+    with ledger.database.read() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == HEAD
+
+
+def test_only_the_owner_may_read_the_file(tmp_path: Path, ledger: Ledger) -> None:
+    assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
+
+
+def test_a_ledger_of_a_later_version_is_used_as_it_is(tmp_path: Path, ledger: Ledger, clock: MovableClock) -> None:
+    with sqlite3.connect(tmp_path / FILE_NAME) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    with Ledger(tmp_path, clock=clock) as earlier:
+        assert [mailbox.mailbox_id for mailbox in earlier.mailboxes.all()] == [A, B]
+
+
+def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"not a database, but longer than its first page's head" * 50)
+    with pytest.raises(StorageError, match=FILE_NAME), Ledger(tmp_path):
+        pass
+
+
+def test_a_message_is_listed_once_and_due_until_it_is_acknowledged(ledger: Ledger) -> None:
+    listed(ledger, "M1", "M2")
+    assert [one.message_id for one in listed(ledger, "M1", "M2")] == ["M1", "M2"]
+    assert len(ledger.search.messages(Filter())) == 2
+
+
+def test_stored_once_every_destination_has_it(ledger: Ledger) -> None:
+    [message] = listed(ledger, "M1")
+    ledger.messages.choose_destinations(message.id, ["/a", "/b"], None)
+    ledger.messages.begin([message.id])
+    epoch = begin(ledger)
+    first = ledger.journal(A, epoch=epoch, destination="/a")
+    first.add(entry(ledger, "M1"))
+    assert ledger.messages.get(message.id).state is State.FETCHING
+    assert first.find(A, "M1") is not None
+    second = ledger.journal(A, epoch=epoch, destination="/b")
+    assert second.find(A, "M1") is None
+    second.add(entry(ledger, "M1"))
+    second.add(entry(ledger, "M1"))
+    stored = ledger.messages.get(message.id)
+    assert (stored.state, stored.subject, stored.bytes) == (State.STORED, "Jane Doe", 3)
+    assert [copy.destination for copy in ledger.search.copies(message.id)] == ["/a", "/b"]
+    assert "Jane" not in repr(stored)
+
+
+def begin(ledger: Ledger) -> int:
+    begun = ledger.mailboxes.begin_visit(A, "me")
+    assert begun is not None
+    return begun.epoch
+
+
+def test_a_visit_that_was_taken_over_records_nothing(ledger: Ledger) -> None:
+    [message] = listed(ledger, "M1")
+    ledger.messages.begin([message.id])
+    journal = ledger.journal(A, epoch=begin(ledger), destination="/a")
+    begin(ledger)
+    with pytest.raises(Fenced, match="taken over"):
+        journal.add(entry(ledger, "M1"))
+    assert journal.find(A, "M1") is None
+
+
+def test_a_message_that_left_the_inbox_is_gone_and_comes_back_if_it_is_listed_again(ledger: Ledger) -> None:
+    listed(ledger, "M1", "M2")
+    ledger.messages.vanish(A, ["M2"])
+    assert [one.state for one in ledger.messages.find("M1")] == [State.GONE]
+    assert [one.message_id for one in listed(ledger, "M1")] == ["M1"]
+
+
+def test_a_failed_attempt_waits_and_the_last_one_condemns(ledger: Ledger, clock: MovableClock) -> None:
+    [message] = listed(ledger, "M1")
+    ledger.messages.begin([message.id])
+    later = clock.now() + timedelta(seconds=30)
+    error = IntegrityError("the checksum differs")
+    ledger.messages.fail(message.id, Event.FAILED, error, next_attempt_at=later, is_its_own=True)
+    assert listed(ledger, "M1") == []
+    clock.advance(seconds=31)
+    [again] = listed(ledger, "M1")
+    assert (again.own_failures, again.reason) == (1, "the checksum differs")
+    ledger.messages.begin([message.id])
+    ledger.messages.fail(message.id, Event.CONDEMNED, error, next_attempt_at=None, is_its_own=True)
+    assert listed(ledger, "M1") == []
+    [attention] = look(ledger.database, clock.now())
+    assert (attention.kind, attention.needs_person, attention.message) == ("quarantined", True, message.id)
+
+
+def test_a_report_is_linked_to_what_it_is_about(ledger: Ledger) -> None:
+    message = accepted(ledger, sent(ledger), "M1")
+    [report] = listed(ledger, "R1")
+    ledger.messages.begin([report.id])
+    headers = Report(
+        message_id="R1", message_type="REPORT", linked_message_id="M1", status_event="SEND", status_code="14"
+    )
+    ledger.journal(A, epoch=begin(ledger), destination="/a").add(entry(ledger, "R1", headers))
+    after = ledger.messages.get(message.id)
+    assert (after.state, after.status_code) == (State.UNDELIVERED, "14")
+    assert [one.message_id for one in ledger.search.reports_about(after)] == ["R1"]
+
+
+def test_the_same_file_is_one_message_until_it_is_filed(ledger: Ledger) -> None:
+    message = sent(ledger)
+    assert sent(ledger).id == message.id
+    accepted(ledger, message)
+    assert sent(ledger).id == message.id
+    ledger.messages.filed(message.id, "/sent/a.csv")
+    assert sent(ledger).id != message.id
+
+
+def test_tracking_grows_slower_and_ends(ledger: Ledger, clock: MovableClock) -> None:
+    message = accepted(ledger, sent(ledger))
+    assert ledger.messages.to_track(A, 10) == []
+    clock.advance(seconds=601)
+    assert [one.id for one in ledger.messages.to_track(A, 10)] == [message.id]
+    ledger.messages.tracked(message.id, None, wait_in_seconds=1200)
+    assert ledger.messages.to_track(A, 10) == []
+    clock.advance(seconds=1201)
+    ledger.messages.tracked(message.id, Event.COLLECTED, wait_in_seconds=0)
+    assert ledger.messages.get(message.id).state is State.COLLECTED
+
+
+def test_a_message_that_nobody_collects_raises_an_alarm_a_day_before_it_expires(
+    ledger: Ledger, clock: MovableClock
+) -> None:
+    accepted(ledger, sent(ledger))
+    clock.advance(days=3.9)
+    assert look(ledger.database, clock.now()) == []
+    clock.advance(days=0.2)
+    [attention] = look(ledger.database, clock.now())
+    assert attention.kind == "not collected"
+    assert "Jane" not in attention.text
+
+
+@pytest.mark.parametrize("state", State)
+def test_no_action_delivers_twice(ledger: Ledger, state: State) -> None:
+    """Whatever may be at MESH, or with the recipient, is not sent again."""
+    message = accepted(ledger, sent(ledger))
+    with ledger.database.write() as connection:
+        connection.execute(update(messages).values(state=state, archived_as="/sent/a.csv"))
+    [effect] = ledger.actions.run("resend", [message.id], actor="ann", reason="")
+    assert effect.is_refused == (state not in (State.UNDELIVERED, State.REFUSED))
+    assert len(ledger.search.messages(Filter())) == (1 if effect.is_refused else 2)
+
+
+def test_a_resent_message_is_a_new_one_and_is_resent_once(ledger: Ledger) -> None:
+    message = sent(ledger, local_id="ours")
+    ledger.messages.begin([message.id])
+    ledger.messages.fail(message.id, Event.REFUSED, StorageError("no"), next_attempt_at=None)
+    ledger.messages.filed(message.id, "/failed/a.csv")
+    assert not ledger.actions.preview("resend", [message.id])[0].is_refused
+    ledger.actions.run("resend", [message.id], actor="ann", reason="moved")
+    [copy, before] = ledger.search.messages(Filter())
+    assert (copy.source, before.resent_as) == ("/failed/a.csv", copy.id)
+    assert copy.local_id != "ours"
+    assert ledger.actions.run("resend", [message.id], actor="ann", reason="")[0].is_refused
+    assert [(one.actor, one.details.get("reason")) for one in ledger.search.timeline(message.id)][-1] == (
+        "ann",
+        "moved",
+    )
+
+
+def test_only_what_waits_can_be_retried_and_only_quarantine_released(ledger: Ledger, clock: MovableClock) -> None:
+    [message] = listed(ledger, "M1")
+    ledger.messages.begin([message.id])
+    later = clock.now() + timedelta(hours=1)
+    ledger.messages.fail(message.id, Event.FAILED, StorageError("full"), next_attempt_at=later)
+    assert ledger.actions.run("release", [message.id], actor="ann", reason="")[0].is_refused
+    assert not ledger.actions.run("retry", [message.id], actor="ann", reason="")[0].is_refused
+    assert [one.id for one in listed(ledger, "M1")] == [message.id]
+
+
+def test_an_unknown_action_or_message_is_named(ledger: Ledger) -> None:
+    with pytest.raises(InvalidArgument, match="retry, release, resend, seen"):
+        ledger.actions.preview("explode", [])
+    with pytest.raises(InvalidArgument, match="no message 77"):
+        ledger.messages.get(77)
+
+
+def test_what_was_seen_to_is_no_longer_shown(ledger: Ledger, clock: MovableClock) -> None:
+    message = sent(ledger)
+    ledger.messages.fail(message.id, Event.REFUSED, StorageError("no"), next_attempt_at=None)
+    assert [one.kind for one in look(ledger.database, clock.now())] == ["refused"]
+    ledger.actions.run("seen", [message.id], actor="ann", reason="sent by post")
+    assert look(ledger.database, clock.now()) == []
+
+
+def test_a_paused_mailbox_is_not_due(ledger: Ledger, clock: MovableClock) -> None:
+    ledger.mailboxes.pause(A, actor="ann", reason="moving")
+    assert ledger.mailboxes.due() == [B]
+    assert ledger.mailboxes.begin_visit(A, "me") is None
+    [attention] = look(ledger.database, clock.now())
+    assert "moving" in attention.text
+    ledger.mailboxes.resume(A, actor="ann")
+    assert set(ledger.mailboxes.due()) == {A, B}
+
+
+def test_a_visit_that_is_asked_for_while_one_runs_comes_after_it(ledger: Ledger, clock: MovableClock) -> None:
+    epoch = begin(ledger)
+    clock.advance(seconds=1)
+    ledger.mailboxes.visit_now(A, actor="ann")
+    ledger.mailboxes.end_visit(A, epoch, clock.now() + timedelta(minutes=5), None)
+    assert A in ledger.mailboxes.due()
+
+
+def test_a_mailbox_that_keeps_failing_needs_a_person(ledger: Ledger, clock: MovableClock) -> None:
+    for attempt in range(3):
+        epoch = begin(ledger)
+        ledger.mailboxes.end_visit(A, epoch, clock.now(), StorageError("the disk is full"))
+        [attention] = look(ledger.database, clock.now())
+        assert attention.needs_person == (attempt == 2)
+    ledger.mailboxes.end_visit(A, begin(ledger), clock.now(), None)
+    assert look(ledger.database, clock.now()) == []
+
+
+def test_a_mailbox_that_is_no_longer_configured_is_not_visited(ledger: Ledger) -> None:
+    ledger.mailboxes.configure([B])
+    assert ledger.mailboxes.due() == [B]
+    assert ledger.mailboxes.begin_visit(A, "me") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE event SET actor = 'nobody' WHERE number = 3",
+        "DELETE FROM event WHERE number = 3",
+        "DELETE FROM event WHERE number = (SELECT max(number) FROM event)",
+    ],
+)
+def test_a_changed_or_missing_event_is_found(tmp_path: Path, ledger: Ledger, change: str) -> None:
+    listed(ledger, "M1", "M2", "M3")
+    assert broken(ledger) is None
+    with sqlite3.connect(tmp_path / FILE_NAME) as database:
+        database.execute(change)
+    assert broken(ledger) is not None
+
+
+def test_what_ended_long_ago_is_forgotten_and_the_chain_holds(ledger: Ledger, clock: MovableClock) -> None:
+    [message] = listed(ledger, "M1")
+    ledger.messages.begin([message.id])
+    ledger.messages.fail(message.id, Event.GONE, Gone("gone"), next_attempt_at=None)
+    clock.advance(days=400)
+    [other] = listed(ledger, "M2")
+    assert ledger.forget_before(clock.now() - timedelta(days=365)) == 1
+    assert [one.id for one in ledger.search.messages(Filter())] == [other.id]
+    assert broken(ledger) is None
+
+
+def test_messages_are_found_by_what_is_known_of_them(ledger: Ledger, clock: MovableClock) -> None:
+    first = sent(ledger)
+    second = sent(ledger, "b.csv", workflow_id="OTHER", to="X26ABC9")
+    listed(ledger, "M1")
+
+    def numbers(**wanted: object) -> list[int]:
+        found = ledger.search.messages(Filter(**wanted))  # type: ignore[arg-type] # each as its field wants
+        assert {one.id for one in found} == set(ledger.search.numbers(Filter(**wanted)))  # type: ignore[arg-type]
+        return [one.id for one in found]
+
+    assert numbers(workflow_id="WF") == [first.id]
+    assert numbers(workflow_id="OTH*") == [second.id]
+    assert numbers(party="X26ABC9") == [second.id]
+    assert numbers(direction=Direction.OUT) == [second.id, first.id]
+    assert numbers(identifier=str(first.id)) == [first.id]
+    assert numbers(identifier="M1") == [second.id + 1]
+    assert numbers(states=(State.LISTED,), mailbox_id=B) == []
+    assert numbers(since=clock.now() + timedelta(seconds=1)) == []
+    assert len(ledger.search.messages(Filter(), limit=2)) == 2
+    assert [one.id for one in ledger.search.messages(Filter(), before=second.id)] == [first.id]
+
+
+def test_a_send_is_kept_and_locked_in_the_ledger(ledger: Ledger) -> None:
+    record = ledger.sends.record("1")
+    assert record.read() is None
+    record.write(b"one")
+    record.write(b"two")
+    lock, other = record.lock(), ledger.sends.record("1").lock()
+    assert lock.acquire()
+    assert not other.acquire()
+    lock.release()
+    assert other.acquire()
+    assert record.read() == b"two"
+    record.forget()
+    record.forget()
+    assert record.read() is None
+    assert "transfer 1" in record.place
