@@ -14,11 +14,11 @@ from pathlib import Path
 from stores import START_SECONDS, MissingServer, free_ports, process
 
 
-class Sshd:
-    """A running sshd.
+class SftpAccount:
+    """An account of a running server of SFTP.
 
     Attributes:
-        port: its port.
+        port: the server's port.
         home: the folder whose `.ssh` has its host key and a key that it accepts.
         folder: where the account's files are.
     """
@@ -50,7 +50,7 @@ def _key(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def sshd(folder: Path) -> Iterator[Sshd]:
+def sshd(folder: Path) -> Iterator[SftpAccount]:
     """sshd for the user who runs the tests."""
     program = shutil.which("sshd") or "/usr/sbin/sshd"
     if not Path(program).exists():
@@ -92,4 +92,4 @@ Subsystem sftp internal-sftp
                 assert running.poll() is None, log.read_text()
                 assert time.monotonic() < end, log.read_text()
                 time.sleep(0.05)
-        yield Sshd(port, folder / "home", files)
+        yield SftpAccount(port, folder / "home", files)

@@ -14,7 +14,7 @@ import pytest
 from nel_mesh import InvalidArgument, MeshClient, SftpDestination, StorageError, open_destination
 from nel_mesh.models import MessageMetadata
 from nel_mesh.sandbox import Sandbox
-from sshd import Sshd, sshd
+from sshd import SftpAccount, sshd
 from stores import MissingServer
 from variants import Connector
 
@@ -23,7 +23,7 @@ CONTENT = b"".join(CHUNKS)
 
 
 @pytest.fixture(scope="session")
-def running_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+def running_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpAccount]:
     try:
         with sshd(tmp_path_factory.mktemp("sshd")) as server:
             yield server
@@ -32,7 +32,7 @@ def running_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def server(running_sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> Sshd:
+def server(running_sshd: SftpAccount, monkeypatch: pytest.MonkeyPatch) -> SftpAccount:
     """An empty folder on the server, whose keys ssh finds."""
     monkeypatch.setenv("HOME", str(running_sshd.home))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
@@ -55,7 +55,7 @@ def deliver(mesh: Sandbox, content: bytes | list[bytes], **options: Any) -> str:
 
 @pytest.mark.parametrize("content", [b"small", CHUNKS], ids=["small", "chunked"])
 def test_messages_are_files(
-    mesh_sandbox: Sandbox, connect: Connector, server: Sshd, content: bytes | list[bytes]
+    mesh_sandbox: Sandbox, connect: Connector, server: SftpAccount, content: bytes | list[bytes]
 ) -> None:
     message_id = deliver(mesh_sandbox, content)
     client = connect(mesh_sandbox.settings("X26ABC2"))
@@ -71,13 +71,15 @@ def test_messages_are_files(
     assert mesh_sandbox.messages(recipient="X26ABC2")[0].status == "acknowledged"
 
 
-def test_what_was_delivered_is_only_acknowledged_again(mesh_sandbox: Sandbox, bob: MeshClient, server: Sshd) -> None:
+def test_what_was_delivered_is_only_acknowledged_again(
+    mesh_sandbox: Sandbox, bob: MeshClient, server: SftpAccount
+) -> None:
     message_id = deliver(mesh_sandbox, b"content")
     bob.receive_messages(server.url("in"), acknowledge=False).raise_for_failed()
     assert bob.receive_messages(server.url("in")).already_delivered == [message_id]
 
 
-def test_a_report_and_a_sidecar(mesh_sandbox: Sandbox, bob: MeshClient, server: Sshd) -> None:
+def test_a_report_and_a_sidecar(mesh_sandbox: Sandbox, bob: MeshClient, server: SftpAccount) -> None:
     report = mesh_sandbox.deliver_report("X26ABC2", linked_message_id="M0")
     message_id = deliver(mesh_sandbox, b"content")
     destination = SftpDestination(host="127.0.0.1", port=server.port, folder=str(server.folder), key="in", sidecar=True)
@@ -91,7 +93,7 @@ def test_a_report_and_a_sidecar(mesh_sandbox: Sandbox, bob: MeshClient, server: 
     assert json.loads(files[f"in/{report}.json"])["linked_message_id"] == "M0"
 
 
-def test_a_name_that_is_taken_is_kept(mesh_sandbox: Sandbox, bob: MeshClient, server: Sshd) -> None:
+def test_a_name_that_is_taken_is_kept(mesh_sandbox: Sandbox, bob: MeshClient, server: SftpAccount) -> None:
     message_id = deliver(mesh_sandbox, b"content")
     (server.folder / "in").mkdir()
     (server.folder / "in" / message_id).write_bytes(b"of others")
@@ -105,13 +107,13 @@ METADATA = MessageMetadata(message_id="M1", message_type="DATA", checksum=hashli
 
 
 @pytest.fixture
-def destination(server: Sshd) -> Iterator[SftpDestination]:
+def destination(server: SftpAccount) -> Iterator[SftpDestination]:
     destination = SftpDestination(host="127.0.0.1", port=server.port, folder=str(server.folder), key="in")
     yield destination
     destination.close()
 
 
-def test_another_machine_continues(destination: SftpDestination, server: Sshd) -> None:
+def test_another_machine_continues(destination: SftpDestination, server: SftpAccount) -> None:
     """With more in the file than the record says, from a chunk that was not finished."""
     first = destination.upload("M1")
     first.start(METADATA)
@@ -133,7 +135,7 @@ def test_another_machine_continues(destination: SftpDestination, server: Sshd) -
     assert server.files() == {"in/M1": CONTENT}
 
 
-def test_a_kill_between_the_name_and_the_end(destination: SftpDestination, server: Sshd) -> None:
+def test_a_kill_between_the_name_and_the_end(destination: SftpDestination, server: SftpAccount) -> None:
     first = destination.upload("M1")
     first.start(METADATA)
     first.write([CONTENT])
@@ -151,7 +153,7 @@ def test_a_kill_between_the_name_and_the_end(destination: SftpDestination, serve
     assert third.is_published("in/M1", len(CONTENT))
 
 
-def test_two_machines_at_once(destination: SftpDestination, server: Sshd) -> None:
+def test_two_machines_at_once(destination: SftpDestination, server: SftpAccount) -> None:
     one, other = destination.upload("M1"), destination.upload("M1")
     for upload in (one, other):
         upload.start(METADATA)
@@ -166,7 +168,7 @@ def test_two_machines_at_once(destination: SftpDestination, server: Sshd) -> Non
 
 
 def test_an_unknown_and_a_changed_host_key(
-    server: Sshd, tmp_path: Path, bob: MeshClient, mesh_sandbox: Sandbox
+    server: SftpAccount, tmp_path: Path, bob: MeshClient, mesh_sandbox: Sandbox
 ) -> None:
     deliver(mesh_sandbox, b"content")
     _, name = server.known_hosts.read_text().split()[1:3], tmp_path / "known_hosts"
@@ -181,7 +183,7 @@ def test_an_unknown_and_a_changed_host_key(
     assert server.files() == {}
 
 
-def test_an_account_that_is_refused(server: Sshd, bob: MeshClient, mesh_sandbox: Sandbox) -> None:
+def test_an_account_that_is_refused(server: SftpAccount, bob: MeshClient, mesh_sandbox: Sandbox) -> None:
     destination = SftpDestination(
         host="127.0.0.1", port=server.port, username="nobody", folder=str(server.folder), timeout_seconds=30
     )
@@ -190,7 +192,7 @@ def test_an_account_that_is_refused(server: Sshd, bob: MeshClient, mesh_sandbox:
     destination.close()
 
 
-def test_no_server(bob: MeshClient, server: Sshd) -> None:
+def test_no_server(bob: MeshClient, server: SftpAccount) -> None:
     with pytest.raises(StorageError, match="sftp://127.0.0.1:1: no connection"):
         bob.receive_messages("sftp://127.0.0.1:1/in")
 

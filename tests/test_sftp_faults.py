@@ -1,0 +1,351 @@
+"""Messages into a server of SFTP that lacks what it may lack, and whose operations fail: nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from nel_mesh import IntegrityError, MeshClient, ReceiveResult, SftpDestination, StorageError
+from nel_mesh.models import MessageMetadata
+from nel_mesh.sandbox import Sandbox
+from sftp_server import EXTENSIONS, FAILURE, NO_SPACE, PERMISSION_DENIED, FaultyServer, faulty_server
+from store_messages import content_of, deliver
+
+CHUNKS = [content_of(length) for length in (1_200_000, 100, 700_000)]
+CONTENT = b"".join(CHUNKS)
+ALL = frozenset(EXTENSIONS)
+FSYNC, LINK, POSIX_RENAME, STATVFS = EXTENSIONS
+EVERY = int(os.environ.get("NEL_MESH_TEST_EVERY", "11"))
+"""Of the operations that can fail, one in so many is tried."""
+
+
+@pytest.fixture(scope="session")
+def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
+    with faulty_server(tmp_path_factory.mktemp("sftp")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running_server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> FaultyServer:
+    """A server without faults and without files, whose keys ssh finds."""
+    monkeypatch.setenv("HOME", str(running_server.home))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    shutil.rmtree(running_server.folder)
+    running_server.folder.mkdir()
+    running_server.reset()
+    return running_server
+
+
+def receive(mesh: Sandbox, server: FaultyServer) -> ReceiveResult:
+    """Receive as a machine does that has never seen this server."""
+    with MeshClient(mesh.settings("X26ABC2")) as bob:
+        return bob.receive_messages(server.url("in"))
+
+
+def is_acknowledged(mesh: Sandbox) -> bool:
+    return [message.status for message in mesh.messages(recipient="X26ABC2")] == ["acknowledged"]
+
+
+LACKING = [
+    pytest.param({FSYNC}, False, id="no fsync"),
+    pytest.param({LINK}, False, id="no links"),
+    pytest.param({LINK}, True, id="no links, rename replaces"),
+    pytest.param({POSIX_RENAME}, False, id="no posix-rename"),
+    pytest.param({POSIX_RENAME}, True, id="no posix-rename, rename replaces"),
+    pytest.param(ALL, False, id="no extensions"),
+    pytest.param({*ALL, "limits@openssh.com"}, True, id="no extensions or limits, rename replaces"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot make files durable")
+@pytest.mark.parametrize(("without", "rename_replaces"), LACKING)
+def test_a_server_that_lacks(
+    mesh_sandbox: Sandbox, server: FaultyServer, without: set[str], rename_replaces: bool
+) -> None:
+    """The message is stored and known; and a file of others that has the name of the next one is kept."""
+    server.without, server.rename_replaces = frozenset(without), rename_replaces
+    message_id = deliver(mesh_sandbox, CHUNKS)
+    receive(mesh_sandbox, server).raise_for_failed()
+    assert server.files() == {f"in/{message_id}": CONTENT}
+    assert is_acknowledged(mesh_sandbox)
+    mesh_sandbox.reset()
+    other_id = deliver(mesh_sandbox, CHUNKS)
+    (server.folder / "in" / other_id).write_bytes(b"of others")
+    (failed,) = receive(mesh_sandbox, server).failed
+    assert isinstance(failed.error, StorageError)
+    assert server.files()[f"in/{other_id}"] == b"of others"
+    assert not is_acknowledged(mesh_sandbox)
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot make files durable")
+@pytest.mark.parametrize("how", ["cut", "lose-response", "refuse"])
+@pytest.mark.parametrize(
+    ("without", "rename_replaces"), [(frozenset(), False), (ALL, True), (ALL, False)], ids=["all", "none", "refuses"]
+)
+def test_a_failure_at_any_operation(
+    mesh_sandbox: Sandbox, server: FaultyServer, how: str, without: frozenset[str], rename_replaces: bool
+) -> None:
+    """Another machine then receives the message, once, and leaves nothing behind."""
+    point = 1
+    while True:
+        shutil.rmtree(server.folder)
+        server.folder.mkdir()
+        server.reset()
+        mesh_sandbox.reset()
+        server.without, server.rename_replaces = without, rename_replaces
+        message_id = deliver(mesh_sandbox, CHUNKS)
+        server.add("", how, after=point - 1)
+        with contextlib.suppress(StorageError):
+            receive(mesh_sandbox, server)
+        stored = server.folder / "in" / message_id
+        assert not is_acknowledged(mesh_sandbox) or stored.read_bytes() == CONTENT, point
+        if server.breaks[0].times:
+            assert point > 30
+            break
+        receive(mesh_sandbox, server).raise_for_failed()
+        assert is_acknowledged(mesh_sandbox), point
+        assert list(server.files()) == [f"in/{message_id}"], server.seen[point - 1]
+        assert stored.read_bytes() == CONTENT, point
+        point += EVERY
+
+
+@pytest.fixture
+def destination(server: FaultyServer) -> Iterator[SftpDestination]:
+    destination = SftpDestination(
+        host="127.0.0.1", port=server.port, folder=str(server.folder), key="in", timeout_seconds=60
+    )
+    yield destination
+    destination.close()
+
+
+@pytest.fixture
+def bob(mesh_sandbox: Sandbox) -> Iterator[MeshClient]:
+    with MeshClient(mesh_sandbox.settings("X26ABC2")) as client:
+        yield client
+
+
+def failure_of(result: ReceiveResult) -> str:
+    (failed,) = result.failed
+    assert isinstance(failed.error, StorageError)
+    return str(failed.error)
+
+
+@pytest.mark.parametrize(("code", "free_bytes"), [(FAILURE, 0), (NO_SPACE, None)], ids=["failure", "no space"])
+def test_a_full_disk(
+    mesh_sandbox: Sandbox, bob: MeshClient, server: FaultyServer, code: int, free_bytes: int | None
+) -> None:
+    """The next run, on another machine, fetches only the chunks that are not there."""
+    message_id = deliver(mesh_sandbox, CHUNKS)
+    server.room_bytes, server.full_code, server.free_bytes = len(CHUNKS[0]) + 3_000, code, free_bytes
+    assert "the disk of the server is full" in failure_of(bob.receive_messages(server.url("in")))
+    assert not is_acknowledged(mesh_sandbox)
+    server.room_bytes = None
+    mesh_sandbox.add_fault("retrieve_chunk:1:respond=500")
+    mesh_sandbox.add_fault("retrieve_message:1:respond=500")
+    receive(mesh_sandbox, server).raise_for_failed()
+    assert len(mesh_sandbox.pending_faults) == 1
+    assert server.files() == {f"in/{message_id}": CONTENT}
+
+
+@pytest.mark.parametrize("pattern", ["write", r"open .*\.part", "link", "opendir"])
+def test_a_permission_that_ends(mesh_sandbox: Sandbox, bob: MeshClient, server: FaultyServer, pattern: str) -> None:
+    message_id = deliver(mesh_sandbox, CHUNKS)
+    server.add(pattern, "refuse", code=PERMISSION_DENIED, times=100)
+    server.add("^rename", "refuse", code=PERMISSION_DENIED, times=100)
+    try:
+        said = failure_of(bob.receive_messages(server.url("in")))
+    except StorageError as error:
+        said = str(error)
+    assert "permissions" in said
+    assert not is_acknowledged(mesh_sandbox)
+    server.breaks.clear()
+    receive(mesh_sandbox, server).raise_for_failed()
+    assert server.files() == {f"in/{message_id}": CONTENT}
+
+
+def test_a_server_that_does_not_respond(mesh_sandbox: Sandbox, bob: MeshClient, server: FaultyServer) -> None:
+    message_id = deliver(mesh_sandbox, CHUNKS)
+    destination = SftpDestination(
+        host="127.0.0.1", port=server.port, folder=str(server.folder), key="in", timeout_seconds=0.5
+    )
+    server.add("write", "stall", after=1)
+    assert "did not respond within 0.5 s" in failure_of(bob.receive_messages(destination))
+    bob.receive_messages(destination).raise_for_failed()
+    destination.close()
+    assert server.files() == {f"in/{message_id}": CONTENT}
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot make files durable")
+@pytest.mark.parametrize("damage", ["shorter", "other"])
+@pytest.mark.parametrize("when", [2, 4], ids=["a chunk", "the end"])
+def test_a_server_without_fsync_that_loses_bytes(
+    mesh_sandbox: Sandbox, bob: MeshClient, server: FaultyServer, damage: str, when: int
+) -> None:
+    """It is noticed when the file is read back; the message is fetched again."""
+    message_id = deliver(mesh_sandbox, CHUNKS)
+    server.without = frozenset({FSYNC})
+
+    def lose() -> None:
+        (path,) = (server.folder / "in/.incoming").glob("*.part")
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] if damage == "shorter" else b"x" + content[1:])
+
+    server.add(r"open .*\.part", "call", before=lose, after=when)
+    (failed,) = bob.receive_messages(server.url("in")).failed
+    assert isinstance(failed.error, StorageError if damage == "shorter" else IntegrityError)
+    assert ("some are missing" if damage == "shorter" else "has stored other bytes than were sent") in str(failed.error)
+    assert f"in/{message_id}" not in server.files()
+    assert not is_acknowledged(mesh_sandbox)
+    receive(mesh_sandbox, server).raise_for_failed()
+    assert server.files() == {f"in/{message_id}": CONTENT}
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="the system cannot interrupt a thread")
+def test_an_interrupt_at_any_operation(
+    mesh_sandbox: Sandbox, bob: MeshClient, server: FaultyServer, destination: SftpDestination
+) -> None:
+    """The same process then goes on with the same destination."""
+
+    def interrupt() -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    assert threading.current_thread() is threading.main_thread()
+    point, is_over = 1, False
+    while not is_over:
+        mesh_sandbox.reset()
+        message_id = deliver(mesh_sandbox, CHUNKS)
+        server.breaks.clear()
+        server.add("", "call", before=interrupt, after=point - 1)
+        try:
+            bob.receive_messages(destination)
+        except KeyboardInterrupt:
+            bob.receive_messages(destination).raise_for_failed()
+        else:
+            assert server.breaks[0].times
+            is_over = True
+        assert is_acknowledged(mesh_sandbox)
+        assert list(server.files()) == [f"in/{message_id}"], point
+        stored = server.folder / "in" / message_id
+        assert stored.read_bytes() == CONTENT
+        stored.unlink()
+        point += EVERY
+    assert point > 30
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_has_a_connection_of_its_own(server: FaultyServer, destination: SftpDestination) -> None:
+    def store(message_id: str) -> None:
+        upload = destination.upload(message_id)
+        upload.start(MessageMetadata(message_id=message_id, message_type="DATA"))
+        upload.write([CONTENT])
+        upload.finish()
+        assert upload.publish(f"in/{message_id}")
+        upload.remove()
+
+    store("M1")
+    child = os.fork()
+    if child == 0:
+        try:
+            store("M2")
+            destination.close()
+        except BaseException:  # noqa: BLE001 - the parent looks at the code
+            os._exit(1)
+        os._exit(0)
+    store("M3")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    store("M4")
+    assert server.files() == {f"in/M{number}": CONTENT for number in range(1, 5)}
+
+
+def test_a_key_that_is_no_longer_accepted(mesh_sandbox: Sandbox, bob: MeshClient, server: FaultyServer) -> None:
+    deliver(mesh_sandbox, CHUNKS)
+    server.accepts_nobody = True
+    with pytest.raises(StorageError, match="refused the login of"):
+        bob.receive_messages(server.url("in"))
+    assert not is_acknowledged(mesh_sandbox)
+
+
+def test_an_account_without_sftp(mesh_sandbox: Sandbox, bob: MeshClient, server: FaultyServer) -> None:
+    deliver(mesh_sandbox, CHUNKS)
+    server.has_sftp = False
+    with pytest.raises(StorageError, match="refused SFTP to this account"):
+        bob.receive_messages(server.url("in"))
+
+
+METADATA = MessageMetadata(message_id="M1", message_type="DATA", checksum=hashlib.sha256(CONTENT).hexdigest())
+
+
+def test_a_chunk_that_comes_twice(server: FaultyServer, destination: SftpDestination) -> None:
+    upload = destination.upload("M1")
+    upload.start(METADATA)
+    upload.write([CHUNKS[0]])
+    upload.checkpoint()
+    upload.write([b"x" * 2_000_000])
+    with pytest.raises(StorageError, match="cannot go back to 7 bytes"):
+        upload.truncate(7)
+    upload.truncate(len(CHUNKS[0]))
+    upload.write(CHUNKS[1:])
+    assert upload.finish().length == len(CONTENT)
+    assert upload.digest("sha256", len(CONTENT)) == METADATA.checksum
+    assert upload.publish("in/M1")
+    upload.remove()
+    assert server.files() == {"in/M1": CONTENT}
+
+
+def test_a_write_that_fails_leaves_no_gap(server: FaultyServer, destination: SftpDestination) -> None:
+    """A retry within the same upload is refused, whatever came after the failed write."""
+    upload = destination.upload("M1")
+    upload.start(METADATA)
+    server.add("write", "refuse", after=1)
+    for retry in (lambda: upload.write(CHUNKS * 8), lambda: upload.truncate(0), lambda: upload.write(CHUNKS)):
+        with pytest.raises(StorageError, match="the server refused it"):
+            retry()
+    upload.close()
+
+
+def test_a_message_that_another_machine_has_completed_meanwhile(
+    server: FaultyServer, destination: SftpDestination
+) -> None:
+    one, other = destination.upload("M1"), destination.upload("M1")
+    for upload in (one, other):
+        upload.start(METADATA)
+        upload.write([CONTENT])
+        upload.finish()
+    assert one.publish("in/M1")
+    one.remove()
+    with pytest.raises(StorageError, match="another process has removed it, as it received the same message"):
+        other.publish("in/M1")
+    other.close()
+    assert server.files() == {"in/M1": CONTENT}
+
+
+def test_a_sidecar_whose_name_is_taken(server: FaultyServer, destination: SftpDestination) -> None:
+    with_sidecar = SftpDestination(
+        host="127.0.0.1", port=server.port, folder=str(server.folder), key="in", sidecar=True
+    )
+    (server.folder / "in").mkdir()
+    (server.folder / "in/M1.json").write_text("of others")
+    upload = with_sidecar.upload("M1")
+    upload.start(METADATA)
+    upload.write([CONTENT])
+    upload.finish()
+    with pytest.raises(StorageError, match=r"M1\.json: something else is there, and is not replaced"):
+        upload.publish("in/M1")
+    upload.remove()
+    with_sidecar.close()
+    assert server.files()["in/M1.json"] == b"of others"
+    assert "in/M1" not in server.files()
+
+
+@pytest.mark.parametrize("state", [{}, {"part": "../../x"}, {"part": "0" * 16, "crc32": "x"}])
+def test_a_record_of_others(destination: SftpDestination, state: dict[str, str]) -> None:
+    with pytest.raises(StorageError, match="the record is not one that was written here; remove it"):
+        destination.upload("M1").resume(state, METADATA)
