@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import shutil
@@ -207,15 +208,29 @@ def test_a_server_without_fsync_that_loses_bytes(
     assert server.files() == {f"in/{message_id}": CONTENT}
 
 
+def interrupt() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="the system cannot interrupt a thread")
+@pytest.mark.parametrize("pattern", ["limits", "opendir", "readdir"])
+def test_an_interrupt_is_not_lost(server: FaultyServer, pattern: str) -> None:
+    """Nor is a connection that it met: `close` closes it, or Python would warn of its socket."""
+    destination = SftpDestination(host="127.0.0.1", port=server.port, folder=str(server.folder), key="in")
+    (server.folder / "in/.nel-mesh/received/X26ABC2").mkdir(parents=True)
+    server.add(pattern, "call", before=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        destination.journal().open()
+    destination.journal().open()
+    destination.close()
+    gc.collect()
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="the system cannot interrupt a thread")
 def test_an_interrupt_at_any_operation(
     mesh_sandbox: Sandbox, bob: MeshClient, server: FaultyServer, destination: SftpDestination
 ) -> None:
     """The same process then goes on with the same destination."""
-
-    def interrupt() -> None:
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
     assert threading.current_thread() is threading.main_thread()
     point, is_over = 1, False
     while not is_over:

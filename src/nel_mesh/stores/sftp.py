@@ -259,8 +259,9 @@ class SftpServer:
             while names := self.call(path, more, found):
                 yield from ((name, is_folder) for name, is_folder in names if name not in (".", ".."))
         finally:
+            # Not waited for: after an interrupt a listing that still runs ends by itself, and this fails.
             if self._loop.is_running:
-                self.call(path, end, found)
+                self.start(path, end, found)
 
     # The connection
 
@@ -332,13 +333,16 @@ class SftpServer:
             if self._connection is not None and self._connection.is_closed():
                 self._connection = self._client = None
             if self._client is None:
-                self._connection = await self._connect()
+                connection = await self._connect()
                 try:
                     async with asyncio.timeout(self._timeout):
-                        self._client = await self._connection.start_sftp_client()
+                        self._client = await connection.start_sftp_client()
                 except (asyncssh.Error, OSError):
-                    await self._disconnect()
                     raise self._failure(f"{self.place}: the server refused SFTP to this account") from None
+                finally:
+                    if self._client is None:
+                        connection.abort()
+                self._connection = connection
             return self._client
 
     async def _connect(self) -> SSHClientConnection:
