@@ -23,7 +23,7 @@ CHUNKS = [content_of(length) for length in (1_200_000, 100, 700_000)]
 CONTENT = b"".join(CHUNKS)
 ALL = frozenset(EXTENSIONS)
 FSYNC, LINK, POSIX_RENAME, STATVFS = EXTENSIONS
-EVERY = int(os.environ.get("NEL_MESH_TEST_EVERY", "11"))
+EVERY = int(os.environ.get("NEL_MESH_TEST_EVERY", "23"))
 """Of the operations that can fail, one in so many is tried."""
 
 
