@@ -173,7 +173,9 @@ class StoreJournal:
 
     def add(self, entry: JournalEntry) -> None:
         """Note that a message has been delivered; durable when it returns."""
-        fields = {name: getattr(entry, name) for name in JournalEntry.__dataclass_fields__}
+        # The metadata may hold patient data.
+        names = JournalEntry.__dataclass_fields__.keys() - {"metadata"}
+        fields = {name: getattr(entry, name) for name in sorted(names)}
         fields["delivered_at"] = entry.delivered_at.isoformat()
         self._store.write_object(self._key(entry.mailbox_id, entry.message_id), json.dumps(fields).encode())
 
