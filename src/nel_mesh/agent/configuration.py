@@ -38,6 +38,9 @@ def _as_list(value: object) -> object:
     return value if isinstance(value, list) or value is None else [value]
 
 
+_SAFE_URL = re.compile(r"https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]")
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -63,7 +66,7 @@ class Hook(_Table):
             raise ValueError("a hook has either a url or a command")
         if self.url is not None and self.secret_file is None:
             raise ValueError("a hook with a url needs secret_file, the file with the secret that signs its requests")
-        if self.url is not None and not re.match(r"https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]", self.url):
+        if self.url is not None and not _SAFE_URL.match(self.url):
             raise ValueError("the url must begin with https://, or be on this machine")
         if self.command is not None and not self.command:
             raise ValueError("the command is empty")
@@ -247,6 +250,13 @@ class Options(_Table):
             raise ValueError("expected an address and a port, such as 127.0.0.1:8480")
         return value
 
+    @field_validator("alive_url")
+    @classmethod
+    def _is_safe(cls, value: str | None) -> str | None:
+        if value is not None and not _SAFE_URL.match(value):
+            raise ValueError("the url must begin with https://, or be on this machine")
+        return value
+
 
 class _File(_Table):
     agent: Options = Options()
@@ -372,7 +382,10 @@ def _plan(
 def _absolute(options: Mailbox, folder: Path) -> Mailbox:
     """Return the options with each path from the folder of the file."""
     receive = tuple(
-        route.model_copy(update={"into": tuple(one if "://" in one else str(folder / one) for one in route.into)})
+        route.model_copy(
+            update={"into": tuple(one if "://" in one else str(folder / one) for one in route.into)}
+            | _absolute_hooks(route, folder)
+        )
         for route in options.receive
     )
     send = tuple(
@@ -382,10 +395,24 @@ def _absolute(options: Mailbox, folder: Path) -> Mailbox:
                 for name in ("folder", "archive", "failed")
                 if getattr(route, name) is not None
             }
+            | _absolute_hooks(route, folder)
         )
         for route in options.send
     )
     return options.model_copy(update={"receive": receive, "send": send})
+
+
+def _absolute_hooks(route: ReceiveRoute | SendRoute, folder: Path) -> dict[str, tuple[Hook, ...]]:
+    hooks: dict[str, tuple[Hook, ...]] = {
+        name: getattr(route, name) for name in type(route).model_fields if name.startswith("on_")
+    }
+    return {
+        name: tuple(
+            hook.model_copy(update={"secret_file": folder / hook.secret_file}) if hook.secret_file else hook
+            for hook in given
+        )
+        for name, given in hooks.items()
+    }
 
 
 def _check_folders(plans: Iterable[MailboxPlan], lines: _Lines, faults: list[SettingFault]) -> None:

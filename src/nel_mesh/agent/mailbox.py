@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
-from nel_mesh import MeshClient, MeshError, Transport
+from nel_mesh import Identity, MeshClient, MeshError, Transport
 from nel_mesh.agent.configuration import Defaults, MailboxPlan
 from nel_mesh.agent.destinations import Destinations
 from nel_mesh.agent.outgoing import FileLayout, Layout
@@ -91,9 +91,15 @@ class MailboxWork:
         ledger = self._shared.ledger
         if self.plan.options.shadow:
             return
+        expires_at = Identity.from_settings(self.plan.settings).not_after if self._is_tls() else None
+        if expires_at != begun.certificate_expires_at:
+            ledger.mailboxes.certificate_seen(self.plan.mailbox_id, expires_at)
         if begun.last_handshake_at is None or ledger.clock.now() - begun.last_handshake_at >= _HANDSHAKE_EVERY:
             client.handshake()
             ledger.mailboxes.handshake_made(self.plan.mailbox_id)
+
+    def _is_tls(self) -> bool:
+        return self.plan.settings.url.startswith("https:")
 
     def _wait(self, begun: LedgerMailbox, error: MeshError | None) -> float:
         """Return the seconds until the next visit: somewhat spread, so that many mailboxes do not call together."""

@@ -14,10 +14,14 @@ from functools import partial
 from pathlib import Path
 
 from nel_mesh import ConfigurationError, MeshError, StorageError, Transport
-from nel_mesh.agent import filing
+from nel_mesh.agent import filing, health, systemd
+from nel_mesh.agent.alive import call_alive
 from nel_mesh.agent.configuration import AgentConfiguration, load
 from nel_mesh.agent.destinations import Destinations
+from nel_mesh.agent.folder_watch import FolderWatch
+from nel_mesh.agent.hooks import HookCaller, planner
 from nel_mesh.agent.mailbox import MailboxWork, Surroundings
+from nel_mesh.agent.metrics import Metrics
 from nel_mesh.agent.runner import ThreadRunner
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.files import FileLock, make_folder
@@ -25,8 +29,9 @@ from nel_mesh.ledger.ledger import Ledger
 
 logger = logging.getLogger("nel_mesh.agent")
 
-_VISITS_EVERY_SECONDS = 1.0
-_FOLDERS_EVERY_SECONDS = 1.0
+_LOOK_EVERY_SECONDS = 1.0
+_ALIVE_EVERY_SECONDS = 60.0
+_STUCK_AFTER_SECONDS = 60.0
 _HOUSEKEEPING_EVERY_SECONDS = 3600.0
 _LOCK_LOOK_SECONDS = 0.2
 
@@ -49,6 +54,10 @@ class Agent:
         self._reload = threading.Event()
         self._guard = threading.Lock()
         self.ledger = open_ledger(self.configuration, self._clock)
+        self._hooks = HookCaller(self.ledger, self._present)
+        self._metrics = Metrics(self.ledger, self._present, lambda: self._hooks.failures)
+        self.ledger.messages.listeners += [planner(self.ledger, self._present), self._metrics.listen]
+        self._turned_at = self._clock.monotonic()
         self._lock = FileLock(self.configuration.data / "agent.lock")
         self._current: _Mailboxes | None = None
         self._retired: list[_Mailboxes] = []
@@ -74,23 +83,67 @@ class Agent:
         Raises:
             StorageError: the ledger cannot be used, or another agent does not let go of it.
         """
-        with self._alone(), self.ledger:
+        with self._alone(), self.ledger, self._served():
             self._apply(self.configuration)
             self.ledger.note("agent started", owner=_owner())
             on_ready()
+            systemd.notify("READY=1")
             try:
                 if once:
                     self._run_once()
                 else:
-                    self._runner.every(_VISITS_EVERY_SECONDS, self._enqueue_visits)
-                    self._runner.every(_FOLDERS_EVERY_SECONDS, self._enqueue_sends)
-                    self._runner.every(_VISITS_EVERY_SECONDS, self._reload_if_asked)
-                    self._runner.every(_HOUSEKEEPING_EVERY_SECONDS, self._keep_house)
-                    self._runner.run(self._stopped.is_set)
+                    self._run_until_stopped()
             finally:
+                systemd.notify("STOPPING=1")
                 for mailboxes in self._all_mailboxes():
                     mailboxes.close()
                 self.ledger.note("agent stopped", owner=_owner())
+
+    def _run_until_stopped(self) -> None:
+        for seconds, work in (
+            (_LOOK_EVERY_SECONDS, self._turn),
+            (_LOOK_EVERY_SECONDS, self._reload_if_asked),
+            (_LOOK_EVERY_SECONDS, self._enqueue_visits),
+            (_LOOK_EVERY_SECONDS, self._enqueue_sends),
+            (_LOOK_EVERY_SECONDS, self._enqueue_hooks),
+            (_ALIVE_EVERY_SECONDS, self._enqueue_alive),
+            (_HOUSEKEEPING_EVERY_SECONDS, self._enqueue_housekeeping),
+        ):
+            self._runner.every(seconds, work)
+        with self._woken():
+            self._runner.run(self._stopped.is_set)
+
+    @contextlib.contextmanager
+    def _woken(self) -> Iterator[None]:
+        """Look at the outgoing folders at once when something changes there, where the system says so."""
+        with FolderWatch(self._folders, self._runner.wake):
+            yield
+
+    def _folders(self) -> list[Path]:
+        return [route.folder for plan in self.configuration.mailboxes.values() for route in plan.options.send]
+
+    @contextlib.contextmanager
+    def _served(self) -> Iterator[None]:
+        """Serve what monitors ask for, if the configuration says where."""
+        address = self.configuration.agent.health
+        if address is None:
+            yield
+            return
+        app = health.application(self.ledger, self._metrics, is_alive=self._is_alive, is_stopping=self._stopped.is_set)
+        with health.served(address, app) as url:
+            logger.info("Health and metrics at %s", url)
+            yield
+
+    def _turn(self) -> None:
+        self._turned_at = self._clock.monotonic()
+        if systemd.watchdog_seconds() is not None:
+            systemd.notify("WATCHDOG=1")
+
+    def _is_alive(self) -> bool:
+        return self._stopped.is_set() or self._clock.monotonic() - self._turned_at < _STUCK_AFTER_SECONDS
+
+    def _present(self) -> AgentConfiguration:
+        return self.configuration
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -133,15 +186,18 @@ class Agent:
         if not self._reload.is_set():
             return
         self._reload.clear()
+        systemd.notify(*systemd.reloading())
         try:
             configuration = load(self.configuration.path)
         except ConfigurationError as error:
             logger.warning("The new configuration has faults, so the present one stays: %s", error)
             faults = [f"{fault.source}: {fault.message}" for fault in error.faults]
             self.ledger.note("configuration refused", faults=faults)
+            systemd.notify("READY=1", "STATUS=The new configuration has faults; the one before is in use")
             return
         self._apply(configuration)
         self.ledger.note("configuration loaded", mailboxes=len(configuration.mailboxes))
+        systemd.notify("READY=1", "STATUS=")
         logger.info("The configuration was loaded again: %d mailboxes", len(configuration.mailboxes))
 
     def _enqueue_visits(self) -> None:
@@ -152,6 +208,28 @@ class Agent:
         for mailbox_id, plan in self.configuration.mailboxes.items():
             if plan.options.send:
                 self._runner.enqueue(f"send {mailbox_id}", partial(self._work, mailbox_id, MailboxWork.send))
+
+    def _enqueue_hooks(self) -> None:
+        self._runner.enqueue("hooks", partial(self._hooks.run, self._stopped.is_set))
+
+    def _enqueue_housekeeping(self) -> None:
+        self._runner.enqueue("housekeeping", self._keep_house)
+
+    def _enqueue_alive(self) -> None:
+        if self.configuration.agent.alive_url is not None:
+            self._runner.enqueue("alive", self._say_alive)
+
+    def _say_alive(self) -> None:
+        """Call the dead man's switch, if every mailbox that is not paused was visited well of late."""
+        now = self._clock.now()
+        for mailbox in self.ledger.mailboxes.all():
+            plan = self.configuration.mailboxes.get(mailbox.mailbox_id)
+            if plan is None or mailbox.paused_at is not None:
+                continue
+            longest = timedelta(seconds=3 * plan.poll_interval_in_seconds)
+            if mailbox.last_success_at is None or now - mailbox.last_success_at > longest:
+                return
+        call_alive(self.configuration.agent.alive_url or "")
 
     def _work(self, mailbox_id: str, do: Callable[[MailboxWork], object]) -> None:
         """Work on a mailbox by the configuration of this moment."""

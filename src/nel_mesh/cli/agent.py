@@ -353,6 +353,93 @@ def visit(ctx: typer.Context, mailbox_id: _Mailbox, config: _Config = None) -> N
 
 
 @app.command(cls=Command)
+def hooks(
+    ctx: typer.Context,
+    action: Annotated[str, typer.Argument(metavar="test", help="Call each hook with an event of the type `test`.")],
+    config: _Config = None,
+) -> None:
+    """Try the hooks of the configuration.
+
+    Exit code 14: one failed.
+
+    \b
+    Example:
+      nel-mesh agent hooks test
+    """
+    session = session_of(ctx)
+    if action != "test":
+        raise typer.BadParameter(f"expected test, not {action}")
+    configuration = _configuration(config)
+    from nel_mesh.agent.hooks import try_all
+
+    tried = try_all(configuration)
+    for one in tried:
+        word, style = ("ok", "32") if one.is_good else ("failed", "31")
+        text = f"{word:7} {one.hook}: {one.text}"
+        session.out.result(dataclasses.asdict(one), text, brief=text, style=style)
+    if not tried:
+        session.out.note("The configuration has no hooks.")
+    if not all(one.is_good for one in tried):
+        raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+@app.command(cls=Command)
+def init(
+    ctx: typer.Context,
+    config: _Config = None,
+    settings: Annotated[
+        str | None, typer.Option("--mailbox-settings", metavar="FILE", help="Settings file of the mailbox.")
+    ] = None,
+    into: Annotated[str | None, typer.Option(metavar="PLACE", help="Folder or URL of received messages.")] = None,
+    outgoing: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Folder of files to be sent.")] = None,
+    to: Annotated[str | None, typer.Option(metavar="MAILBOX", help="Recipient of those files.")] = None,
+    workflow_id: Annotated[
+        str | None, typer.Option("--workflow-id", metavar="ID", help="Workflow id of those files.")
+    ] = None,
+) -> None:
+    """Create a configuration for one mailbox, and ask for what no option gives.
+
+    Without a terminal it asks nothing. An existing file is not replaced.
+
+    \b
+    Examples:
+      nel-mesh agent init
+      nel-mesh agent init --mailbox-settings mesh.toml --into in
+    """
+    from nel_mesh.check.private_files import already_exists, write_private
+    from nel_mesh.cli import prompts
+    from nel_mesh.settings import MeshSettings
+
+    session = session_of(ctx)
+    path = _path(config)
+    if path.exists():
+        raise already_exists(path, "or name another with --config")
+    asker = prompts.Asker(json=session.json)
+    file = asker.required("--mailbox-settings", settings, "Settings file of the mailbox", Path, default="mesh.toml")
+    mailbox_id = MeshSettings.from_file(file).mailbox_id
+    place = asker.required("--into", into, "Folder or URL for received messages", str, default="in")
+    folder = asker.optional("--from", outgoing, "Folder of files to send (empty: none)", Path)
+    # Paths in the file begin at its folder.
+    base = Path() if path.parent == Path() else Path.cwd()
+    text = f"[mailboxes.{mailbox_id}]\nsettings = {_quoted(base / file)}\n\n"
+    text += f"[[mailboxes.{mailbox_id}.receive]]\ninto = {_quoted(place if '://' in place else base / place)}\n"
+    if folder is not None:
+        recipient = asker.required("--to", to, "Recipient of those files", prompts.mailbox_id)
+        workflow = asker.required("--workflow-id", workflow_id, "Their workflow id", str)
+        text += f"\n[[mailboxes.{mailbox_id}.send]]\nfrom = {_quoted(base / folder)}\n"
+        text += f"to = {_quoted(recipient)}\nworkflow_id = {_quoted(workflow)}\n"
+    write_private(path, text.encode(), replace=False)
+    note = f"{path} was written. Next: nel-mesh agent check --config {path}"
+    session.out.result({"path": str(path), "mailbox_id": mailbox_id}, note, brief=str(path))
+
+
+def _quoted(value: object) -> str:
+    import json
+
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+@app.command(cls=Command)
 def audit(
     ctx: typer.Context,
     config: _Config = None,

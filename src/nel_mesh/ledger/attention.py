@@ -20,6 +20,9 @@ EXPIRES_AFTER = timedelta(days=5)
 ALARM_AFTER = timedelta(days=4)
 """When a person has to be told of it, so that a day is left."""
 
+WARN_DAYS_BEFORE_EXPIRY = (60, 30, 14, 7, 1)
+"""Before a certificate expires it is shown from the first of these on; from the third on it needs a person."""
+
 _MANY_FAILURES = 3
 """After so many visits in a row that failed, it will hardly end by itself."""
 
@@ -54,7 +57,8 @@ def look(database: Database, now: datetime) -> list[Attention]:
     """Return what needs a person, oldest first, and after that what is being retried."""
     with database.read() as connection:
         found = [
-            *_mailboxes(connection, now),
+            *_mailboxes(connection),
+            *_certificates(connection, now),
             *_messages(connection),
             *_uncollected(connection, now),
             *_retrying(connection),
@@ -63,7 +67,7 @@ def look(database: Database, now: datetime) -> list[Attention]:
     return sorted(found, key=lambda one: (not one.needs_person, one.since))
 
 
-def _mailboxes(connection: Connection, now: datetime) -> Iterator[Attention]:
+def _mailboxes(connection: Connection) -> Iterator[Attention]:
     query = select(mailboxes).where(
         mailboxes.c.is_configured, mailboxes.c.paused_at.is_not(None) | mailboxes.c.failing_since.is_not(None)
     )
@@ -91,6 +95,25 @@ def _mailboxes(connection: Connection, now: datetime) -> Iterator[Attention]:
             )
 
 
+def _certificates(connection: Connection, now: datetime) -> Iterator[Attention]:
+    first = now + timedelta(days=WARN_DAYS_BEFORE_EXPIRY[0])
+    query = select(mailboxes.c.mailbox_id, mailboxes.c.certificate_expires_at).where(
+        mailboxes.c.is_configured, mailboxes.c.certificate_expires_at < first
+    )
+    for row in connection.execute(query):
+        days = (row.certificate_expires_at - now).days
+        when = f"expires in {days} day{'' if days == 1 else 's'}" if days >= 0 else "has expired"
+        yield Attention(
+            kind="certificate",
+            since=row.certificate_expires_at - timedelta(days=WARN_DAYS_BEFORE_EXPIRY[0]),
+            text=f"{row.mailbox_id}: the certificate {when}, on {_time(row.certificate_expires_at)}",
+            advice="Order a new one (nel-mesh csr), put it in place of the old one, then send the agent SIGHUP",
+            mailbox_id=row.mailbox_id,
+            count=0,
+            needs_person=days < WARN_DAYS_BEFORE_EXPIRY[2],
+        )
+
+
 _NO_RETRY = frozenset({"CertificateError", "ConfigurationError", "NotAuthorised", "InvalidArgument"})
 """Errors that no further attempt cures."""
 
@@ -98,7 +121,7 @@ _NO_RETRY = frozenset({"CertificateError", "ConfigurationError", "NotAuthorised"
 def _advice(error_kind: str | None) -> str:
     match error_kind:
         case "CertificateError":
-            return "Renew the certificate, put it in place of the old one, then: nel-mesh agent reload"
+            return "Renew the certificate, put it in place of the old one, then send the agent SIGHUP"
         case "NotAuthorised":
             return "Compare mailbox id, password, shared key and this machine's clock: nel-mesh check --settings FILE"
         case "ConnectionFailed" | "ConnectionLost":

@@ -31,6 +31,7 @@ class LedgerMailbox:
         reason: why the last one failed; None if it went well.
         error_kind: the class of that error.
         inbox_count: how many messages waited in its inbox when it was last listed.
+        certificate_expires_at: when its certificate ends; None if it has none, or was not visited yet.
         paused_at: since when it is paused; None if it is not.
         paused_by: who paused it.
         pause_reason: why.
@@ -49,6 +50,7 @@ class LedgerMailbox:
     reason: str | None
     error_kind: str | None
     inbox_count: int | None
+    certificate_expires_at: datetime | None
     paused_at: datetime | None
     paused_by: str | None
     pause_reason: str | None
@@ -123,6 +125,11 @@ class Mailboxes:
         """Note that MESH was told that the mailbox is in use."""
         with self._database.write() as connection:
             self._update(connection, mailbox_id, last_handshake_at=self._clock.now())
+
+    def certificate_seen(self, mailbox_id: str, expires_at: datetime | None) -> None:
+        """Note when the certificate of a mailbox ends."""
+        with self._database.write() as connection:
+            self._update(connection, mailbox_id, certificate_expires_at=expires_at)
 
     def listed(self, mailbox_id: str, count: int) -> None:
         """Note how many messages wait in the inbox."""

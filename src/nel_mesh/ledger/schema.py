@@ -73,6 +73,7 @@ mailboxes = Table(
     Column("reason", Text),
     Column("error_kind", String(100)),
     Column("inbox_count", Integer),
+    Column("certificate_expires_at", UtcTime),
     Column("paused_at", UtcTime),
     Column("paused_by", String(200)),
     Column("pause_reason", Text),

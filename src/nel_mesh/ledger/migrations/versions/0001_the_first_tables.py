@@ -69,6 +69,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("error_kind", sa.String(length=100), nullable=True),
         sa.Column("inbox_count", sa.Integer(), nullable=True),
+        sa.Column("certificate_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("paused_by", sa.String(length=200), nullable=True),
         sa.Column("pause_reason", sa.Text(), nullable=True),
