@@ -6,7 +6,8 @@
 
 - each fault of the sandbox, at each request of a transfer, in each variant of the client;
 - a process that transfers, killed with SIGKILL at each point where something is written or sent, and started again
-  until it is done: sending, and receiving into a folder, through a handler, by the iterator, a report, and into Azure;
+  until it is done: sending, and receiving into a folder, through a handler, by the iterator, a report, into Azure, and
+  onto a server of SFTP;
 - the same with SIGINT, which is KeyboardInterrupt in the blocking client and a cancellation in the async one;
 - several processes that receive into one folder, or share one journal, and are killed at random;
 - the command `nel-mesh receive`, killed or refused (full disk, I/O error) at system calls, by strace.
@@ -35,6 +36,7 @@ from typing import Any, Self
 
 from nel_mesh import MeshError, Outcome, OutcomeUnknown
 from nel_mesh.sandbox import Sandbox, sandbox
+from sshd import sshd
 from stores import Azure, azure_environment, temporary_azurite
 from variants import Connector
 
@@ -244,11 +246,13 @@ class KillServer:
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """How messages are received: `name` is folder, handler, iterator, report, or a store."""
+    """How messages are received: `name` is folder, handler, iterator, report, or a store; one in `stride` points is
+    tried, where there are many and each takes long."""
 
     name: str = "folder"
     concurrency: int = 1
     messages: int = 1
+    stride: int = 1
 
     def __str__(self) -> str:
         return f"{self.name}, {self.concurrency} at once" if self.concurrency > 1 else self.name
@@ -262,31 +266,42 @@ FORMS = [
     Form("folder", concurrency=4, messages=4),
     Form("handler", concurrency=4, messages=4),
     Form("azure"),
+    Form("sftp", stride=17),
 ]
+STORES = ("azure", "sftp")
 
 
 @contextlib.contextmanager
 def receiving_place(form: Form, folder: str) -> Iterator[tuple[str, Callable[[str], list[bytes]]]]:
     """Where trials of a form receive: a folder or a URL, and a function that reads what is complete below it."""
-    if form.name != "azure":
+    if form.name == "azure":
+        with temporary_azurite() as url:
+            azure = Azure(url)
+            with environment(azure_environment(url)):
+                yield (
+                    azure.place,
+                    lambda place: [
+                        azure.content(key) for key in azure.messages() if f"{azure.place}/{key}".startswith(f"{place}/")
+                    ],
+                )
+    elif form.name == "sftp":
+        with sshd(Path(folder) / "sshd") as account, environment(account.environment):
+            yield account.url().rstrip("/"), lambda place: files(account.folder / Path(place).name)
+    else:
         yield folder, lambda place: files(Path(place))
-        return
-    with temporary_azurite() as url:
-        azure = Azure(url)
-        # The trials' processes find the credentials as a user's would.
-        before, more = dict(os.environ), azure_environment(url)
-        os.environ.update(more)
-        try:
-            yield (
-                azure.place,
-                lambda place: [
-                    azure.content(key) for key in azure.messages() if f"{azure.place}/{key}".startswith(f"{place}/")
-                ],
-            )
-        finally:
-            for name in more:
-                os.environ.pop(name)
-            os.environ.update({name: before[name] for name in more if name in before})
+
+
+@contextlib.contextmanager
+def environment(more: dict[str, str]) -> Iterator[None]:
+    """Variables by which the trials' processes find credentials, as a user's would."""
+    before = dict(os.environ)
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        for name in more:
+            os.environ.pop(name)
+        os.environ.update({name: before[name] for name in more if name in before})
 
 
 def each_kill(
@@ -313,7 +328,7 @@ def each_kill(
         job: dict[str, Any] = {
             "variant": variant,
             "operation": operation,
-            "form": "folder" if form.name in ("report", "azure") else form.name,
+            "form": "folder" if form.name in ("report", *STORES) else form.name,
             "concurrency": form.concurrency,
             "compress": shape.compress,
             "megabytes": shape.megabytes,
@@ -483,7 +498,8 @@ def main() -> int:
             for shape in (*SHAPES, *ONE_BY_ONE):
                 tell(each_kill(variant, shape, "receive", number=number))
             for form in FORMS:
-                tell(each_kill(variant, SHAPES[2 if form.messages == 1 else 0], "receive", form=form, number=number))
+                shape = SHAPES[2 if form.messages == 1 else 0]
+                tell(each_kill(variant, shape, "receive", every=form.stride, form=form, number=number))
     for name in ("folder", "handler", "iterator"):
         tell(several_processes(name, rounds=10))
     if shutil.which("strace"):

@@ -20,7 +20,7 @@ from typing import Any
 
 import anyio
 
-from nel_mesh import AsyncMeshClient, AsyncMessage, MeshClient, MeshSettings
+from nel_mesh import AsyncMeshClient, AsyncMessage, MeshClient, MeshSettings, open_destination
 from nel_mesh.io.clock import AsyncClock, Clock
 
 CALLS = {
@@ -58,6 +58,8 @@ class Killer:
                 os.kill(os.getpid(), self._number)
 
     def start(self) -> None:
+        if not self._kill_at:
+            return  # watching makes everything several times slower
         start_new_thread = _thread.start_new_thread
 
         def watched(function: Callable[..., object], arguments: tuple[Any, ...]) -> int:
@@ -148,6 +150,9 @@ def transfer(job: dict[str, Any], killer: Killer) -> None:
 def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
+        if "://" in job.get("folder", ""):
+            # The store's library is imported once, and not in each child.
+            open_destination(job["folder"]).close()
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:

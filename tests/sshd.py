@@ -35,6 +35,11 @@ class SftpAccount:
     def known_hosts(self) -> Path:
         return self.home / ".ssh" / "known_hosts"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where its keys are found; no agent of this machine is asked."""
+        return {"HOME": str(self.home), "SSH_AUTH_SOCK": ""}
+
     def files(self) -> dict[str, bytes]:
         """All files but records and journal, by their names."""
         found = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}

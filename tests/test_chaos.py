@@ -33,7 +33,7 @@ def test_no_kill_loses_doubles_or_corrupts(operation: str, shape: Shape) -> None
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_no_kill_loses_doubles_or_corrupts_in_any_form(form: Form) -> None:
     try:
-        result = each_kill("sync", SHAPES[1], "receive", every=23, form=form)
+        result = each_kill("sync", SHAPES[1], "receive", every=23 * form.stride, form=form)
     except MissingServer as missing:
         pytest.skip(str(missing))
     assert result.is_clean, result

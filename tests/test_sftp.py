@@ -34,8 +34,8 @@ def running_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpAccou
 @pytest.fixture
 def server(running_sshd: SftpAccount, monkeypatch: pytest.MonkeyPatch) -> SftpAccount:
     """An empty folder on the server, whose keys ssh finds."""
-    monkeypatch.setenv("HOME", str(running_sshd.home))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    for name, value in running_sshd.environment.items():
+        monkeypatch.setenv(name, value)
     shutil.rmtree(running_sshd.folder)
     running_sshd.folder.mkdir()
     return running_sshd

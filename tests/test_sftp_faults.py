@@ -36,8 +36,8 @@ def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyS
 @pytest.fixture
 def server(running_server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> FaultyServer:
     """A server without faults and without files, whose keys ssh finds."""
-    monkeypatch.setenv("HOME", str(running_server.home))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    for name, value in running_server.environment.items():
+        monkeypatch.setenv(name, value)
     shutil.rmtree(running_server.folder)
     running_server.folder.mkdir()
     running_server.reset()
