@@ -63,10 +63,13 @@ class Site:
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=self.folder)
         self.processes.append(process)
         assert process.stderr is not None
+        said = ""
         for line in process.stderr:
             if "works on" in line:
                 return process
-        raise AssertionError("the agent did not start")
+            said += line
+        process.communicate()
+        raise AssertionError(f"the agent did not start: {said}")
 
     def stop(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, str]:
         process.send_signal(number)

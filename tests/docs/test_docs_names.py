@@ -70,6 +70,9 @@ def ours() -> frozenset[str]:
     for table in (Options, Defaults, Mailbox, ReceiveRoute, SendRoute, Hook):
         found |= {name for field, info in table.model_fields.items() for name in (field, info.alias or field)}
     found |= {*FIELDS, *State}
+    # Elements of the Java client's files.
+    for source in (ROOT / "src/nel_mesh/agent/java").glob("*.py"):
+        found |= set(re.findall(r"\b[A-Z][A-Za-z]+\b", source.read_text(encoding="utf-8")))
     # What a command says with --json.
     said = (ROOT / "tools/commands.md").read_text(encoding="utf-8").partition("## JSON")[2]
     found |= set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", said))

@@ -252,7 +252,7 @@ class Download:
     def receive_report(self, report: Report) -> ReceivedFile:
         """Store what the headers of a report say, in JSON."""
         record = self._record or self._read_record()
-        if record.name is not None and record.name.startswith("report-"):
+        if record.name is not None:
             step = self._next_step(record, report)
             if step is NextStep.PUBLISHED:
                 return self._received(record.name, report, record.length, verified=None)

@@ -30,12 +30,15 @@ from nel_mesh.agent.templates import NameTemplate
 from nel_mesh.errors import ConfigurationError, InvalidArgument, SettingFault
 from nel_mesh.settings import MeshSettings, is_loopback
 
+JAVA = "java:"
+"""What a place begins with that is the incoming folder of the Java client: pairs of `.dat` and `.ctl`."""
+
 POLL_INTERVAL_IN_MINUTES = 5
 """MESH's rule: a mailbox is polled at most every five minutes. A server on this machine may be asked more often."""
 
 
 def _as_list(value: object) -> object:
-    return value if isinstance(value, list) or value is None else [value]
+    return value if isinstance(value, (list, tuple)) or value is None else [value]
 
 
 _SAFE_URL = re.compile(r"https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]")
@@ -129,6 +132,11 @@ class SendRoute(_Table):
         archive: where sent files go; default: the folder `sent` in it.
         failed: where refused files go; default: the folder `failed` in it.
         archive_for_days: how long sent files are kept; default: for ever.
+        keep_sent: of `ctl`: whether sent pairs are kept at all.
+        reports: of `ctl`: the folder of reports about the pairs, the Java client's `IN`; default: none are written.
+        collect_report: of `ctl`: report that a pair was taken.
+        transfer_report: of `ctl`: report that MESH has it.
+        delay_report: of `ctl`: report each attempt that failed.
         on_sent: hooks that are called once MESH has a message.
         on_collected: hooks that are called once the recipient has it.
         on_undelivered: hooks that are called once MESH has given it up, or it was refused.
@@ -147,6 +155,11 @@ class SendRoute(_Table):
     archive: Path | None = None
     failed: Path | None = None
     archive_for_days: Annotated[float, Field(gt=0)] | None = None
+    keep_sent: bool = True
+    reports: Path | None = None
+    collect_report: bool = True
+    transfer_report: bool = False
+    delay_report: bool = False
     on_sent: Hooks = ()
     on_collected: Hooks = ()
     on_undelivered: Hooks = ()
@@ -290,12 +303,14 @@ class AgentConfiguration:
         agent: the agent itself.
         defaults: what holds for every mailbox.
         mailboxes: each by its id.
+        signal_file: a file by which the agent is told to stop, as the Java client is; None without.
     """
 
     path: Path
     agent: Options
     defaults: Defaults
     mailboxes: Mapping[str, MailboxPlan]
+    signal_file: Path | None = None
 
     @property
     def data(self) -> Path:
@@ -383,8 +398,7 @@ def _absolute(options: Mailbox, folder: Path) -> Mailbox:
     """Return the options with each path from the folder of the file."""
     receive = tuple(
         route.model_copy(
-            update={"into": tuple(one if "://" in one else str(folder / one) for one in route.into)}
-            | _absolute_hooks(route, folder)
+            update={"into": tuple(_absolute_place(one, folder) for one in route.into)} | _absolute_hooks(route, folder)
         )
         for route in options.receive
     )
@@ -392,7 +406,7 @@ def _absolute(options: Mailbox, folder: Path) -> Mailbox:
         route.model_copy(
             update={
                 name: folder / getattr(route, name)
-                for name in ("folder", "archive", "failed")
+                for name in ("folder", "archive", "failed", "reports")
                 if getattr(route, name) is not None
             }
             | _absolute_hooks(route, folder)
@@ -400,6 +414,13 @@ def _absolute(options: Mailbox, folder: Path) -> Mailbox:
         for route in options.send
     )
     return options.model_copy(update={"receive": receive, "send": send})
+
+
+def _absolute_place(place: str, folder: Path) -> str:
+    if "://" in place:
+        return place
+    prefix = JAVA if place.startswith(JAVA) else ""
+    return f"{prefix}{folder / place.removeprefix(prefix)}"
 
 
 def _absolute_hooks(route: ReceiveRoute | SendRoute, folder: Path) -> dict[str, tuple[Hook, ...]]:
@@ -434,7 +455,7 @@ def _check_folders(plans: Iterable[MailboxPlan], lines: _Lines, faults: list[Set
     for plan in plans:
         for number, incoming in enumerate(plan.options.receive):
             for place in incoming.into:
-                if "://" not in place and Path(place).absolute() in outgoing:
+                if "://" not in place and Path(place.removeprefix(JAVA)).absolute() in outgoing:
                     where = lines.at(("mailboxes", plan.mailbox_id, "receive", number, "into"))
                     message = "this is an outgoing folder; what is received there would be sent"
                     faults.append(SettingFault(None, where, "invalid", message))

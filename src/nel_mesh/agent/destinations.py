@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 
 from nel_mesh import Destination, StorageError, open_destination
+from nel_mesh.agent.configuration import JAVA
+from nel_mesh.agent.java.destination import JavaDestination
 
 _MEGABYTE = 1_000_000
 
@@ -32,10 +34,10 @@ class Destinations:
             InvalidArgument: it is no place, or its extra is not installed.
         """
         if "://" not in place:
-            self._check_disk(Path(place))
+            self._check_disk(Path(place.removeprefix(JAVA)))
         with self._guard:
             if place not in self._opened:
-                self._opened[place] = open_destination(place)
+                self._opened[place] = _opened(place)
             return self._opened[place]
 
     def forget(self, place: str) -> None:
@@ -58,6 +60,12 @@ class Destinations:
                 f"{folder}: only {free:.0f} MB are free on its disk, and {self._reserve:.0f} MB are to stay free "
                 "(disk_reserve_in_megabytes); messages wait in the inbox until there is room"
             )
+
+
+def _opened(place: str) -> Destination:
+    if place.startswith(JAVA):
+        return JavaDestination(place.removeprefix(JAVA))
+    return open_destination(place)
 
 
 def free_megabytes(folder: Path) -> float | None:

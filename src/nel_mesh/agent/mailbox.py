@@ -10,6 +10,7 @@ from datetime import timedelta
 from nel_mesh import Identity, MeshClient, MeshError, Transport
 from nel_mesh.agent.configuration import Defaults, MailboxPlan
 from nel_mesh.agent.destinations import Destinations
+from nel_mesh.agent.java.layout import ControlFileLayout
 from nel_mesh.agent.outgoing import FileLayout, Layout
 from nel_mesh.agent.receiving import Receiver
 from nel_mesh.agent.sending import Sender, Tracker
@@ -49,7 +50,12 @@ class MailboxWork:
         self._is_over = is_over
         self._guard = threading.Lock()
         self._client: MeshClient | None = None
-        self._layouts: list[Layout] = [FileLayout(route) for route in plan.options.send]
+        self._layouts: list[Layout] = [
+            ControlFileLayout(route, plan.mailbox_id, shared.ledger.clock.now)
+            if route.layout == "ctl"
+            else FileLayout(route)
+            for route in plan.options.send
+        ]
 
     def client(self) -> MeshClient:
         """Return the client, which is made when it is first needed. Raises CertificateError."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from nel_mesh import InvalidArgument
+from nel_mesh import InvalidArgument, MeshError
 from nel_mesh.agent import filing
 from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.locked import is_locked
@@ -53,14 +53,14 @@ class OutgoingFile:
         stamp: what tells it from another file of the same name: size, time and inode.
         length: its size in bytes.
         options: the arguments of `send_file`.
-        fault: why it cannot be sent; None if it can.
+        fault: why it cannot be sent, with MESH's event and code if there is one for it; None if it can be sent.
     """
 
     path: Path = dataclasses.field(repr=False)
     stamp: str
     length: int
     options: dict[str, Any] = dataclasses.field(repr=False)
-    fault: str | None = None
+    fault: MeshError | None = None
 
 
 class Layout(Protocol):
@@ -74,6 +74,9 @@ class Layout(Protocol):
 
     def refuse(self, message: LedgerMessage) -> str | None:
         """Move the files of a message that cannot be sent, with the reason beside them; return where they are."""
+
+    def delay(self, message: LedgerMessage) -> None:
+        """Take note that an attempt failed, and that another follows."""
 
 
 def stamp_of(path: Path) -> str | None:
@@ -158,6 +161,9 @@ class FileLayout:
         filing.explain(self._route.failed_folder, path.name, text)
         return self._move(message, self._route.failed_folder)
 
+    def delay(self, message: LedgerMessage) -> None:
+        """Do nothing: the ledger says so."""
+
     def _move(self, message: LedgerMessage, folder: Path) -> str | None:
         path, unique = Path(message.source or ""), message.local_id or str(message.id)
         if self._has_sidecars:
@@ -169,12 +175,13 @@ class FileLayout:
         try:
             options = self._options(path)
         except InvalidArgument as error:
-            return OutgoingFile(path, stamp, length, {}, error.reason)
+            return OutgoingFile(path, stamp, length, {}, error)
         if length == 0:
-            return OutgoingFile(path, stamp, length, options, "it is empty, and MESH takes no empty message")
+            fault = InvalidArgument("it is empty, and MESH takes no empty message")
+            return OutgoingFile(path, stamp, length, options, fault)
         for needed in ("to", "workflow_id"):
             if not options.get(needed):
-                return OutgoingFile(path, stamp, length, options, f"nothing says its {needed}")
+                return OutgoingFile(path, stamp, length, options, InvalidArgument(f"nothing says its {needed}"))
         return OutgoingFile(path, stamp, length, options)
 
     def _options(self, path: Path) -> dict[str, Any]:

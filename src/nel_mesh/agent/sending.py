@@ -11,6 +11,7 @@ The steps, each durable before the next, so that a kill between any two is harml
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -101,7 +102,7 @@ class Sender:
                     length=file.length,
                 )
                 if file.fault is not None and message.state is State.WAITING:
-                    self._refused(message, InvalidArgument(file.fault))
+                    self._refused(message, file.fault)
 
     def _send(self, message: LedgerMessage) -> bool:
         """Send one message; whether MESH has it now. Never raises an error of the message's."""
@@ -152,7 +153,11 @@ class Sender:
             return
         event = Event.LOST_RESPONSE if error.outcome is Outcome.UNKNOWN else Event.FAILED
         wait = retry_delay(self._defaults, message.attempts, self._ledger.clock.chance())
-        self._ledger.messages.fail(message.id, event, error, next_attempt_at=self._ledger.clock.now() + wait)
+        after = self._ledger.messages.fail(message.id, event, error, next_attempt_at=self._ledger.clock.now() + wait)
+        layout = self._layout_of(message)
+        if layout is not None:
+            with contextlib.suppress(StorageError):
+                layout.delay(after)
 
     def _refused(self, message: LedgerMessage, error: MeshError) -> None:
         message = self._ledger.messages.fail(message.id, Event.REFUSED, error, next_attempt_at=None)

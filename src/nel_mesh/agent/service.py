@@ -41,14 +41,22 @@ class Agent:
 
     Args:
         path: the configuration file.
+        read: how it is read.
         clock: where time comes from.
 
     Raises:
         ConfigurationError: the file has faults.
     """
 
-    def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
-        self.configuration = load(path)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read: Callable[[Path], AgentConfiguration] = load,
+        clock: Clock | None = None,
+    ) -> None:
+        self._read = read
+        self.configuration = read(path)
         self._clock = clock or Clock()
         self._stopped = threading.Event()
         self._reload = threading.Event()
@@ -136,6 +144,10 @@ class Agent:
 
     def _turn(self) -> None:
         self._turned_at = self._clock.monotonic()
+        signal_file = self.configuration.signal_file
+        if signal_file is not None and signal_file.exists():
+            signal_file.unlink(missing_ok=True)
+            self.stop()
         if systemd.watchdog_seconds() is not None:
             systemd.notify("WATCHDOG=1")
 
@@ -188,7 +200,7 @@ class Agent:
         self._reload.clear()
         systemd.notify(*systemd.reloading())
         try:
-            configuration = load(self.configuration.path)
+            configuration = self._read(self.configuration.path)
         except ConfigurationError as error:
             logger.warning("The new configuration has faults, so the present one stays: %s", error)
             faults = [f"{fault.source}: {fault.message}" for fault in error.faults]

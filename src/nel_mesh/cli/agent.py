@@ -58,6 +58,10 @@ def _agent() -> None:
 def run(
     ctx: typer.Context,
     config: _Config = None,
+    java_config: Annotated[
+        Path | None,
+        typer.Option("--java-config", metavar="FILE", help="The Java client's meshclient.cfg, in place of --config."),
+    ] = None,
     once: Annotated[
         bool, typer.Option("--once", help="Send what is there, look into each inbox once, and end.")
     ] = False,
@@ -72,12 +76,14 @@ def run(
       nel-mesh agent run
       nel-mesh agent run --config /etc/nel-mesh/agent.toml
       nel-mesh agent run --once
+      nel-mesh agent run --java-config /opt/mesh/meshclient.cfg
     """
     session = session_of(ctx)
     with _extra():
+        from nel_mesh.agent.java.configuration import load_any, load_java
         from nel_mesh.agent.service import Agent
     _log(session)
-    agent = Agent(_path(config))
+    agent = Agent(java_config, read=load_java) if java_config is not None else Agent(_path(config), read=load_any)
     count = len(agent.configuration.mailboxes)
 
     def ready() -> None:
@@ -439,6 +445,36 @@ def _quoted(value: object) -> str:
     return json.dumps(str(value), ensure_ascii=False)
 
 
+@app.command(name="import-java", cls=Command)
+def import_java(
+    ctx: typer.Context,
+    java_config: Annotated[Path, typer.Argument(metavar="FILE", help="The Java client's meshclient.cfg.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the new files.")] = Path("nel-mesh"),
+) -> None:
+    """Write our configuration for the folders of a Java client.
+
+    A settings file for each mailbox has its passwords, and only you can read it. Nothing of the Java client is changed.
+
+    \b
+    Example:
+      nel-mesh agent import-java /opt/mesh/meshclient.cfg --output /etc/nel-mesh
+    """
+    from nel_mesh.check.private_files import already_exists, write_private
+
+    session = session_of(ctx)
+    with _extra():
+        from nel_mesh.agent.java.configuration import converted, read_configuration
+    files = converted(read_configuration(java_config), output)
+    for name in files:
+        if (output / name).exists():
+            raise already_exists(output / name, "or name another folder with --output")
+    for name, text in files.items():
+        write_private(output / name, text.encode())
+    path = output / "agent.toml"
+    note = f"{path} was written. Next: nel-mesh agent check --config {path}"
+    session.out.result({"path": str(path), "files": sorted(files)}, note, brief=str(path))
+
+
 @app.command(cls=Command)
 def audit(
     ctx: typer.Context,
@@ -547,8 +583,8 @@ def _path(config: Path | None) -> Path:
 
 def _configuration(config: Path | None) -> AgentConfiguration:
     with _extra():
-        from nel_mesh.agent.configuration import load
-    return load(_path(config))
+        from nel_mesh.agent.java.configuration import load_any
+    return load_any(_path(config))
 
 
 @contextlib.contextmanager

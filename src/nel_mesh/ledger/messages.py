@@ -182,6 +182,9 @@ class Messages:
                 error_kind=kind,
                 next_attempt_at=next_attempt_at,
                 own_failures=message.own_failures + is_its_own,
+                status_event=error.event,
+                status_code=error.code,
+                status_description=error.description,
                 **({"message_id": error.message_id} if error.message_id and not message.message_id else {}),
             )
 

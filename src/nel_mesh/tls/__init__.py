@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nel_mesh.tls.csr import CertificateRequest, common_name, make_request
-from nel_mesh.tls.identity import Identity
+from nel_mesh.tls.identity import Identity, trusted_in
 from nel_mesh.tls.keys import Contents, Unreadable, WrongPassword, read
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "common_name",
     "make_request",
     "read",
+    "trusted_in",
 ]

@@ -251,6 +251,19 @@ def _chain(certificate: x509.Certificate, pool: Iterable[x509.Certificate], now:
     return tuple(chain)
 
 
+def trusted_in(contents: keys.Contents) -> str:
+    """Return the roots among certificates, as PEM: a keystore of Java has its authorities beside the key."""
+    roots = [one for one in contents.certificates if is_self_issued(one) and _is_authority(one)]
+    return "".join(one.public_bytes(Encoding.PEM).decode() for one in roots)
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
 def is_self_issued(certificate: x509.Certificate) -> bool:
     """Whether it names itself as its issuer, which makes it a root to OpenSSL."""
     return _canonical(certificate.subject) == _canonical(certificate.issuer)

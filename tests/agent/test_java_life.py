@@ -1,0 +1,156 @@
+"""The Java client's life, with its folders and a process, against the sandbox over mutual TLS."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from agents import ALICE, BOB, Site, until
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    load_pem_private_key,
+    pkcs12,
+)
+
+from nel_mesh.agent.configuration import SendRoute
+from nel_mesh.agent.java.control_file import parse
+from nel_mesh.agent.java.layout import ControlFileLayout
+from nel_mesh.io.clock import Clock
+from nel_mesh.sandbox import Sandbox
+
+CONTROL = (
+    "<DTSControl><Version>1.0</Version><AddressType>DTS</AddressType><MessageType>Data</MessageType>"
+    "<WorkflowId>EXAMPLE</WorkflowId><To_DTS>{to}</To_DTS><From_DTS>X26ABC1</From_DTS>"
+    "<Subject>weekly extract</Subject><LocalId>{local}</LocalId></DTSControl>"
+)
+
+
+class JavaSite(Site):
+    """The Java client's configuration for two mailboxes of the sandbox."""
+
+    def __init__(self, folder: Path, sandbox: Sandbox) -> None:
+        super().__init__(folder, sandbox)
+        settings = sandbox.settings(ALICE)
+        self.config = folder / "meshclient.cfg"
+        given = folder / "settings"
+        key = load_pem_private_key((given / "client.key").read_bytes(), None)
+        [certificate, *chain] = x509.load_pem_x509_certificates((given / "client.pem").read_bytes())
+        roots = x509.load_pem_x509_certificates((given / "root.pem").read_bytes())
+        store = pkcs12.serialize_key_and_certificates(
+            b"client_cert",
+            key,  # type: ignore[arg-type] # one of those that TLS takes
+            certificate,
+            [*chain, *roots],
+            BestAvailableEncryption(b"keystore"),
+        )
+        (folder / "mesh.keystore").write_bytes(store)
+        clients = "".join(
+            f"<Client><ClientIdentity>{mailbox}</ClientIdentity>"
+            f"<ClientAuthentication>{sandbox.settings(mailbox).password.get_secret_value()}</ClientAuthentication>"
+            f"<InterfaceRoot>{mailbox}</InterfaceRoot><TransferReport>Y</TransferReport></Client>"
+            for mailbox in (ALICE, BOB)
+        )
+        self.config.write_text(
+            f"<MESHConfig><PrimaryURL>{sandbox.url}</PrimaryURL><SignalPath>sig</SignalPath>"
+            f"<KeyStorePath>mesh.keystore</KeyStorePath><KeyStorePassword>keystore</KeyStorePassword>"
+            f"<PollPeriod>0.005</PollPeriod><ProcessingDelay>0</ProcessingDelay>"
+            f"<AuthenticationKey>{settings.shared_key.get_secret_value()}</AuthenticationKey>{clients}</MESHConfig>"
+        )
+
+    def put(self, name: str, content: bytes | None, control: str) -> None:
+        """Put a pair into OUT: the data first."""
+        out = self.folder / ALICE / "OUT"
+        out.mkdir(parents=True, exist_ok=True)
+        if content is not None:
+            (out / f"{name}.dat").write_bytes(content)
+        (out / f"{name}.ctl").write_text(control)
+
+    def names(self, mailbox: str, folder: str) -> set[str]:
+        path = self.folder / mailbox / folder
+        return {file.name for file in path.iterdir() if not file.name.startswith(".")} if path.is_dir() else set()
+
+
+@pytest.fixture
+def site(mesh_sandbox: Sandbox, tmp_path: Path) -> Iterator[JavaSite]:
+    site = JavaSite(tmp_path, mesh_sandbox)
+    yield site
+    site.close()
+
+
+def test_a_day_of_the_java_client(site: JavaSite, mesh_sandbox: Sandbox) -> None:
+    site.put("UPPER00000001", b"results", CONTROL.format(to=BOB, local="run-1"))
+    site.put("nobody", b"results", CONTROL.format(to="NOBODY", local="run-2"))
+    site.put("wrong", b"results", "<DTSControl>")
+    process = site.start()
+    until(lambda: len(site.names(BOB, "IN")) == 2)
+    until(lambda: site.names(ALICE, "SENT") == {"UPPER00000001.dat", "UPPER00000001.ctl"})
+    until(lambda: site.names(ALICE, "FAILED") == {"nobody.dat", "nobody.ctl", "wrong.dat", "wrong.ctl"})
+    assert site.names(ALICE, "OUT") == set()
+
+    [message] = mesh_sandbox.delivered(BOB)
+    assert site.names(BOB, "IN") == {f"{message.message_id}.dat", f"{message.message_id}.ctl"}
+    assert (site.folder / BOB / f"IN/{message.message_id}.dat").read_bytes() == b"results"
+    received = parse((site.folder / BOB / f"IN/{message.message_id}.ctl").read_bytes())
+    assert (received.get("From_DTS"), received.get("LocalId"), received.get("AddressType")) == (ALICE, "run-1", "ALL")
+    sent = parse((site.folder / ALICE / "SENT/UPPER00000001.ctl").read_bytes())
+    assert (sent.get("DTSId"), sent.get("Subject")) == (message.message_id, "weekly extract")
+
+    # Reports: of the pair that was sent (collected and transferred), and of the two that failed.
+    until(lambda: len(site.names(ALICE, "IN")) == 4)
+    texts = [(site.folder / ALICE / "IN" / name).read_text() for name in site.names(ALICE, "IN")]
+    assert all("<MessageType>Report<" in text for text in texts)
+    codes = sorted(text.partition("<StatusCode>")[2].partition("<")[0] for text in texts)
+    assert codes == ["00", "00", "01", "12"]
+
+    report = mesh_sandbox.deliver_report(ALICE, linked_message_id=message.message_id, code="14")
+    until(lambda: f"{report}.ctl" in site.names(ALICE, "IN"))
+    assert f"{report}.dat" not in site.names(ALICE, "IN")
+
+    (site.folder / "sig").mkdir()
+    (site.folder / "sig/mexclient.sig").write_text("1")
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_control_file_without_data_waits_and_then_fails(site: JavaSite) -> None:
+    route = SendRoute.model_validate({"from": site.folder / ALICE / "OUT", "layout": "ctl", "settle_in_seconds": 0})
+    layout = ControlFileLayout(route, ALICE, Clock().now)
+    site.put("alone", None, CONTROL.format(to=BOB, local="run-1"))
+    assert list(layout.find(0.0)) == []
+    assert list(layout.find(9.9)) == []
+    [file] = layout.find(10.1)
+    assert file.fault is not None
+    assert file.fault.code == "02"
+    site.put("alone", b"at last", CONTROL.format(to=BOB, local="run-1"))
+    [file] = layout.find(10.2)
+    assert file.fault is None
+
+
+def test_a_killed_process_leaves_whole_pairs_alone(site: JavaSite, mesh_sandbox: Sandbox) -> None:
+    """The content has its name, and the control file is missing: the next process writes it, and fetches nothing."""
+    site.put("a", b"results", CONTROL.format(to=BOB, local="run-1"))
+    process = site.start()
+    until(lambda: len(site.names(BOB, "IN")) == 2)
+    site.stop(process, signal.SIGKILL)
+    process = site.start()
+    until(lambda: mesh_sandbox.messages(recipient=BOB, status="acknowledged"))
+    assert len(site.names(BOB, "IN")) == 2
+    site.stop(process)
+
+
+def test_the_configuration_is_converted(site: JavaSite, tmp_path: Path) -> None:
+    for mailbox in (ALICE, BOB):
+        (site.folder / mailbox / "OUT").mkdir(parents=True)
+    output = tmp_path / "ours"
+    command = [*site.command("import-java", str(site.config)), "--output", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    password = site.folder / "ours/x26abc1.toml"
+    assert password.stat().st_mode & 0o077 == 0
+    assert "keystore" not in done.stdout
+    site.config = output / "agent.toml"
+    code, steps, said = site.run("check")
+    assert (code, {step["is_good"] for step in steps}) == (0, {True}), (steps, said)
