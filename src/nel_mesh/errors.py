@@ -26,10 +26,10 @@ Each says in `outcome` what happened to the message. None holds a password, a su
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from types import TracebackType
 from typing import Literal, Self
 
 FaultKind = Literal[
@@ -128,26 +128,38 @@ class MeshError(Exception):
         return (_rebuild, (type(self), self.reason, self.__dict__.copy()))
 
 
-@contextlib.contextmanager
-def add_context(
-    *,
-    operation: str | None = None,
-    message_id: str | None = None,
-    local_id: str | None = None,
-    outcome: Outcome | None = None,
-) -> Iterator[None]:
+class add_context:  # noqa: N801  as contextlib.suppress
     """Add to a MeshError that leaves the block what it does not say yet; nothing is overwritten.
 
     So the innermost block that knows a fact is the one that says it, and the operation is the one that failed.
     """
-    try:
-        yield
-    except MeshError as error:
-        error.operation = error.operation or operation
-        error.message_id = error.message_id or message_id
-        error.local_id = error.local_id or local_id
-        error._outcome = error._outcome or outcome
-        raise
+
+    __slots__ = ("_local_id", "_message_id", "_operation", "_outcome")
+
+    def __init__(
+        self,
+        *,
+        operation: str | None = None,
+        message_id: str | None = None,
+        local_id: str | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        self._operation = operation
+        self._message_id = message_id
+        self._local_id = local_id
+        self._outcome = outcome
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, MeshError):
+            error.operation = error.operation or self._operation
+            error.message_id = error.message_id or self._message_id
+            error.local_id = error.local_id or self._local_id
+            error._outcome = error._outcome or self._outcome
 
 
 def _rebuild(kind: type[MeshError], reason: str, state: dict[str, object]) -> MeshError:

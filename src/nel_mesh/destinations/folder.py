@@ -16,7 +16,7 @@ from nel_mesh.blocks import Block
 from nel_mesh.destinations.base import Checkpoint
 from nel_mesh.errors import StorageError
 from nel_mesh.io.buffers import PlacedBuffer, PrefetchBuffer
-from nel_mesh.io.files import FileLock, make_folder, sync_folder, translate_storage_errors, write_all
+from nel_mesh.io.files import FileLock, open_in_folder, sync_folder, translate_storage_errors, write_all
 from nel_mesh.io.journal import SqliteJournal
 from nel_mesh.io.transfers import TransferRecords
 from nel_mesh.models import MessageMetadata, Report
@@ -95,16 +95,22 @@ class FolderUpload:
         self._file: FileIO | None = None
         self._digest: hashlib._Hash | None = None
         self._digested = 0
+        self._has_temporary_name = True
+        """Whether there may be a file of that name."""
 
     def start(self, metadata: MessageMetadata) -> None:
         """Begin an empty file. One that is there is removed, not emptied: it may have its final name too."""
         self.close()
         self._digest = None
         with translate_storage_errors(self._folder):
-            make_folder(self._folder)
-            self._path.unlink(missing_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | getattr(os, "O_BINARY", 0)
-            self._file = FileIO(os.open(self._path, flags, self._mode), "r+")
+            try:
+                descriptor = open_in_folder(self._path, flags, self._mode)
+            except FileExistsError:
+                self._path.unlink(missing_ok=True)
+                descriptor = os.open(self._path, flags, self._mode)
+            self._file = FileIO(descriptor, "r+")
+            self._has_temporary_name = True
 
     def resume(self, state: Mapping[str, Any] | None, metadata: MessageMetadata) -> int | None:
         """Open the file that an earlier process left, and return its length; None if there is none.
@@ -212,6 +218,7 @@ class FolderUpload:
             # Windows removes no file that is open.
             self.close()
             self._path.unlink()
+            self._has_temporary_name = False
         return True
 
     def _rename(self, name: str) -> bool:
@@ -225,6 +232,7 @@ class FolderUpload:
                 return False
             self.close()
             self._path.rename(path)
+            self._has_temporary_name = False
             sync_folder(self._folder)
         finally:
             lock.release()
@@ -248,8 +256,9 @@ class FolderUpload:
     def remove(self) -> None:
         """Close the file and remove its temporary name."""
         self.close()
-        with translate_storage_errors(self._folder):
-            self._path.unlink(missing_ok=True)
+        if self._has_temporary_name:
+            with translate_storage_errors(self._folder):
+                self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file; what has arrived stays."""

@@ -104,6 +104,9 @@ class Tls:
                     self.ended = True
                     break
                 length += count
+                # Where nothing is left, another call would only raise.
+                if not self._incoming.pending:
+                    break
         except ssl.SSLWantReadError:
             pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ssl
-from collections.abc import Iterator
+from types import TracebackType
 
 from nel_mesh.errors import ConnectionFailed, ConnectionLost
 from nel_mesh.http.exchange import ProtocolError
@@ -25,18 +24,29 @@ _CERTIFICATE_ALERTS = (
 )
 
 
-@contextlib.contextmanager
-def translate_connect_errors(place: str, *, of_proxy: bool = False) -> Iterator[None]:
+class translate_connect_errors:  # noqa: N801  as contextlib.suppress
     """Translate errors raised while connecting into ConnectionFailed: no request was sent.
 
     Args:
         place: the party that was to be reached; the error names it.
         of_proxy: whether that party is the proxy.
     """
-    try:
-        yield
-    except (OSError, ProxyRefused) as error:
-        failed = ConnectionFailed(_connect_reason(error, place, of_proxy=of_proxy))
+
+    __slots__ = ("_of_proxy", "_place")
+
+    def __init__(self, place: str, *, of_proxy: bool = False) -> None:
+        self._place = place
+        self._of_proxy = of_proxy
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, (OSError, ProxyRefused)):
+            return
+        failed = ConnectionFailed(_connect_reason(error, self._place, of_proxy=self._of_proxy))
         if isinstance(error, ProxyRefused):
             failed.transient = error.transient
         else:
@@ -45,8 +55,7 @@ def translate_connect_errors(place: str, *, of_proxy: bool = False) -> Iterator[
         raise failed from error
 
 
-@contextlib.contextmanager
-def translate_transfer_errors(*, advice: str = "", fresh: bool = False) -> Iterator[None]:
+class translate_transfer_errors:  # noqa: N801  as contextlib.suppress
     """Translate errors raised on an open connection into ConnectionLost.
 
     Args:
@@ -54,15 +63,27 @@ def translate_transfer_errors(*, advice: str = "", fresh: bool = False) -> Itera
         fresh: whether nothing has been answered on the connection yet. Then an alert can mean that the server refuses
             our certificate: ConnectionFailed.
     """
-    try:
-        yield
-    except (OSError, ProtocolError) as error:
-        if fresh and _is_certificate_refused(error):
+
+    __slots__ = ("_advice", "_fresh")
+
+    def __init__(self, *, advice: str = "", fresh: bool = False) -> None:
+        self._advice = advice
+        self._fresh = fresh
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, (OSError, ProtocolError)):
+            return
+        if self._fresh and _is_certificate_refused(error):
             failed = ConnectionFailed(_tls_reason(error) or "TLS failed")
             failed.transient = False
             raise failed from error
         reason = _tls_reason(error) or _timeout_reason(error)
-        raise ConnectionLost(reason or _with_text("the connection broke", error, advice)) from error
+        raise ConnectionLost(reason or _with_text("the connection broke", error, self._advice)) from error
 
 
 def _is_certificate_refused(error: Exception) -> bool:

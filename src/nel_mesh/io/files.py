@@ -35,20 +35,33 @@ def translate_source_errors() -> Iterator[None]:
         raise SourceError(f"content: it cannot be read: {error.strerror or type(error).__name__}") from error
 
 
-@contextlib.contextmanager
-def translate_storage_errors(place: Path | None = None) -> Iterator[None]:
-    """Translate errors raised while something is stored into StorageError, which names the `place`.
+class translate_storage_errors:  # noqa: N801  as contextlib.suppress
+    """A `with` block that translates errors raised while something is stored into StorageError.
 
-    `place` is a path that says nothing of a patient: a folder, or a name that the user or this package has chosen.
+    A class, as a message passes through a dozen of them: a generator would take three times as long.
+
+    Args:
+        place: named by the error: a path that says nothing of a patient, such as a folder, or a name that the user or
+            this package has chosen.
     """
-    where = f"{place}: " if place is not None else ""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{where}it cannot be stored here: {error.strerror or type(error).__name__}") from error
-    except ValueError as error:
-        # A null byte in a path.
-        raise StorageError(f"{where}it cannot be stored here: {error}") from error
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: Path | None = None) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, (OSError, ValueError)):
+            return
+        # A ValueError is of a null byte in a path.
+        reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else error
+        where = f"{self._place}: " if self._place is not None else ""
+        raise StorageError(f"{where}it cannot be stored here: {reason}") from error
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
@@ -63,6 +76,15 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
     for made in reversed(missing):
         made.mkdir(mode, exist_ok=True)
         sync_folder(made.parent)
+
+
+def open_in_folder(path: Path, flags: int, mode: int) -> int:
+    """Make and open a file; its folder is made when there is none."""
+    try:
+        return os.open(path, flags, mode)
+    except FileNotFoundError:
+        make_folder(path.parent)
+        return os.open(path, flags, mode)
 
 
 class SharedSync:
@@ -153,7 +175,8 @@ class NewFile:
         self._path = path
         self._replace = replace
         self._temporary = path.parent / f".{secrets.token_hex(8)}.part"
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
+        self._has_name = False
         self._discarded = False
         self._lock = threading.Lock()
 
@@ -165,8 +188,8 @@ class NewFile:
                 return
             if self._path.is_dir():
                 raise StorageError("path: it is a folder; name a file in it")
-            make_folder(self._path.parent)
-            self._file = open(self._temporary, "xb", buffering=0, opener=_owner_only)  # noqa: SIM115  an opener
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            self._file = FileIO(open_in_folder(self._temporary, flags, 0o600), "w")
 
     def write(self, block: bytes) -> None:
         """Write the whole block."""
@@ -182,6 +205,7 @@ class NewFile:
                 self._temporary.replace(self._path)
             elif not _rename_if_free(self._temporary, self._path):
                 return False
+            self._has_name = True
             sync_folder(self._path.parent)
         return True
 
@@ -192,9 +216,10 @@ class NewFile:
             if self._file is not None:
                 self._file.close()
             # Also if it was interrupted (Ctrl-C) between the file's making and its being known here.
-            self._temporary.unlink(missing_ok=True)
+            if not self._has_name:
+                self._temporary.unlink(missing_ok=True)
 
-    def _opened(self) -> BinaryIO:
+    def _opened(self) -> FileIO:
         if self._file is None:
             raise StorageError("the file has not been opened")
         return self._file
@@ -229,10 +254,6 @@ def _rename_if_free(temporary: Path, path: Path) -> bool:
     return True
 
 
-def _owner_only(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o600)
-
-
 class FileLock:
     """A lock between processes, and between users within one. It dies with its process.
 
@@ -247,9 +268,9 @@ class FileLock:
     def acquire(self) -> bool:
         """Take the lock; False if somebody else has it. Raises StorageError if its file cannot be made."""
         with translate_storage_errors(self._path.parent):
-            make_folder(self._path.parent)
             while True:
-                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+                flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+                descriptor = open_in_folder(self._path, flags, 0o600)
                 is_ours = False
                 try:
                     if not _lock(descriptor):
