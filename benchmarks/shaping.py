@@ -73,8 +73,9 @@ class Pipe:
                 continue
             if data:
                 self.sink.write(data)
-            elif self.sink.can_write_eof():
-                self.sink.write_eof()
+            else:
+                # No client here ends only one direction. What stayed half open would use up the 1,024 of `select`.
+                self.sink.close()
         self._hold_source()
         self._plan()
 

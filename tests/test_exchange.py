@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nel_mesh.http.exchange import Exchange, ProtocolError
+from nel_mesh.http.exchange import Exchange, ProtocolError, header_lines
 
 SECRET = "NHSMESH X26ABC1:nonce:0:Mrs-Jones"
 
@@ -373,6 +373,15 @@ def test_an_illegal_name_of_a_header_is_refused(name: str) -> None:
 def test_an_empty_value_and_blanks_within_one_are_sent_as_they_are() -> None:
     head = Exchange("GET", "/", [("host", "mesh.example"), ("empty", ""), ("short", "x"), ("blanks", "a  b\tc")]).head
     assert head == b"GET / HTTP/1.1\r\nhost: mesh.example\r\nempty: \r\nshort: x\r\nblanks: a  b\tc\r\n\r\n"
+
+
+def test_prepared_headers_come_first_and_are_checked_as_the_others_are() -> None:
+    prepared = header_lines([("host", "mesh.example"), ("accept", "a")])
+    assert Exchange("GET", "/", [("x", "y")], prepared).head == (
+        b"GET / HTTP/1.1\r\nhost: mesh.example\r\naccept: a\r\nx: y\r\n\r\n"
+    )
+    with pytest.raises(ProtocolError):
+        header_lines([("accept", "a\r\nx: y")])
 
 
 @pytest.mark.parametrize("target", ["/a b", "/é", "/a\r\nx: y", "/\x00", ""])

@@ -41,8 +41,10 @@ ACCEPTANCES = {
 
 
 def make_plan(length: int = 5, limit: int = 5, local_id: str | None = None, **options: Any) -> UploadPlan:
+    said = dataclasses.replace(OPTIONS, **options)
     return UploadPlan.make(
-        dataclasses.replace(OPTIONS, **options),
+        said,
+        said.headers("ME", local_id),
         mailbox_id="ME",
         local_id=local_id,
         unique="unique",
@@ -359,7 +361,9 @@ def test_the_digest_of_the_arguments_tells_sends_apart(
 
 def test_the_generated_local_id_is_no_argument() -> None:
     one, other = (
-        UploadPlan.make(OPTIONS, mailbox_id="ME", local_id=None, unique=unique, length=1, limit=1)
+        UploadPlan.make(
+            OPTIONS, OPTIONS.headers("ME", None), mailbox_id="ME", local_id=None, unique=unique, length=1, limit=1
+        )
         for unique in ("a", "b")
     )
     assert one.local_id_generated
@@ -548,8 +552,10 @@ FOUND = Tracking(
 def looked_up(
     changes: dict[str, Any], *, generated: bool = False, began: datetime | None = NOW, to: str = "X1", **more: Any
 ) -> Event:
+    options = dataclasses.replace(OPTIONS, to=to)
     plan = UploadPlan.make(
-        dataclasses.replace(OPTIONS, to=to),
+        options,
+        options.headers("ME", None),
         mailbox_id="ME",
         local_id=None if generated else "mine",
         unique="mine",

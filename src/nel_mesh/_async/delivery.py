@@ -240,8 +240,7 @@ class AsyncDeliverer:
         buffer.rewind()
 
     def _claim(self, message_id: str) -> _MessageClaim:
-        endpoints.message_metadata(self._mailbox.mailbox_id, message_id)  # refuses what is no message id
-        return _MessageClaim(self._journal, self._mailbox.mailbox_id, message_id)
+        return _MessageClaim(self._journal, self._mailbox.mailbox_id, endpoints.checked(message_id))
 
     async def _store(
         self,

@@ -101,12 +101,11 @@ class AsyncDownloader:
 
         What has arrived stays, if the block ends before `AsyncDownload.forget`.
         """
-        endpoints.message_metadata(self._mailbox.mailbox_id, message_id)  # refuses what is no message id
         download = AsyncDownload(
             self._mailbox,
             self._clock,
             self._budget,
-            message_id,
+            endpoints.checked(message_id),
             destination,
             max_chunks=self._max_chunks,
             max_bytes=self._max_message_bytes,
@@ -242,7 +241,8 @@ class AsyncDownload:
             # Which chunk is damaged cannot be told, so the next attempt must not build on any of them.
             await self.forget()
             raise
-        record = record.model_copy(update={"is_checksum_open": is_open})
+        if is_open:
+            record = record.model_copy(update={"is_checksum_open": True})
         name = await self._publish(record, metadata, file_name)
         if is_open:
             verified = await self._verify_published(name, record, metadata)
@@ -404,10 +404,11 @@ class AsyncDownload:
         """
         for attempt in itertools.count(1):
             response, self._first = self._first, None
+            metadata = self._metadata if response is not None else None
             if response is None:
                 response = await fetch_chunk(self._mailbox, self._message_id, sequence.received + 1, sequence.total)
             try:
-                metadata = responses.metadata("receive_file", self._message_id, response.headers)
+                metadata = metadata or responses.metadata("receive_file", self._message_id, response.headers)
                 if is_bare_report(metadata, response):
                     return False, 0
                 total = sequence.total or metadata.chunks

@@ -13,7 +13,7 @@ from nel_mesh.blocks import Block
 from nel_mesh.errors import ConnectionFailed, ConnectionLost, InvalidArgument
 from nel_mesh.http.async_slots import AsyncConnectionSlots
 from nel_mesh.http.async_sockets import AsyncSocket
-from nel_mesh.http.exchange import Exchange, ProtocolError
+from nel_mesh.http.exchange import Exchange, ProtocolError, header_lines
 from nel_mesh.http.limits import Deadline, EachWait, Limit, Pace, Wait
 from nel_mesh.http.proxy import Origin, Proxy, ProxyRefused
 from nel_mesh.http.slots import Slot
@@ -237,6 +237,8 @@ class AsyncConnectionPool:
         self._authority = self._server.authority
         self._proxy = Proxy.parse(options.proxy) if options.proxy else None
         self._by_proxy = f"{self._server} by the proxy {self._proxy.origin}" if self._proxy else str(self._server)
+        to_proxy = self._proxy.headers if self._proxy and not self._server.is_tls else {}
+        self._prepared = header_lines([("host", self._authority), *to_proxy.items()])
         if options.ssl_context is not None:
             options.ssl_context.set_alpn_protocols(["http/1.1"])
         self._read_wait = Wait(options.read_timeout_in_seconds, "nothing came within the read timeout")
@@ -260,10 +262,12 @@ class AsyncConnectionPool:
         headers: Mapping[str, str],
         body: AsyncIterable[bytes] | None = None,
         length: int = 0,
+        *,
+        prepared: bytes = b"",
     ) -> AsyncResponse:
         """Send one request, its body in blocks that add up to `length`, and wait for the head of the response.
 
-        Raise ConnectionFailed or ConnectionLost.
+        `prepared`: headers from `header_lines`, besides the others. Raise ConnectionFailed or ConnectionLost.
         """
         self._check_open()
         if self._process != os.getpid():
@@ -276,7 +280,7 @@ class AsyncConnectionPool:
             slot.connection = connection
             # Again: a pool that is closed meanwhile does not know of this connection.
             self._check_open()
-            exchange = self._exchange(method, path, headers, None if body is None else length)
+            exchange = self._exchange(method, path, headers, None if body is None else length, prepared)
             whole = await self._perform(connection, exchange, blocks)
             self._check_head(exchange, whole=whole)
         except BaseException:
@@ -297,8 +301,10 @@ class AsyncConnectionPool:
         for connection in connections:
             await connection.close()
 
-    def _exchange(self, method: str, path: str, headers: Mapping[str, str], length: int | None) -> Exchange:
-        fields = [("host", self._authority), *headers.items()]
+    def _exchange(
+        self, method: str, path: str, headers: Mapping[str, str], length: int | None, prepared: bytes
+    ) -> Exchange:
+        fields = [*headers.items()]
         if length is None and method in _WITH_BODY:
             length = 0
         if length is not None:
@@ -306,8 +312,7 @@ class AsyncConnectionPool:
         target = self._path + path
         if self._proxy and not self._server.is_tls:
             target = f"http://{self._authority}{target}"
-            fields += self._proxy.headers.items()
-        return Exchange(method, target, fields)
+        return Exchange(method, target, fields, self._prepared + prepared)
 
     async def _perform(self, connection: AsyncConnection, exchange: Exchange, body: _AsyncBody | None) -> bool:
         """Send the request and read the head of the response. Return whether the whole request was sent."""

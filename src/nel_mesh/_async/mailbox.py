@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from datetime import datetime
 
 from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, OutcomeUnknown, ResponseError, add_context
+from nel_mesh.http.exchange import header_lines
 from nel_mesh.instrumentation.events import Hook, Instrumentation, RequestSpan
 from nel_mesh.instrumentation.logs import LogHook
 from nel_mesh.instrumentation.opentelemetry import OpenTelemetryHook
@@ -41,12 +42,16 @@ class AsyncMailboxOperations:
         self.mailbox_id = settings.mailbox_id
         self._password = settings.password
         self._shared_key = settings.shared_key
-        self._client = {
+        client = {
+            "accept": wire.ACCEPT_V2,
+            "user-agent": settings.mex_client_version,
+            # MESH wants them at the handshake; some servers want them with every request.
             wire.CLIENT_VERSION: settings.mex_client_version,
             wire.OS_NAME: settings.mex_os_name,
             wire.OS_VERSION: settings.mex_os_version,
             wire.OS_ARCHITECTURE: settings.mex_os_architecture,
         }
+        self._prepared = header_lines(client.items())
         self.policy = retry.RetryPolicy(
             max_attempts=settings.max_attempts,
             initial_delay_in_seconds=settings.retry_initial_delay_in_seconds,
@@ -113,14 +118,7 @@ class AsyncMailboxOperations:
     async def _attempt(
         self, request: Request, body: AsyncBody | None, length: int, span: RequestSpan, *, streamed: bool
     ) -> AsyncResponse:
-        headers = {
-            "accept": wire.ACCEPT_V2,
-            "accept-encoding": "identity",
-            "user-agent": self._client[wire.CLIENT_VERSION],
-            # MESH wants them at the handshake; some servers want them with every request.
-            **self._client,
-            **request.headers,
-        }
+        headers = {"accept-encoding": "identity", **request.headers}
         if request.needs_token:
             headers["authorization"] = token.authorization(
                 mailbox_id=self.mailbox_id,
@@ -129,7 +127,9 @@ class AsyncMailboxOperations:
                 nonce=self._clock.unique(),
                 now=self._clock.now(),
             )
-        response = await self._http.send(request.method, request.path, headers, body() if body else None, length)
+        response = await self._http.send(
+            request.method, request.path, headers, body() if body else None, length, prepared=self._prepared
+        )
         span.status = response.status
         succeeded = response.status in request.success
         if streamed and succeeded:

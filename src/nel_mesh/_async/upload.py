@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -117,6 +117,7 @@ class _AsyncUpload:
         """Where the record is kept, if it is."""
         self._saved: SendRecord | None = None
         """The record as it is there."""
+        self._headers: Mapping[str, str]
         self._record: SendRecord
         self._plan: UploadPlan
         self._content: Content
@@ -128,7 +129,7 @@ class _AsyncUpload:
         """Send the content, or what the record says is left of it."""
         try:
             # Before a local id is generated and the content opened, so that a fault costs nothing.
-            self._options.headers(self._mailbox.mailbox_id, self._callers_local_id or "x")
+            self._headers = self._options.headers(self._mailbox.mailbox_id, self._callers_local_id)
             if resume is None:
                 return await self._send(source)
             return await self._send_with_record(source, resume)
@@ -260,6 +261,7 @@ class _AsyncUpload:
     def _begin(self) -> Event:
         self._plan = UploadPlan.make(
             self._options,
+            self._headers,
             mailbox_id=self._mailbox.mailbox_id,
             local_id=self._callers_local_id,
             unique=self._sender.clock.unique(),

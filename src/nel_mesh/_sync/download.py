@@ -102,12 +102,11 @@ class Downloader:
 
         What has arrived stays, if the block ends before `Download.forget`.
         """
-        endpoints.message_metadata(self._mailbox.mailbox_id, message_id)  # refuses what is no message id
         download = Download(
             self._mailbox,
             self._clock,
             self._budget,
-            message_id,
+            endpoints.checked(message_id),
             destination,
             max_chunks=self._max_chunks,
             max_bytes=self._max_message_bytes,
@@ -243,7 +242,8 @@ class Download:
             # Which chunk is damaged cannot be told, so the next attempt must not build on any of them.
             self.forget()
             raise
-        record = record.model_copy(update={"is_checksum_open": is_open})
+        if is_open:
+            record = record.model_copy(update={"is_checksum_open": True})
         name = self._publish(record, metadata, file_name)
         if is_open:
             verified = self._verify_published(name, record, metadata)
@@ -401,10 +401,11 @@ class Download:
         """
         for attempt in itertools.count(1):
             response, self._first = self._first, None
+            metadata = self._metadata if response is not None else None
             if response is None:
                 response = fetch_chunk(self._mailbox, self._message_id, sequence.received + 1, sequence.total)
             try:
-                metadata = responses.metadata("receive_file", self._message_id, response.headers)
+                metadata = metadata or responses.metadata("receive_file", self._message_id, response.headers)
                 if is_bare_report(metadata, response):
                     return False, 0
                 total = sequence.total or metadata.chunks

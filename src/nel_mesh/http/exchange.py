@@ -51,13 +51,14 @@ class Exchange:
         method: the request's method; HEAD and CONNECT have responses without a body.
         target: the path; the whole address if it goes by a proxy; host and port for CONNECT.
         headers: the request's headers; `Host` is one of them.
+        prepared: further headers, made once by `header_lines`.
     """
 
-    def __init__(self, method: str, target: str, headers: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, method: str, target: str, headers: Iterable[tuple[str, str]], prepared: bytes = b"") -> None:
         self._method = method
         self._h11: h11.Connection | None = None
         """Reads the response, if its head has not the common form."""
-        self.head = _request_head(method, target, headers)
+        self.head = _request_head(f"{method} {target} HTTP/1.1", headers, prepared)
         """The request's head, as it is sent."""
         self.status = 0
         """The response's status; 0 until its head has come."""
@@ -168,9 +169,15 @@ class Exchange:
         self.complete = not self._missing
 
 
-def _request_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
+def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return headers as they are sent. Raise ProtocolError as for the head of a request."""
+    first = "GET / HTTP/1.1"
+    return _request_head(first, headers)[len(first) + 2 : -2]
+
+
+def _request_head(first: str, headers: Iterable[tuple[str, str]], prepared: bytes = b"") -> bytes:
     """Return a request's head. Raise ProtocolError, which quotes none of it, for one that could be read as more."""
-    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
+    lines = [first, *[f"{name}: {value}" for name, value in headers], "", ""]
     try:
         head = "\r\n".join(lines).encode("ascii")
     except UnicodeEncodeError:
@@ -178,7 +185,8 @@ def _request_head(method: str, target: str, headers: Iterable[tuple[str, str]]) 
     # A line feed in a value makes two headers of one, which each may be right.
     if not _REQUEST_HEAD.fullmatch(head) or head.count(b"\n") != len(lines) - 1:
         raise h11.LocalProtocolError("illegal request line or header")
-    return head
+    start = len(first) + 2
+    return head[:start] + prepared + head[start:]
 
 
 def _next_event(connection: h11.Connection) -> object:

@@ -12,6 +12,7 @@ a later chunk has an address of its own, so a repeat replaces it, or meets 423 a
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
@@ -35,6 +36,9 @@ _SUCCESS: Final = frozenset({200, 201, 202, 204})
 """The successes of a request that changes something. The MESH API has 200 or 202; servers mix them up."""
 
 _MAX_CONTINUE_FROM_CHARACTERS: Final = 2000
+
+_PLAIN = re.compile("[A-Za-z0-9_-]+")
+"""Text that needs no percent-encoding; ids are such."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,7 +152,7 @@ def send_chunk(
         *_at(
             "/{mailbox_id}/outbox/{message_id}/{chunk}",
             mailbox_id=mailbox_id,
-            message_id=_checked(message_id),
+            message_id=checked(message_id),
             chunk=str(chunk_range.number),
         ),
         headers={
@@ -163,7 +167,7 @@ def send_chunk(
 
 def track_message(mailbox_id: str, message_id: str) -> Request:
     """MESH API, "Track outbox"."""
-    query = _query(messageID=_checked(message_id))
+    query = _query(messageID=checked(message_id))
     at = _at("/{mailbox_id}/outbox/tracking", query, mailbox_id=mailbox_id)
     return Request("track_message", "GET", *at)
 
@@ -195,7 +199,7 @@ def search_workflow(workflow_id: str) -> Request:
 
 def _inbox(mailbox_id: str, message_id: str, rest: str = "", **parts: str) -> tuple[str, str]:
     template = "/{mailbox_id}/inbox/{message_id}" + rest
-    return _at(template, mailbox_id=mailbox_id, message_id=_checked(message_id), **parts)
+    return _at(template, mailbox_id=mailbox_id, message_id=checked(message_id), **parts)
 
 
 def _at(template: str, query: str = "", **parts: str) -> tuple[str, str]:
@@ -204,7 +208,8 @@ def _at(template: str, query: str = "", **parts: str) -> tuple[str, str]:
     return f"{ROOT}{path}{query}", f"{ROOT}{template}"
 
 
-def _checked(message_id: str) -> str:
+def checked(message_id: str) -> str:
+    """Return the id of a message. Raises InvalidArgument or IntegrityError for what is none."""
     if isinstance(message_id, wire.InvalidMessageId):
         raise IntegrityError(f"the inbox lists {message_id}, which is not the id of a message")
     _check_text("message_id", message_id)
@@ -227,6 +232,8 @@ def _check_text(name: str, value: object) -> None:
 
 
 def _segment(name: str, value: str) -> str:
+    if _PLAIN.fullmatch(value):
+        return value
     # HTTP clients and servers resolve a segment of `.` or `..` as a path.
     return _encoded(name, value) if value.strip(".") else value.replace(".", "%2E")
 

@@ -12,7 +12,6 @@ The client makes tokens here and the sandbox verifies them here; time and nonce 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import hmac
 import re
 from datetime import UTC, datetime, timedelta
@@ -99,4 +98,4 @@ def is_timely(token: Token, *, now: datetime) -> bool:
 
 def _digest(shared_key: str, password: str, mailbox_id: str, nonce: str, nonce_count: str, timestamp: str) -> str:
     message = f"{mailbox_id}:{nonce}:{nonce_count}:{password}:{timestamp}"
-    return hmac.new(shared_key.encode(), message.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(shared_key.encode(), message.encode(), "sha256").hex()

@@ -409,8 +409,11 @@ class MessageOptions:
     partner_id: str | None = dataclasses.field(default=None, repr=False)
     compress: bool = False
 
-    def headers(self, sender: str, local_id: str) -> dict[str, str]:
-        """Return the headers of chunk 1. Raises InvalidArgument for what cannot be said in a header."""
+    def headers(self, sender: str, local_id: str | None) -> dict[str, str]:
+        """Return the headers of chunk 1; without a local id, those of any message that says the same.
+
+        Raises InvalidArgument for what cannot be said in a header.
+        """
         return wire.message_headers(
             sender=sender,
             to=self.to,
@@ -427,9 +430,7 @@ class MessageOptions:
 
     def digest(self, local_id: str | None) -> str:
         """Return a digest of what the caller said; `local_id` is theirs, and None if one is generated."""
-        return _arguments_digest(
-            self.headers("", local_id or "generated"), local_id_generated=not local_id, compress=self.compress
-        )
+        return _arguments_digest(self.headers("", local_id), local_id_generated=not local_id, compress=self.compress)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -458,28 +459,38 @@ class UploadPlan:
 
     @classmethod
     def make(
-        cls, options: MessageOptions, *, mailbox_id: str, local_id: str | None, unique: str, length: int, limit: int
+        cls,
+        options: MessageOptions,
+        headers: Mapping[str, str],
+        *,
+        mailbox_id: str,
+        local_id: str | None,
+        unique: str,
+        length: int,
+        limit: int,
     ) -> UploadPlan:
         """Plan a new upload.
 
         Args:
             options: what the caller says of the message.
+            headers: what `options.headers` returned for it.
             mailbox_id: the sender.
             local_id: the caller's id of the message, if they gave one.
             unique: the id to use if not.
             length: the length of the content.
             limit: the longest chunk.
 
-        Raises InvalidArgument for what MESH would not take: a header, empty or too long content.
+        Raises InvalidArgument for what MESH would not take: empty or too long content.
         """
         chunk_bytes = min(limit, MAX_REQUEST_BYTES - _GZIP_OVERHEAD_BYTES * options.compress)
-        return cls._planned(options, mailbox_id, local_id or unique, not local_id, length, chunk_bytes)
+        return cls._planned(options, headers, mailbox_id, local_id or unique, not local_id, length, chunk_bytes)
 
     @classmethod
     def resumed(cls, options: MessageOptions, record: SendRecord) -> UploadPlan:
         """Plan the rest of an upload as it was begun, whatever the settings are now."""
         return cls._planned(
             options,
+            options.headers(record.mailbox_id, record.local_id),
             record.mailbox_id,
             record.local_id,
             record.local_id_generated,
@@ -491,6 +502,7 @@ class UploadPlan:
     def _planned(
         cls,
         options: MessageOptions,
+        headers: Mapping[str, str],
         mailbox_id: str,
         local_id: str,
         generated: bool,
@@ -501,7 +513,7 @@ class UploadPlan:
             mailbox_id=mailbox_id,
             local_id=local_id,
             local_id_generated=generated,
-            headers=options.headers(mailbox_id, local_id),
+            headers={**headers, wire.LOCAL_ID: local_id},
             compress=options.compress,
             content_bytes=length,
             chunk_bytes=chunk_bytes,

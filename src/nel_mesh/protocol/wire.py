@@ -121,7 +121,7 @@ def message_headers(
     sender: str,
     to: str,
     workflow_id: str,
-    local_id: str,
+    local_id: str | None,
     subject: str | None,
     file_name: str | None,
     checksum: str | None,
