@@ -14,20 +14,19 @@ import base64
 import binascii
 import dataclasses
 import hashlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from nel_mesh.blocks import Block
 from nel_mesh.destinations.base import Checkpoint
+from nel_mesh.destinations.metadata import copy_digest, new_digest, sidecar_of
 from nel_mesh.destinations.part_buffer import PartBuffer
 from nel_mesh.destinations.state import Store
 from nel_mesh.errors import StorageError
 from nel_mesh.io.buffers import PrefetchBuffer
 from nel_mesh.io.concurrency import BackgroundTasks, Task
 from nel_mesh.models import MessageMetadata
-from nel_mesh.protocol import checksum
 
 _MEBIBYTE = 1024 * 1024
 _PARTS_ON_THEIR_WAY = 1
@@ -208,14 +207,8 @@ class PartedUpload:
         self._start_again()
         self._metadata = metadata
         self._key = self._key_of(metadata)
-        expected = checksum.recognise(metadata.checksum)
-        if expected is not None:
-            try:
-                self._digest = hashlib.new(expected.algorithm, usedforsecurity=False)
-            except ValueError:
-                # Reported once, by `digest`.
-                self._digest = None
-        self._end = _ChunkEnd(0, 0, _copy(self._digest))
+        self._digest = new_digest(metadata)
+        self._end = _ChunkEnd(0, 0, copy_digest(self._digest))
 
     def resume(self, state: Mapping[str, Any] | None, metadata: MessageMetadata) -> int | None:
         """Continue with the parts that an earlier process, here or elsewhere, has sent."""
@@ -248,7 +241,7 @@ class PartedUpload:
         del self._parts[end.parts :]
         self._held.replace(self._held_at_end.view())
         self._sent_bytes = length - self._held.length
-        self._digest = _copy(end.digest)
+        self._digest = copy_digest(end.digest)
 
     def write(self, blocks: Iterable[Block]) -> int:
         """Gather blocks, and send a part whenever enough of them are there."""
@@ -279,7 +272,7 @@ class PartedUpload:
         if self._held.length >= self._sizes.least(self._number, self._store.least_part_bytes):
             self._send(self._held.length)
         length = self._sent_bytes + self._held.length
-        self._end = _ChunkEnd(length, self._number, _copy(self._digest))
+        self._end = _ChunkEnd(length, self._number, copy_digest(self._digest))
         self._held_at_end.replace(self._held.view())
         if not self._held.length:
             self._safe_points.append(_SafePoint(length, self._number))
@@ -338,9 +331,7 @@ class PartedUpload:
         return True
 
     def _put_sidecar(self, key: str, metadata: MessageMetadata) -> None:
-        fields = metadata.model_dump(mode="json", exclude_none=True)
-        content = json.dumps(fields, indent=2).encode()
-        if not self._store.put(key, content, metadata):
+        if not self._store.put(key, sidecar_of(metadata), metadata):
             found = self._store.find(key)
             if found is None or found.message_id != self._message_id:
                 raise StorageError(f"{self._store.place}/{key}: something else is there, and is not replaced")
@@ -458,10 +449,6 @@ class PartedUpload:
 
 def _sha256(content: bytes | memoryview) -> str:
     return base64.b64encode(hashlib.sha256(content).digest()).decode()
-
-
-def _copy(digest: Any) -> Any:
-    return None if digest is None else digest.copy()
 
 
 def _checked(sha256: object) -> str:
