@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -20,6 +21,7 @@ from nel_mesh import MeshSettings
 from nel_mesh.sandbox import Sandbox
 from scripted_server import Rule, ScriptedServer
 from secrecy import LISTENER, at_sandbox, at_scripted, found, unprintable
+from sshd import SftpAccount, sshd
 from stores import (
     S3,
     Azure,
@@ -30,6 +32,9 @@ from stores import (
     temporary_seaweedfs,
 )
 from variants import VARIANTS, Connector, settings_for
+
+if TYPE_CHECKING:
+    from sftp_server import FaultyServer
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +112,44 @@ def azure(azurite_url: str, monkeypatch: pytest.MonkeyPatch) -> Azure:
     for name, value in azure_environment(azurite_url).items():
         monkeypatch.setenv(name, value)
     return Azure(azurite_url)
+
+
+@pytest.fixture(scope="session")
+def running_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpAccount]:
+    """OpenSSH's sshd for all tests of this process."""
+    with skipped_if_missing(), sshd(tmp_path_factory.mktemp("sshd")) as account:
+        yield account
+
+
+@pytest.fixture
+def sftp(running_sshd: SftpAccount, monkeypatch: pytest.MonkeyPatch) -> SftpAccount:
+    """An empty folder on sshd, whose keys ssh finds."""
+    return _emptied(running_sshd, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def running_faulty_sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
+    """A server of SFTP in this process, for all its tests."""
+    from sftp_server import faulty_server
+
+    with faulty_server(tmp_path_factory.mktemp("sftp")) as server:
+        yield server
+
+
+@pytest.fixture
+def faulty_sftp(running_faulty_sftp: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> FaultyServer:
+    """An empty folder on it, whose keys ssh finds; and no faults yet."""
+    running_faulty_sftp.reset()
+    _emptied(running_faulty_sftp, monkeypatch)
+    return running_faulty_sftp
+
+
+def _emptied(account: SftpAccount, monkeypatch: pytest.MonkeyPatch) -> SftpAccount:
+    for name, value in account.environment.items():
+        monkeypatch.setenv(name, value)
+    shutil.rmtree(account.folder)
+    account.folder.mkdir()
+    return account
 
 
 @pytest.fixture(params=VARIANTS)

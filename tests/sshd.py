@@ -20,7 +20,7 @@ class SftpAccount:
     Attributes:
         port: the server's port.
         home: the folder whose `.ssh` has its host key and a key that it accepts.
-        folder: where the account's files are.
+        folder: where the account's files are, and where it begins.
     """
 
     def __init__(self, port: int, home: Path, folder: Path) -> None:
@@ -83,7 +83,7 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
-Subsystem sftp internal-sftp
+Subsystem sftp internal-sftp -d {files}
 """
     )
     log = folder / "log.txt"

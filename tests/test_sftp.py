@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,31 +13,11 @@ import pytest
 from nel_mesh import InvalidArgument, MeshClient, SftpDestination, StorageError, open_destination
 from nel_mesh.models import MessageMetadata
 from nel_mesh.sandbox import Sandbox
-from sshd import SftpAccount, sshd
-from stores import MissingServer
+from sshd import SftpAccount
 from variants import Connector
 
 CHUNKS = [hashlib.shake_128(str(length).encode()).digest(length) for length in (3_000_000, 100, 2_500_000)]
 CONTENT = b"".join(CHUNKS)
-
-
-@pytest.fixture(scope="session")
-def running_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpAccount]:
-    try:
-        with sshd(tmp_path_factory.mktemp("sshd")) as server:
-            yield server
-    except MissingServer as missing:
-        pytest.skip(str(missing))
-
-
-@pytest.fixture
-def server(running_sshd: SftpAccount, monkeypatch: pytest.MonkeyPatch) -> SftpAccount:
-    """An empty folder on the server, whose keys ssh finds."""
-    for name, value in running_sshd.environment.items():
-        monkeypatch.setenv(name, value)
-    shutil.rmtree(running_sshd.folder)
-    running_sshd.folder.mkdir()
-    return running_sshd
 
 
 @pytest.fixture
@@ -55,37 +34,37 @@ def deliver(mesh: Sandbox, content: bytes | list[bytes], **options: Any) -> str:
 
 @pytest.mark.parametrize("content", [b"small", CHUNKS], ids=["small", "chunked"])
 def test_messages_are_files(
-    mesh_sandbox: Sandbox, connect: Connector, server: SftpAccount, content: bytes | list[bytes]
+    mesh_sandbox: Sandbox, connect: Connector, sftp: SftpAccount, content: bytes | list[bytes]
 ) -> None:
     message_id = deliver(mesh_sandbox, content)
     client = connect(mesh_sandbox.settings("X26ABC2"))
-    result = client.receive_messages(server.url("in?prefix={workflow_id}/{message_id}"))
+    result = client.receive_messages(sftp.url("in?prefix={workflow_id}/{message_id}"))
     result.raise_for_failed()
     name = f"in/PATH_V2/{message_id}"
-    assert [file.location for file in result.files] == [server.url(name)]
+    assert [file.location for file in result.files] == [sftp.url(name)]
     assert [file.verified for file in result.files] == [True]
-    assert server.files() == {name: content if isinstance(content, bytes) else CONTENT}
-    assert (server.folder / name).stat().st_mode & 0o777 == 0o600
-    state = [path.name for path in (server.folder / "in/.nel-mesh").rglob("*") if path.is_file()]
+    assert sftp.files() == {name: content if isinstance(content, bytes) else CONTENT}
+    assert (sftp.folder / name).stat().st_mode & 0o777 == 0o600
+    state = [path.name for path in (sftp.folder / "in/.nel-mesh").rglob("*") if path.is_file()]
     assert state == [f"{message_id}.json"], "the journal's entry, and no record"
     assert mesh_sandbox.messages(recipient="X26ABC2")[0].status == "acknowledged"
 
 
 def test_what_was_delivered_is_only_acknowledged_again(
-    mesh_sandbox: Sandbox, bob: MeshClient, server: SftpAccount
+    mesh_sandbox: Sandbox, bob: MeshClient, sftp: SftpAccount
 ) -> None:
     message_id = deliver(mesh_sandbox, b"content")
-    bob.receive_messages(server.url("in"), acknowledge=False).raise_for_failed()
-    assert bob.receive_messages(server.url("in")).already_delivered == [message_id]
+    bob.receive_messages(sftp.url("in"), acknowledge=False).raise_for_failed()
+    assert bob.receive_messages(sftp.url("in")).already_delivered == [message_id]
 
 
-def test_a_report_and_a_sidecar(mesh_sandbox: Sandbox, bob: MeshClient, server: SftpAccount) -> None:
+def test_a_report_and_a_sidecar(mesh_sandbox: Sandbox, bob: MeshClient, sftp: SftpAccount) -> None:
     report = mesh_sandbox.deliver_report("X26ABC2", linked_message_id="M0")
     message_id = deliver(mesh_sandbox, b"content")
-    destination = SftpDestination(host="127.0.0.1", port=server.port, folder=str(server.folder), key="in", sidecar=True)
+    destination = SftpDestination(host="127.0.0.1", port=sftp.port, folder=str(sftp.folder), key="in", sidecar=True)
     bob.receive_messages(destination).raise_for_failed()
     destination.close()
-    files = server.files()
+    files = sftp.files()
     assert set(files) == {
         f"in/{name}" for name in (message_id, f"{message_id}.json", f"{report}.json", f"{report}.json.json")
     }
@@ -93,13 +72,13 @@ def test_a_report_and_a_sidecar(mesh_sandbox: Sandbox, bob: MeshClient, server: 
     assert json.loads(files[f"in/{report}.json"])["linked_message_id"] == "M0"
 
 
-def test_a_name_that_is_taken_is_kept(mesh_sandbox: Sandbox, bob: MeshClient, server: SftpAccount) -> None:
+def test_a_name_that_is_taken_is_kept(mesh_sandbox: Sandbox, bob: MeshClient, sftp: SftpAccount) -> None:
     message_id = deliver(mesh_sandbox, b"content")
-    (server.folder / "in").mkdir()
-    (server.folder / "in" / message_id).write_bytes(b"of others")
-    (failed,) = bob.receive_messages(server.url("in")).failed
+    (sftp.folder / "in").mkdir()
+    (sftp.folder / "in" / message_id).write_bytes(b"of others")
+    (failed,) = bob.receive_messages(sftp.url("in")).failed
     assert isinstance(failed.error, StorageError)
-    assert (server.folder / "in" / message_id).read_bytes() == b"of others"
+    assert (sftp.folder / "in" / message_id).read_bytes() == b"of others"
     assert mesh_sandbox.messages(recipient="X26ABC2")[0].status == "accepted"
 
 
@@ -107,20 +86,21 @@ METADATA = MessageMetadata(message_id="M1", message_type="DATA", checksum=hashli
 
 
 @pytest.fixture
-def destination(server: SftpAccount) -> Iterator[SftpDestination]:
-    destination = SftpDestination(host="127.0.0.1", port=server.port, folder=str(server.folder), key="in")
+def destination(sftp: SftpAccount) -> Iterator[SftpDestination]:
+    destination = SftpDestination(host="127.0.0.1", port=sftp.port, folder=str(sftp.folder), key="in")
     yield destination
     destination.close()
 
 
-def test_another_machine_continues(destination: SftpDestination, server: SftpAccount) -> None:
+def test_another_machine_continues(destination: SftpDestination, sftp: SftpAccount) -> None:
     """With more in the file than the record says, from a chunk that was not finished."""
     first = destination.upload("M1")
     first.start(METADATA)
     first.write([CHUNKS[0]])
     checkpoint = first.checkpoint()
     first.write([b"x" * 5_000_000])
-    first.checkpoint()
+    assert first.checkpoint() == checkpoint, "a disk is not waited for at each chunk"
+    first.finish()
     first.close()
     second = destination.upload("M1")
     assert second.resume(checkpoint.state, METADATA) == 8_000_000
@@ -132,28 +112,28 @@ def test_another_machine_continues(destination: SftpDestination, server: SftpAcc
     assert second.digest("sha256", len(CONTENT)) == hashlib.sha256(CONTENT).hexdigest()
     assert second.publish("in/M1")
     second.remove()
-    assert server.files() == {"in/M1": CONTENT}
+    assert sftp.files() == {"in/M1": CONTENT}
 
 
-def test_a_kill_between_the_name_and_the_end(destination: SftpDestination, server: SftpAccount) -> None:
+def test_a_kill_between_the_name_and_the_end(destination: SftpDestination, sftp: SftpAccount) -> None:
     first = destination.upload("M1")
     first.start(METADATA)
     first.write([CONTENT])
     state = first.finish().state
-    (partial,) = (server.folder / "in/.incoming").iterdir()
-    (server.folder / "in/M1").hardlink_to(partial)
+    (partial,) = (sftp.folder / "in/.incoming").iterdir()
+    (sftp.folder / "in/M1").hardlink_to(partial)
     second = destination.upload("M1")
     assert second.resume(state, METADATA) == len(CONTENT)
     assert second.is_published("in/M1", len(CONTENT))
     first.close()
     second.remove()
-    assert server.files() == {"in/M1": CONTENT}
+    assert sftp.files() == {"in/M1": CONTENT}
     third = destination.upload("M1")
     assert third.resume(state, METADATA) is None
     assert third.is_published("in/M1", len(CONTENT))
 
 
-def test_two_machines_at_once(destination: SftpDestination, server: SftpAccount) -> None:
+def test_two_machines_at_once(destination: SftpDestination, sftp: SftpAccount) -> None:
     one, other = destination.upload("M1"), destination.upload("M1")
     for upload in (one, other):
         upload.start(METADATA)
@@ -164,35 +144,35 @@ def test_two_machines_at_once(destination: SftpDestination, server: SftpAccount)
         assert upload.publish("in/M1")
     for upload in (one, other):
         upload.remove()
-    assert server.files() == {"in/M1": CONTENT}
+    assert sftp.files() == {"in/M1": CONTENT}
 
 
 def test_an_unknown_and_a_changed_host_key(
-    server: SftpAccount, tmp_path: Path, bob: MeshClient, mesh_sandbox: Sandbox
+    sftp: SftpAccount, tmp_path: Path, bob: MeshClient, mesh_sandbox: Sandbox
 ) -> None:
     deliver(mesh_sandbox, b"content")
-    _, name = server.known_hosts.read_text().split()[1:3], tmp_path / "known_hosts"
+    _, name = sftp.known_hosts.read_text().split()[1:3], tmp_path / "known_hosts"
     name.write_text("")
     for reason in ("is not known: nothing was sent", "is not the one that is known"):
-        destination = SftpDestination(host="127.0.0.1", port=server.port, folder=str(server.folder), known_hosts=name)
-        with pytest.raises(StorageError, match=f"{reason}.*ssh-keyscan -p {server.port} 127.0.0.1"):
+        destination = SftpDestination(host="127.0.0.1", port=sftp.port, folder=str(sftp.folder), known_hosts=name)
+        with pytest.raises(StorageError, match=f"{reason}.*ssh-keyscan -p {sftp.port} 127.0.0.1"):
             bob.receive_messages(destination)
         destination.close()
-        accepted = (server.home / ".ssh/id_ed25519.pub").read_text()
-        name.write_text(f"[127.0.0.1]:{server.port} {accepted}")
-    assert server.files() == {}
+        accepted = (sftp.home / ".ssh/id_ed25519.pub").read_text()
+        name.write_text(f"[127.0.0.1]:{sftp.port} {accepted}")
+    assert sftp.files() == {}
 
 
-def test_an_account_that_is_refused(server: SftpAccount, bob: MeshClient, mesh_sandbox: Sandbox) -> None:
+def test_an_account_that_is_refused(sftp: SftpAccount, bob: MeshClient, mesh_sandbox: Sandbox) -> None:
     destination = SftpDestination(
-        host="127.0.0.1", port=server.port, username="nobody", folder=str(server.folder), timeout_seconds=30
+        host="127.0.0.1", port=sftp.port, username="nobody", folder=str(sftp.folder), timeout_seconds=30
     )
     with pytest.raises(StorageError, match="refused the login of nobody"):
         bob.receive_messages(destination)
     destination.close()
 
 
-def test_no_server(bob: MeshClient, server: SftpAccount) -> None:
+def test_no_server(bob: MeshClient, sftp: SftpAccount) -> None:
     with pytest.raises(StorageError, match="sftp://127.0.0.1:1: no connection"):
         bob.receive_messages("sftp://127.0.0.1:1/in")
 

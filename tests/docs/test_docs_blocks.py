@@ -18,6 +18,7 @@ import nel_mesh
 import nel_mesh.sandbox
 from certificates import root as authority
 from nel_mesh.sandbox import Sandbox
+from sshd import SftpAccount
 from stores import S3, azure_environment, azurite, s3_environment, skipped_if_missing, temporary_seaweedfs
 
 CSV = b"specimen,taken,test,unit,value\n" + b"000000001,2026-01-31,HbA1c,mmol/mol,48\n" * 5_000
@@ -83,8 +84,10 @@ NEEDS = {
 
 
 @pytest.fixture
-def stores_of_the_page(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The buckets, and the storage account, that the page on destinations names."""
+def stores_of_the_page(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, sftp: SftpAccount
+) -> Iterator[None]:
+    """The buckets, the storage account and the server of SFTP that the page on destinations names."""
     from azure.storage.blob import BlobServiceClient
 
     with (
@@ -100,7 +103,12 @@ def stores_of_the_page(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
             monkeypatch.setenv(name, value)
         account = BlobServiceClient.from_connection_string(os.environ["AZURE_STORAGE_CONNECTION_STRING"])
         account.create_container("results")
+        (sftp.folder / "out").mkdir()
+        (sftp.folder / "out/results.csv").write_bytes(CSV)
+        configuration = sftp.home / ".ssh/config"
+        configuration.write_text(f"Host files.example\n  HostName 127.0.0.1\n  Port {sftp.port}\n")
         yield
+        configuration.unlink()
 
 
 # The blocks are written for a POSIX shell, with its quotes and pipes; Windows has none to run them in.

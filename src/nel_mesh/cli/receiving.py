@@ -52,8 +52,8 @@ def receive(
         typer.Option(
             "--into",
             metavar="DIR",
-            help="Folder for the files, s3://bucket/key or azure://account/container/name; - writes one message to "
-            "stdout.",
+            help="Folder for the files, s3://bucket/key, azure://account/container/name or sftp://host/folder; - "
+            "writes one message to stdout.",
         ),
     ],
     message_ids: Annotated[

@@ -30,7 +30,9 @@ _FIVE_DAYS_IN_SECONDS = 5 * 24 * 3600.0
 
 def send(
     ctx: typer.Context,
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, or s3://bucket/key; - reads stdin.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Files, s3://bucket/key or sftp://host/path; - reads stdin.")
+    ],
     to: Annotated[
         str | None, typer.Option("--to", metavar="MAILBOX", help="Mailbox id of the recipient. Default: default_to.")
     ] = None,

@@ -7,7 +7,7 @@ import posixpath
 import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl
 
 from nel_mesh.destinations.keys import KeyTemplate
 from nel_mesh.destinations.sftp_upload import SftpUpload, write_file
@@ -15,6 +15,7 @@ from nel_mesh.destinations.state import StoreJournal, StoreRecords
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.models import MessageMetadata
 from nel_mesh.stores.sftp import SftpServer
+from nel_mesh.stores.sftp_url import SftpUrl
 
 INCOMING = ".incoming/"
 """Where unfinished files are, below the part of the template that has no fields."""
@@ -96,27 +97,16 @@ class SftpDestination:
         Raises:
             InvalidArgument: the URL has no host, another option, or a password, which it may not hold.
         """
-        parts = urlsplit(url)
+        parts = SftpUrl.split(url, "destination")
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if parts.password is not None:
-            raise InvalidArgument(
-                "destination: a URL holds no password; use a key or the ssh agent, or SftpDestination(ssh_options=...)"
-            )
         if unknown := sorted(options.keys() - {"prefix"}):
             raise InvalidArgument(f"destination: sftp:// has no option {', '.join(unknown)}; the only one is prefix")
-        if parts.fragment:
-            raise InvalidArgument("destination: a URL ends before its #; write %23 for one in a name")
-        try:
-            port = parts.port
-        except ValueError:
-            raise InvalidArgument("destination: the port of a URL is a number from 1 to 65535") from None
-        path = unquote(parts.path)
-        name = path.strip("/"), options.get("prefix", "").strip("/")
+        name = parts.path.strip("/"), options.get("prefix", "").strip("/")
         return cls(
-            host=parts.hostname or "",
-            folder="/" if path.startswith("//") else "",
-            username=unquote(parts.username) if parts.username else None,
-            port=port,
+            host=parts.host,
+            folder="/" if parts.path.startswith("/") else "",
+            username=parts.username,
+            port=parts.port,
             key="/".join(part for part in name if part),
         )
 

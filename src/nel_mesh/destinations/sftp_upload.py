@@ -30,6 +30,11 @@ from nel_mesh.stores.sftp import SftpFile, SftpServer
 
 _WRITE_BYTES = 1024 * 1024
 _WRITES_ON_THEIR_WAY = 4
+_SAFE_BYTES = 32 * 1024 * 1024
+"""After so many bytes the end of a chunk is made durable and recorded, which waits for two disks and ten round trips.
+
+The end of the first chunk is in any case, so that what a kill leaves is known.
+"""
 _TOKEN = re.compile(r"[0-9a-f]{16}")
 
 
@@ -77,6 +82,7 @@ class SftpUpload:
         self._failure: StorageError | None = None
         self._digest: Any = None
         self._crc = 0
+        self._durable = Checkpoint(length)
         self._end: _ChunkEnd | None = None
         """None after `resume`, until the content that is there has been read."""
 
@@ -115,7 +121,7 @@ class SftpUpload:
         if self._file is None:
             return None
         self._file.sync()
-        return self._file.length()
+        return self._file.status().length
 
     def truncate(self, length: int) -> None:
         """Continue from there. What comes after it in the file is written over, or cut off at the end."""
@@ -129,6 +135,7 @@ class SftpUpload:
             if self._digest is not None:
                 for block in self._opened().blocks(0, length):
                     self._digest.update(block)
+            self._durable = Checkpoint(length, self._state())
             self._note_end()
         elif self._end.length != length:
             raise StorageError(f"{self._server.place}: the content cannot go back to {length:,} bytes")
@@ -154,25 +161,27 @@ class SftpUpload:
         raise NotImplementedError
 
     def checkpoint(self) -> Checkpoint:
-        """Make what was written durable."""
+        """Note the end of a chunk; make it durable, if it is the first or enough was written since the last."""
         self._send()
-        self._collect(most=0)
-        if not self._opened().sync():
-            self._reopen()
+        if not self._durable.length or self._sent - self._durable.length >= _SAFE_BYTES:
+            self._collect(most=0)
+            if not self._opened().sync():
+                self._reopen()
+            self._durable = Checkpoint(self._sent, self._state())
         self._note_end()
-        return Checkpoint(self._sent, self._state())
+        return self._durable
 
     def finish(self) -> Checkpoint:
         """Make all of it durable, and the name that it has until it has its final one."""
         self._send()
         self._collect(most=0)
         file = self._opened()
-        if file.length() > self._sent:
+        if file.status().length > self._sent:
             file.set_length(self._sent)
         if not file.sync():
             self._reopen()
             self._read_back()
-        length = self._opened().length()
+        length = self._opened().status().length
         is_named = self._server.sync_folder(self._incoming.rstrip("/"))
         return Checkpoint(length, {**self._state(), "is_named": is_named})
 
@@ -292,7 +301,7 @@ class SftpUpload:
         """Close the file and open it again, which is the most that a server without fsync can do."""
         self._opened().close()
         self._file = self._server.open(self._path, writable=True)
-        if self._file is None or self._file.length() < self._sent:
+        if self._file is None or self._file.status().length < self._sent:
             raise self._server.error(self._path, f"of {self._sent:,} bytes that the server has taken, some are missing")
 
     def _read_back(self) -> None:

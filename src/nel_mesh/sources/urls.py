@@ -11,6 +11,7 @@ from nel_mesh.stores.urls import scheme_of
 
 _CLASSES: dict[str, tuple[str, str]] = {
     "s3": ("s3", "S3Source"),
+    "sftp": ("sftp", "SftpSource"),
 }
 """Scheme -> module and class; the module needs the extra of its own name."""
 

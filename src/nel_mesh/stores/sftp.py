@@ -11,7 +11,7 @@ import os
 import posixpath
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nel_mesh.errors import InvalidArgument, MeshError, StorageError
 from nel_mesh.stores.loop import Call, LoopThread
@@ -41,6 +41,18 @@ _FULL_BYTES = 1024 * 1024
 _LATER = "run it again: it continues where it was"
 
 
+class FileStatus(NamedTuple):
+    """What a server says of an open file.
+
+    Attributes:
+        length: its length in bytes.
+        modified_ns: when it was changed, in nanoseconds since 1970; most servers tell the second only.
+    """
+
+    length: int
+    modified_ns: int
+
+
 class SftpServer:
     """A server of SFTP, through one connection that is made when it is needed, and made again when it is lost.
 
@@ -53,6 +65,7 @@ class SftpServer:
         ssh_options: more arguments of `asyncssh.connect`, such as `passphrase`.
         timeout_seconds: how long the server may take for one operation.
         failure: the class of its errors.
+        shows_paths: whether errors name paths; not where somebody else chose them.
     """
 
     def __init__(
@@ -65,6 +78,7 @@ class SftpServer:
         ssh_options: Mapping[str, Any] | None = None,
         timeout_seconds: float = 120,
         failure: type[MeshError] = StorageError,
+        shows_paths: bool = True,
     ) -> None:
         if not _is_installed:
             raise InvalidArgument("SFTP needs asyncssh; run pip install 'nel-mesh[sftp]'")
@@ -81,6 +95,7 @@ class SftpServer:
         self._ssh_options = dict(ssh_options or {})
         self._timeout = timeout_seconds
         self._failure = failure
+        self._shows_paths = shows_paths
         self._loop = LoopThread()
         self._process_id = os.getpid()
         self._connecting = asyncio.Lock()
@@ -91,7 +106,7 @@ class SftpServer:
 
     def error(self, path: str, reason: str) -> MeshError:
         """Return an error about a path."""
-        return self._failure(f"{self.place}/{path}: {reason}")
+        return self._failure(f"{self.place}/{path}: {reason}" if self._shows_paths else f"{self.place}: {reason}")
 
     def close(self) -> None:
         """Close the connection, and end the thread that served it."""
@@ -129,20 +144,14 @@ class SftpServer:
 
     def size(self, path: str) -> int | None:
         """Return the length of a file in bytes; None if there is none."""
-        found = self.attributes(path)
-        return None if found is None else found[0]
 
-    def attributes(self, path: str) -> tuple[int, float] | None:
-        """Return the length of a file in bytes, and when it was changed; None if there is none."""
-
-        async def stat(client: SFTPClient) -> tuple[int, float] | None:
+        async def size(client: SFTPClient) -> int | None:
             try:
-                found = await client.stat(path)
+                return (await client.stat(path)).size or 0
             except _missing():
                 return None
-            return found.size or 0, (found.mtime or 0) + (found.mtime_ns or 0) / 1e9
 
-        return self.call(path, stat)
+        return self.call(path, size)
 
     def exists(self, path: str) -> bool:
         """Whether anything has this name."""
@@ -483,13 +492,14 @@ class SftpFile:
             self._server.has_fsync = self._call(fsync)
         return self._server.has_fsync
 
-    def length(self) -> int:
-        """Return its length in bytes."""
+    def status(self) -> FileStatus:
+        """Return its length, and when it was changed."""
 
-        async def length(_: SFTPClient) -> int:
-            return (await self._file.stat()).size or 0
+        async def status(_: SFTPClient) -> FileStatus:
+            found = await self._file.stat()
+            return FileStatus(found.size or 0, (found.mtime or 0) * 10**9 + (found.mtime_ns or 0))
 
-        return self._call(length)
+        return self._call(status)
 
     def set_length(self, length: int) -> None:
         """Cut it off, or fill it up with zeros."""
