@@ -9,13 +9,8 @@ from pathlib import Path
 
 import pytest
 from agents import ALICE, BOB, Site, until
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    load_pem_private_key,
-    pkcs12,
-)
 
+from java_client import write_configuration
 from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.java.control_file import parse
 from nel_mesh.agent.java.layout import ControlFileLayout
@@ -34,32 +29,8 @@ class JavaSite(Site):
 
     def __init__(self, folder: Path, sandbox: Sandbox) -> None:
         super().__init__(folder, sandbox)
-        settings = sandbox.settings(ALICE)
         self.config = folder / "meshclient.cfg"
-        given = folder / "settings"
-        key = load_pem_private_key((given / "client.key").read_bytes(), None)
-        [certificate, *chain] = x509.load_pem_x509_certificates((given / "client.pem").read_bytes())
-        roots = x509.load_pem_x509_certificates((given / "root.pem").read_bytes())
-        store = pkcs12.serialize_key_and_certificates(
-            b"client_cert",
-            key,  # type: ignore[arg-type] # one of those that TLS takes
-            certificate,
-            [*chain, *roots],
-            BestAvailableEncryption(b"keystore"),
-        )
-        (folder / "mesh.keystore").write_bytes(store)
-        clients = "".join(
-            f"<Client><ClientIdentity>{mailbox}</ClientIdentity>"
-            f"<ClientAuthentication>{sandbox.settings(mailbox).password.get_secret_value()}</ClientAuthentication>"
-            f"<InterfaceRoot>{mailbox}</InterfaceRoot><TransferReport>Y</TransferReport></Client>"
-            for mailbox in (ALICE, BOB)
-        )
-        self.config.write_text(
-            f"<MESHConfig><PrimaryURL>{sandbox.url}</PrimaryURL><SignalPath>sig</SignalPath>"
-            f"<KeyStorePath>mesh.keystore</KeyStorePath><KeyStorePassword>keystore</KeyStorePassword>"
-            f"<PollPeriod>0.005</PollPeriod><ProcessingDelay>0</ProcessingDelay>"
-            f"<AuthenticationKey>{settings.shared_key.get_secret_value()}</AuthenticationKey>{clients}</MESHConfig>"
-        )
+        write_configuration(folder, sandbox, folder / "settings", (ALICE, BOB))
 
     def put(self, name: str, content: bytes | None, control: str) -> None:
         """Put a pair into OUT: the data first."""

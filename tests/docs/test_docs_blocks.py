@@ -17,6 +17,7 @@ from running import Needs, Reader, commands, compare
 import nel_mesh
 import nel_mesh.sandbox
 from certificates import root as authority
+from java_client import write_configuration
 from nel_mesh.sandbox import Sandbox
 from sshd import SftpAccount
 from stores import S3, azure_environment, azurite, s3_environment, skipped_if_missing, temporary_seaweedfs
@@ -57,6 +58,12 @@ def clinic(_: Sandbox, folder: Path) -> None:
     (folder / "clinic.toml").write_text(f"{outside}{profiles}", encoding="utf-8")
 
 
+def java_client(server: Sandbox, folder: Path) -> None:
+    """Write the configuration of a Java client, and the folders of its mailbox."""
+    write_configuration(folder, server, folder / "home" / "given", ["X26ABC1"])
+    (folder / "X26ABC1/OUT").mkdir(parents=True)
+
+
 ALICE = {"mesh.toml": "X26ABC1"}
 
 NEEDS = {
@@ -67,6 +74,7 @@ NEEDS = {
     "docs/commands.md": Needs(settings=ALICE),
     "docs/destinations.md": Needs(settings=ALICE, mail=lambda server: server.deliver_message("X26ABC1", CSV)),
     "docs/errors.md": Needs(settings=ALICE),
+    "docs/from-java-client.md": Needs(prepare=java_client),
     "docs/from-mesh-client.md": Needs(settings=ALICE, mail=mail),
     "docs/from-nel-mesh.md": Needs(
         settings={"appsettings.Development.json": "X26ABC1"}, files={"results.csv": CSV}, mail=mail

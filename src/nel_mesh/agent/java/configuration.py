@@ -105,7 +105,7 @@ def read_configuration(path: Path) -> JavaConfiguration:
             fault(name, f"it is not a number; the Java client's default is {default:g}")
             return default
 
-    base = path.parent
+    base = path.absolute().parent
     url = _text(root, "PrimaryURL").rstrip("/")
     if not url.startswith(("https://", "http://")):
         fault("PrimaryURL", "it must be the address of MESH, such as https://mesh-sync.spineservices.nhs.uk")
