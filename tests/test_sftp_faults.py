@@ -10,6 +10,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -266,6 +267,43 @@ def test_a_forked_child_has_a_connection_of_its_own(server: FaultyServer, destin
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     store("M4")
     assert server.files() == {f"in/M{number}": CONTENT for number in range(1, 5)}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "expected"),
+    [("", "aes256-gcm@openssh.com"), ("Ciphers aes128-ctr", "aes128-ctr")],
+    ids=["no configuration", "configured"],
+)
+def test_a_fast_cipher_unless_another_is_configured(
+    server: FaultyServer, destination: SftpDestination, configuration: str, expected: str
+) -> None:
+    file = server.home / ".ssh/config"
+    file.write_text(configuration)
+    destination.journal().open()
+    file.unlink()
+    (connection,) = server.connections
+    assert connection.get_extra_info("recv_cipher") == expected
+
+
+def test_the_ssh_configuration_names_the_server_and_its_keys(server: FaultyServer, tmp_path: Path) -> None:
+    known_hosts = tmp_path / "keys"
+    known_hosts.write_bytes(server.known_hosts.read_bytes())
+    file = server.home / ".ssh/config"
+    file.write_text(
+        f"Host lab\n  HostName 127.0.0.1\n  Port {server.port}\nHost *\n  UserKnownHostsFile {known_hosts}\n"
+    )
+    (server.home / ".ssh/known_hosts").rename(tmp_path / "before")
+    destination = SftpDestination(host="lab", folder=str(server.folder))
+    try:
+        destination.journal().open()
+        known_hosts.write_text("")
+        destination.close()
+        with pytest.raises(StorageError, match=f"not known: nothing was sent.*ssh-keyscan -p {server.port} 127.0.0.1"):
+            destination.journal().open()
+    finally:
+        destination.close()
+        (tmp_path / "before").rename(server.known_hosts)
+        file.unlink()
 
 
 def test_a_key_that_is_no_longer_accepted(mesh_sandbox: Sandbox, bob: MeshClient, server: FaultyServer) -> None:
