@@ -8,13 +8,16 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import servers
 from benchmarks.material import CHUNK, checksum
 from benchmarks.measuring import Run, Worker
 from benchmarks.rows import Row
 from benchmarks.shaping import shaped
+
+if TYPE_CHECKING:
+    from benchmarks.stores import Store
 
 OURS = ("ours", "ours-async")
 
@@ -48,13 +51,17 @@ class Bench:
         runs: dict[str, list[Run]] = {client: [] for client in known if client in (clients or known)}
         # Received files go into memory, to see the client's own cost, or onto the disk.
         target_home = "/dev/shm" if row.folder == "memory" else self._folder
-        with self._server(row) as (server, port), tempfile.TemporaryDirectory(dir=target_home) as target:
+        with (
+            self._server(row) as (server, port),
+            self._store(row) as store,
+            tempfile.TemporaryDirectory(dir=target_home) as target,
+        ):
             rounds = min(rounds, row.most_rounds)
             for number in range(rounds):
                 for client, done in runs.items():
                     # A folder of its own for each run, so that nothing is left of the run before.
                     with tempfile.TemporaryDirectory(dir=target) as own:
-                        done.append(self._run(row, client, server, port, Path(own)))
+                        done.append(self._run(row, client, server, port, Path(own), store))
                     print(f"  {row.name} {number + 1}/{rounds} {client}: {done[-1]}", file=sys.stderr)
         return Compared(row, runs)
 
@@ -70,18 +77,34 @@ class Bench:
                 port = stack.enter_context(shaped(port, round_trip=row.round_trip, rate=row.rate))
             yield server, port
 
-    def _run(self, row: Row, client: str, server: servers.Server, port: int, target: Path) -> Run:
+    @contextlib.contextmanager
+    def _store(self, row: Row) -> Iterator[Store | None]:
+        """The store that messages go into, if there is one."""
+        if not row.store:
+            yield None
+            return
+        # Only here, as it takes what only the developers' environment has.
+        from benchmarks.stores import STORES
+
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder, STORES[row.store](Path(folder)) as store:
+            yield store
+
+    def _run(self, row: Row, client: str, server: servers.Server, port: int, target: Path, store: Store | None) -> Run:
         kind = client.partition("-")[0]
         worker = {
             "official": Worker(self._official, "official.py"),
             "curl": Worker(Path(sys.executable), "curl.py"),
+            "library": Worker(Path(sys.executable), "library.py"),
             "before": Worker(Path(sys.executable), "ours.py", self._before),
             "ours": Worker(Path(sys.executable), "ours.py"),
         }[kind]
         busy = server.cpu_seconds()
-        found = worker.run(self._job(row, client, server, port, target))
+        job = self._job(row, client, server, port, target)
+        if store is not None:
+            job.update(place=store.place, environment=store.environment)
+        found = worker.run(job)
         busy = server.cpu_seconds() - busy
-        self._check(row, client, server, target)
+        self._check(row, client, server, target, store)
         return Run(
             seconds=found["seconds"],
             cpu_seconds=found["cpu_seconds"],
@@ -106,13 +129,17 @@ class Bench:
             **row.only.get(client, {}),
         }
 
-    def _check(self, row: Row, client: str, server: servers.Server, target: Path) -> None:
+    def _check(self, row: Row, client: str, server: servers.Server, target: Path, store: Store | None) -> None:
         """Refuse a run that did not do its work."""
         requests, arrived = server.received()
         if requests < row.count or arrived < row.uploads:
             raise RuntimeError(
                 f"{client} at {row.name}: only {requests:,} requests, {arrived:,} bytes, came to the server"
             )
+        if store is not None:
+            if store.take() != [row.expected_bytes]:
+                raise RuntimeError(f"{client} at {row.name}: the store has not what was sent")
+            return
         files = [path for path in target.iterdir() if path.is_file() and not path.name.startswith(".")]
         size = sum(path.stat().st_size for path in files)
         if row.small is not None and size != row.count * row.small.stat().st_size:

@@ -22,10 +22,11 @@ class Sizes:
     held_chunks: int = 8
     memory: tuple[int, ...] = (1024, 8192)
     starts: int = 21
+    store: int = 1024
 
 
 FULL = Sizes()
-QUICK = Sizes(big=128, medium=64, small_messages=200, in_turn=200, held_chunks=4, memory=(128,), starts=3)
+QUICK = Sizes(big=128, medium=64, small_messages=200, in_turn=200, held_chunks=4, memory=(128,), starts=3, store=64)
 
 PYTHONS = ("official", "ours", "ours-async")
 WITH_CURL = (*PYTHONS, "curl")
@@ -52,6 +53,7 @@ class Row:
         async_target: the same for ours in async, where it differs.
         of_curl: how much of curl's speed ours must have.
         folder: where received files go: "memory" or "disk"; empty if none are.
+        store: the store that they go into instead: s3, azure or sftp.
         most_rounds: how many rounds are enough, where a client takes minutes.
         expected: the file that must come out, byte for byte.
         expected_bytes: the size of the file that must come out, where there is none to compare it with.
@@ -74,6 +76,7 @@ class Row:
     async_target: float | None = None
     of_curl: float | None = None
     folder: str = ""
+    store: str = ""
     most_rounds: int = 1000
     expected: Path | None = None
     expected_bytes: int = 0
@@ -181,6 +184,31 @@ def _receive_held_8(material: Material, sizes: Sizes) -> Row:
     )
 
 
+def _into(material: Material, sizes: Sizes, store: str) -> Row:
+    """Beside the store's own library, which has the same bytes in a file: it fetches nothing."""
+    path = material.repeated(sizes.store)
+    row = _receive(
+        "into",
+        "",
+        material,
+        path,
+        clients=("library", "ours", "ours-async"),
+        base="library",
+        target=0.8,
+        store=store,
+        most_rounds=2,
+    )
+    return dataclasses.replace(
+        row,
+        name=f"into-{store}",
+        work=f"receive {size_name(sizes.store)} uncompressed into {_STORES[store]}, against {_LIBRARIES[store]}",
+        job={**row.job, "path": str(path)},
+        folder="",
+        expected=None,
+        expected_bytes=path.stat().st_size,
+    )
+
+
 def _send_far(material: Material, sizes: Sizes) -> Row:
     work = f"send {sizes.small_messages:,} messages of 2 kB at 20 ms round trip"
     return _send_small("send-far", work, material, sizes.small_messages, AT_ONCE, target=25, round_trip=0.02)
@@ -205,6 +233,9 @@ def _empty_inbox(material: Material, sizes: Sizes, folder: str = "memory") -> Ro
     )
 
 
+_STORES = {"s3": "S3 (SeaweedFS)", "azure": "Azure (Azurite)", "sftp": "SFTP (sshd)"}
+_LIBRARIES = {"s3": "boto3's `upload_file`", "azure": "`upload_blob`", "sftp": "asyncssh's `put`"}
+
 ROWS: dict[str, Callable[[Material, Sizes], Row]] = {
     "send-csv": _send_csv,
     "receive-csv": _receive_csv,
@@ -222,6 +253,9 @@ ROWS: dict[str, Callable[[Material, Sizes], Row]] = {
     "send-in-turn": _send_in_turn,
     "receive-held": _receive_held,
     "receive-held-8": _receive_held_8,
+    "into-s3": lambda material, sizes: _into(material, sizes, "s3"),
+    "into-azure": lambda material, sizes: _into(material, sizes, "azure"),
+    "into-sftp": lambda material, sizes: _into(material, sizes, "sftp"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import sys
 import time
@@ -25,6 +26,7 @@ class Measured:
 def job() -> dict[str, Any]:
     """What this process is to do."""
     found: dict[str, Any] = json.load(sys.stdin)
+    os.environ.update(found.get("environment", {}))
     return found
 
 

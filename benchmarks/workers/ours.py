@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ def main() -> None:
         proxy="none",
         **asked.get("settings", {}),
     )
+    if "place" in asked:
+        # Imports the library of the store.
+        import_module(f"nel_mesh.destinations.{asked['place'].partition(':')[0]}")
     result = anyio.run(use_async, settings, asked) if asked["is_async"] else use_sync(settings, asked)
     report(result)
 
@@ -38,7 +42,7 @@ def call(asked: dict[str, Any]) -> tuple[str, tuple[str, ...], dict[str, Any]]:
         return "send_file", (asked["path"],), {**TO, "compress": bool(asked.get("compress"))}
     if asked["operation"] == "receive":
         options = {"verify_checksum": asked.get("verify_checksum", True)}
-        return "receive_file", (asked["message_id"], asked["folder"]), options
+        return "receive_file", (asked["message_id"], asked.get("place", asked["folder"])), options
     return "receive_messages", (asked["folder"],), {"concurrency": asked["at_once"]}
 
 
