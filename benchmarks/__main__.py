@@ -21,7 +21,6 @@ from benchmarks.rows import FULL, QUICK, ROWS
 
 SECTIONS = ("memory", "starts", "growth")
 DOCUMENT = environments.ROOT / "docs" / "performance.md"
-FIGURE = environments.ROOT / "docs" / "growth.svg"
 MATERIAL = Material(environments.HOME / "material")
 
 
@@ -69,8 +68,7 @@ def _run(name: str, bench: Bench, official: Path, given: argparse.Namespace) -> 
     elif name == "starts":
         text = starts.measure(official, sizes.starts)
     else:
-        text, svg = growth.growth(bench, MATERIAL, given.rounds, is_quick=given.quick)
-        (environments.HOME / FIGURE.name if given.quick else FIGURE).write_text(svg)
+        text = growth.growth(bench, MATERIAL, given.rounds, is_quick=given.quick)
     return text, {"text": text}
 
 

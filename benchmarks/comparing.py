@@ -110,7 +110,6 @@ class Bench:
             cpu_seconds=found["cpu_seconds"],
             peak_mib=found["peak_kib"] / 1024 if found["peak_kib"] >= 0 else -1.0,
             server_cpu_seconds=busy,
-            page_faults=found["page_faults"],
         )
 
     def _job(self, row: Row, client: str, server: servers.Server, port: int, target: Path) -> dict[str, Any]:

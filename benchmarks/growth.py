@@ -1,4 +1,4 @@
-"""How time and memory grow with the message and with the inbox; the bound on memory; and `docs/growth.svg`."""
+"""How time and memory grow with the message and with the inbox; and the bound on memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from benchmarks.comparing import Bench, Compared
+from benchmarks.comparing import Bench
 from benchmarks.material import CHUNK, MIB, Material
-from benchmarks.measuring import median_of
-from benchmarks.plot import Panel, figure
+from benchmarks.measuring import Run, median_of
 from benchmarks.rows import PYTHONS, Row, size_name
 from benchmarks.servers import Prepared
 from benchmarks.table import markdown
@@ -19,10 +18,6 @@ from benchmarks.table import markdown
 MESSAGES_IN_MIB = (1, 64, 1024, 8192)
 INBOXES = (100, 1000, 10_000, 100_000)
 BOUND_IN_MIB = 32
-_NAMES = {"official": "official client", "ours": "nel-mesh", "ours-async": "nel-mesh, async"}
-
-Points = dict[str, list[tuple[float, float, float]]]
-"""For each client: how much, seconds, MiB."""
 
 
 def memory(bench: Bench, material: Material, sizes: Sequence[int]) -> str:
@@ -43,28 +38,24 @@ def memory(bench: Bench, material: Material, sizes: Sequence[int]) -> str:
     return markdown(("peak memory over idle, MiB", "official", "ours", "ours, async", "target", "met"), lines)
 
 
-def growth(bench: Bench, material: Material, rounds: int, *, is_quick: bool) -> tuple[str, str]:
-    """Measure how time and memory grow; return the tables, and the figure."""
+def growth(bench: Bench, material: Material, rounds: int, *, is_quick: bool) -> str:
+    """Measure how time and memory grow; return the tables."""
     messages, inboxes = (MESSAGES_IN_MIB[:2], INBOXES[:2]) if is_quick else (MESSAGES_IN_MIB, INBOXES)
-    sizes = [(float(size), size_name(size)) for size in messages]
-    counts = [(float(count), f"{count:,}") for count in inboxes]
-    measured = (
-        ("Send", "message size", sizes, [_send(material, size) for size in messages]),
-        ("Receive", "message size", sizes, [_receive(material, size, exact=True) for size in messages]),
-        ("Empty an inbox", "messages", counts, [_inbox(material, count) for count in inboxes]),
-    )
-    titles = {
-        "Send": "send one message, uncompressed",
-        "Receive": "receive one message into a file, uncompressed",
-        "Empty an inbox": "empty an inbox, no latency, one message after another",
+    measured = {
+        "send one message, uncompressed": [(size_name(size), _send(material, size)) for size in messages],
+        "receive one message into a file, uncompressed": [
+            (size_name(size), _receive(material, size, exact=True)) for size in messages
+        ],
+        "empty an inbox, no latency, one message after another": [
+            (f"{count:,}", _inbox(material, count)) for count in inboxes
+        ],
     }
-    tables, panels = [], []
-    for name, axis, ticks, rows in measured:
-        points = _points([bench.compare(row, min(rounds, 3)) for row in rows], ticks)
-        tables.append(_table(titles[name], points, ticks))
-        panels.append(Panel(f"{name}: time", axis, ticks, "seconds", _series(points, 1), 0.001))
-        panels.append(Panel(f"{name}: peak memory over idle", axis, ticks, "MiB", _series(points, 2), 0.1))
-    return "\n".join(tables), figure(panels)
+    tables = []
+    for title, rows in measured.items():
+        found = [(name, bench.compare(row, min(rounds, 3)).runs) for name, row in rows]
+        lines = [[name, *(_cell(runs.get(client)) for client in PYTHONS)] for name, runs in found]
+        tables.append(markdown((title, "official", "ours", "ours, async"), lines))
+    return "\n".join(tables)
 
 
 def _send(material: Material, mebibytes: int, *, gzipped: bool = False) -> Row:
@@ -112,27 +103,9 @@ def _inbox(material: Material, count: int) -> Row:
     )
 
 
-def _points(compared: Sequence[Compared], ticks: Sequence[tuple[float, str]]) -> Points:
-    points: Points = {}
-    for found, (place, _) in zip(compared, ticks, strict=True):
-        for client, runs in found.runs.items():
-            points.setdefault(client, []).append((place, median_of(runs), median_of(runs, "peak_mib")))
-    return points
-
-
-def _series(points: Points, which: int) -> dict[str, list[tuple[float, float]]]:
-    return {_NAMES[client]: [(point[0], point[which]) for point in found] for client, found in points.items()}
-
-
-def _table(title: str, points: Points, ticks: Sequence[tuple[float, str]]) -> str:
-    rows = [
-        [name, *(_cell(found[place : place + 1]) for found in points.values())] for place, (_, name) in enumerate(ticks)
-    ]
-    return markdown((title, *(_NAMES[client] for client in points)), rows)
-
-
-def _cell(found: Sequence[tuple[float, float, float]]) -> str:
-    return "".join(
-        f"{seconds:.{min(3, max(0, 2 - math.floor(math.log10(seconds))))}f} s, {mib:.0f} MiB"
-        for _, seconds, mib in found
-    )
+def _cell(runs: Sequence[Run] | None) -> str:
+    if not runs:
+        return ""
+    seconds = median_of(runs)
+    digits = min(3, max(0, 2 - math.floor(math.log10(seconds))))
+    return f"{seconds:.{digits}f} s, {median_of(runs, 'peak_mib'):.0f} MiB"

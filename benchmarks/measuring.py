@@ -32,19 +32,17 @@ class Run:
         cpu_seconds: of all its threads, for the work.
         peak_mib: the highest memory, over what the process needed before; -1 where it is not known.
         server_cpu_seconds: of nginx meanwhile, to see that the clients did not wait for it.
-        page_faults: how often the kernel had to find memory for it.
     """
 
     seconds: float
     cpu_seconds: float = 0.0
     peak_mib: float = -1.0
     server_cpu_seconds: float = 0.0
-    page_faults: int = 0
 
     def __str__(self) -> str:
         peak = f", {self.peak_mib:.1f} MiB over idle" if self.peak_mib >= 0 else ""
         cpu = f"cpu {self.cpu_seconds:.2f} s, nginx {self.server_cpu_seconds:.2f} s"
-        return f"{self.seconds:.3f} s, {cpu}, {self.page_faults:,} page faults{peak}"
+        return f"{self.seconds:.3f} s, {cpu}{peak}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,14 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from xml.dom.minidom import parseString
 
 import pytest
 from benchmarks import table
 from benchmarks.comparing import Compared
 from benchmarks.material import CHUNK, MIB, Material, csv_lines
 from benchmarks.measuring import Run, median_of, ratio_of
-from benchmarks.plot import Panel, figure
 from benchmarks.rows import ROWS, Row, Sizes
 from benchmarks.shaping import shaped
 
@@ -83,13 +81,6 @@ def test_every_row_can_be_made_and_has_the_name_that_it_is_called_by(tmp_path: P
     made = [make(material, sizes) for make in ROWS.values()]
     assert [row.name for row in made] == list(ROWS)
     assert len({row.work for row in made}) == len(ROWS)
-
-
-def test_the_figure_is_svg_with_every_line() -> None:
-    series = {"one": [(1.0, 0.0), (100.0, 5.0)], "two": [(1.0, 1.0), (100.0, 1000.0)]}
-    panel = Panel("A < B", "size", [(1.0, "1"), (10.0, "10"), (100.0, "100")], "seconds", series)
-    document = parseString(figure([panel, panel]))  # noqa: S318 - our own
-    assert len(document.getElementsByTagName("polyline")) == 4
 
 
 @pytest.fixture

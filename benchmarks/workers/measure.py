@@ -20,7 +20,6 @@ class Measured:
         self.seconds = 0.0
         self.cpu_seconds = 0.0
         self.peak_kib = -1
-        self.page_faults = 0
 
 
 def job() -> dict[str, Any]:
@@ -40,12 +39,11 @@ def measured() -> Iterator[Measured]:
     # The kernel forgets the peak so far. Not getrusage: its peak is inherited from the process that started this one.
     Path("/proc/self/clear_refs").write_text("5")
     idle = _status("VmRSS")
-    cpu, faults = _cpu(), _page_faults()
+    cpu = _cpu()
     began = time.perf_counter()
     yield result
     result.seconds = time.perf_counter() - began
     result.cpu_seconds = _cpu() - cpu
-    result.page_faults = _page_faults() - faults
     result.peak_kib = _status("VmHWM") - idle
 
 
@@ -63,11 +61,6 @@ def cpu_of_children() -> float:
 def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime + cpu_of_children()
-
-
-def _page_faults() -> int:
-    """How often the kernel had to find memory: what is taken and given back again and again costs more than copying."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def _status(name: str) -> int:
