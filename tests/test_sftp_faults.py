@@ -75,9 +75,16 @@ def test_a_server_that_lacks(
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot make files durable")
-@pytest.mark.parametrize("how", ["cut", "lose-response", "refuse"])
 @pytest.mark.parametrize(
-    ("without", "rename_replaces"), [(frozenset(), False), (ALL, True), (ALL, False)], ids=["all", "none", "refuses"]
+    ("how", "without", "rename_replaces"),
+    [
+        pytest.param("cut", frozenset(), False, id="cut"),
+        pytest.param("lose-response", frozenset(), False, id="lost"),
+        pytest.param("refuse", frozenset(), False, id="refused"),
+        pytest.param("cut", ALL, True, id="cut, no extensions, rename replaces"),
+        pytest.param("lose-response", ALL, False, id="lost, no extensions"),
+        pytest.param("refuse", ALL, False, id="refused, no extensions"),
+    ],
 )
 def test_a_failure_at_any_operation(
     mesh_sandbox: Sandbox, server: FaultyServer, how: str, without: frozenset[str], rename_replaces: bool
