@@ -67,7 +67,7 @@ big: $(VENV)/.dev
 memory: $(VENV)/.dev
 	NEL_MESH_TEST_MEBIBYTES=1024 $(PY) -m pytest -q -s tests/test_memory.py
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev $(AZURITE)
 	$(PY) -m benchmarks --rounds $(or $(ROUNDS),5) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 check: $(VENV)/.dev

@@ -27,7 +27,7 @@ START_SECONDS = 60.0
 S3_KEY, S3_SECRET = "canary-key-id", "canary-secret-key"
 
 
-class MissingServer(Exception):
+class MissingServer(RuntimeError):
     """A server's program is not here; the text says which command brings it."""
 
 
