@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nel_mesh import MeshClient, MeshError, NotAuthorised, SendProgress
-from nel_mesh.sandbox import sandbox
+from nel_mesh.agent.service import Agent
+from nel_mesh.ledger.search import Filter
+from nel_mesh.sandbox import Sandbox, sandbox
 
 WORKFLOW = "PATH_RESULTS"
 TESTS = ("Haemoglobin,g/L", "Sodium,mmol/L", "Potassium,mmol/L", "Creatinine,umol/L", "HbA1c,mmol/mol")
@@ -120,6 +122,9 @@ def show(folder: Path) -> None:
                 check(status == "acknowledged", "the message was acknowledged")
             check(list(bob.iter_message_ids()) == [], "the inbox is empty")
 
+        heading("The agent: what is put into one folder arrives in another")
+        run_agent(folder, server)
+
         heading("A wrong password")
         wrong = server.settings("X26ABC1", password="not-the-password")  # noqa: S106 - the point of it
         try:
@@ -132,6 +137,43 @@ def show(folder: Path) -> None:
 
     print(f"\nDone in {time.monotonic() - started:.1f} s; no files are left. The code to do it yourself:\n")
     print(CODE)
+
+
+AGENT = """\
+[mailboxes.X26ABC1]
+settings = "settings/appsettings.X26ABC1.json"
+
+[[mailboxes.X26ABC1.send]]
+from = "out"
+to = "X26ABC2"
+workflow_id = "PATH_RESULTS"
+settle_in_seconds = 0
+
+[mailboxes.X26ABC2]
+settings = "settings/appsettings.X26ABC2.json"
+
+[[mailboxes.X26ABC2.receive]]
+into = "in"
+"""
+
+
+def run_agent(folder: Path, server: Sandbox) -> None:
+    """Send and receive three files by an agent, and show what its ledger says."""
+    server.write_settings(folder / "settings")
+    (folder / "agent.toml").write_text(AGENT)
+    (folder / "out").mkdir()
+    contents = {f"clinic-{number}.csv": f"results of clinic {number}\n".encode() for number in range(1, 4)}
+    for name, content in contents.items():
+        (folder / "out" / name).write_bytes(content)
+    agent = Agent(folder / "agent.toml")
+    agent.run(once=True)
+    received = {path.name: path.read_bytes() for path in (folder / "in").glob("*.csv")}
+    check(received == contents, "every file arrived, whole")
+    archived = {path.name for path in (folder / "out" / "sent").iterdir()}
+    check(archived == set(contents), "every sent file is in the archive")
+    with agent.ledger as ledger:
+        for message in ledger.search.messages(Filter()):
+            done(f"{message.direction:3} {message.mailbox_id}  {message.message_id}  {message.state}")
 
 
 def write_csv(path: Path, length: int) -> None:

@@ -36,7 +36,7 @@ class Site:
     def write(self, text: str, *, agent: str = "", defaults: str = "") -> Path:
         """Write the configuration; `{alice}` and `{bob}` in it stand for their tables, with their settings."""
         for name, mailbox in (("alice", ALICE), ("bob", BOB)):
-            table = f'[mailboxes.{mailbox}]\nsettings = "{self.settings[mailbox]}"'
+            table = f'[mailboxes.{mailbox}]\nsettings = "{self.settings.get(mailbox)}"'
             text = text.replace(f"{{{name}}}", table)
         quick = "poll_interval_in_minutes = 0.005\nretry_initial_delay_in_seconds = 0.05\n"
         self.config.write_text(f"[agent]\n{agent}\n[defaults]\n{quick}{defaults}\n{text}")

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select
 
 from nel_mesh.ledger.database import Database, row_values
 from nel_mesh.ledger.mailboxes import LedgerMailbox
-from nel_mesh.ledger.schema import hook_calls, mailboxes, messages
+from nel_mesh.ledger.schema import events, hook_calls, mailboxes, messages
 from nel_mesh.ledger.states import DUE, Direction, State
 
 EXPIRES_AFTER = timedelta(days=5)
@@ -33,7 +33,7 @@ class Attention:
 
     Attributes:
         kind: what it is: `mailbox fails`, `quarantined`, `undelivered`, `refused`, `unknown`, `not collected`,
-            `retrying`, `paused`, `hook`.
+            `retrying`, `paused`, `hook`, `configuration`, `certificate`.
         since: since when.
         text: what is wrong, in one sentence.
         advice: what to do.
@@ -63,6 +63,7 @@ def look(database: Database, now: datetime) -> list[Attention]:
             *_uncollected(connection, now),
             *_retrying(connection),
             *_hooks(connection),
+            *_configuration(connection),
         ]
     return sorted(found, key=lambda one: (not one.needs_person, one.since))
 
@@ -230,6 +231,21 @@ def _hooks(connection: Connection) -> Iterator[Attention]:
             text=f"{row.number} calls of hooks were given up since {_time(row.since)}",
             advice="Try them: nel-mesh agent hooks test",
             count=row.number,
+        )
+
+
+def _configuration(connection: Connection) -> Iterator[Attention]:
+    kinds = ("agent started", "configuration loaded", "configuration refused")
+    query = select(events.c.kind, events.c.at, events.c.details).where(events.c.kind.in_(kinds))
+    row = connection.execute(query.order_by(events.c.number.desc()).limit(1)).one_or_none()
+    if row is not None and row.kind == "configuration refused":
+        faults = row.details.get("faults") or ["it has faults"]
+        yield Attention(
+            kind="configuration",
+            since=row.at,
+            text=f"The configuration was not loaded again, and the one before is in use: {faults[0]}",
+            advice="Correct the file (nel-mesh agent check), then send the agent SIGHUP",
+            count=0,
         )
 
 

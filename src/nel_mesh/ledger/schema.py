@@ -170,6 +170,7 @@ events = Table(
     Column("details", JSON, nullable=False),
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
+    Index(None, "kind"),
     Index(None, "message"),
     Index(None, "at"),
 )
