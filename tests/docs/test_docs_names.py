@@ -70,6 +70,8 @@ def ours() -> frozenset[str]:
     for table in (Options, Defaults, Mailbox, ReceiveRoute, SendRoute, Hook):
         found |= {name for field, info in table.model_fields.items() for name in (field, info.alias or field)}
     found |= {*FIELDS, *State}
+    metrics = (ROOT / "src/nel_mesh/agent/metrics.py").read_text(encoding="utf-8")
+    found |= {name + end for name in re.findall(r'"(mesh_[a-z_]+)"', metrics) for end in ("", "_total")}
     # Elements of the Java client's files.
     for source in (ROOT / "src/nel_mesh/agent/java").glob("*.py"):
         found |= set(re.findall(r"\b[A-Z][A-Za-z]+\b", source.read_text(encoding="utf-8")))

@@ -1,0 +1,49 @@
+"""The files of deploy/: what systemd says of the unit, and whether the alerts speak of metrics that there are."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEPLOY = ROOT / "deploy"
+
+_SOURCE = (ROOT / "src/nel_mesh/agent/metrics.py").read_text(encoding="utf-8")
+_FAMILIES = set(re.findall(r'"(mesh_[a-z_]+)"', _SOURCE))
+METRICS = _FAMILIES | {f"{name}_total" for name in _FAMILIES}
+
+
+ANALYZE = shutil.which("systemd-analyze")
+
+
+@pytest.mark.skipif(ANALYZE is None, reason="there is no systemd here")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = (DEPLOY / "nel-mesh-agent.service").read_text(encoding="utf-8")
+    here = tmp_path / "nel-mesh-agent.service"
+    here.write_text(unit.replace("/opt/nel-mesh/bin/nel-mesh", sys.executable), encoding="utf-8")
+    done = subprocess.run([str(ANALYZE), "verify", str(here)], capture_output=True, text=True, timeout=60, check=False)
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "nel-mesh-agent" in line]
+    assert said == []
+    assert done.returncode == 0, done.stderr
+
+
+def test_alerts_and_page_speak_of_metrics_that_there_are() -> None:
+    alerts = (DEPLOY / "alerts.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"\bmesh_[a-z_]+", alerts)) <= METRICS
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(mesh_[a-z_]+)`", page))
+    assert named <= METRICS
+    assert {name for name in _FAMILIES if name not in named and f"{name}_total" not in named} == set()
+
+
+def test_the_time_limits_fit_together() -> None:
+    unit = (DEPLOY / "nel-mesh-agent.service").read_text(encoding="utf-8")
+    pod = (DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8")
+    default = 25
+    for text, name in ((unit, "TimeoutStopSec="), (pod, "terminationGracePeriodSeconds: ")):
+        assert int(text.partition(name)[2].split()[0]) > default
