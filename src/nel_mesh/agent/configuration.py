@@ -100,7 +100,7 @@ class ReceiveRoute(_Table):
 
     workflow_id: str = "*"
     sender: str = "*"
-    recipient: str = "*"
+    recipient: str = Field(default="*", repr=False)
     type: Literal["data", "report"] | None = None
     into: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
     sidecar: bool = False
@@ -143,10 +143,10 @@ class SendRoute(_Table):
     """
 
     folder: Path = Field(alias="from")
-    to: str | None = None
+    to: str | None = Field(default=None, repr=False)
     workflow_id: str | None = None
-    subject: str | None = None
-    partner_id: str | None = None
+    subject: str | None = Field(default=None, repr=False)
+    partner_id: str | None = Field(default=None, repr=False)
     content_type: str | None = None
     name: str | None = None
     layout: Literal["file", "sidecar", "ctl"] = "file"

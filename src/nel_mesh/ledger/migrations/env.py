@@ -1,4 +1,7 @@
-"""Run by Alembic, over the connection that `database.py` passes in."""
+"""Run by Alembic, over the connection that `database.py` passes in. This folder is no package: nobody imports it.
+
+The ledger's schema, version by version. A version only adds, so the agent of the version before can run beside it.
+"""
 
 from __future__ import annotations
 
