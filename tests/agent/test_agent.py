@@ -61,6 +61,13 @@ def test_what_is_put_into_a_folder_arrives_in_the_other(site: Site, mesh_sandbox
     assert mesh_sandbox.messages(recipient=BOB, status="accepted") == []
 
 
+def test_one_round_waits_until_a_file_has_settled(site: Site, mesh_sandbox: Sandbox) -> None:
+    site.write(f"{{alice}}\n{SENDS.replace('settle_in_seconds = 0', 'settle_in_seconds = 0.2')}")
+    (site.folder / "out/a.csv").write_text("x")
+    once(site)
+    assert [message.description.file_name for message in mesh_sandbox.delivered(BOB)] == ["a.csv"]
+
+
 def test_what_was_sent_is_followed_until_it_is_collected(site: Site) -> None:
     site.write(f"{{alice}}\n{SENDS}{{bob}}\n{RECEIVES}", defaults="track_first_after_in_minutes = 0.0001")
     (site.folder / "out/a.csv").write_text("x")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import subprocess
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,7 @@ from nel_mesh.agent.configuration import load
 from nel_mesh.agent.java import control_file
 from nel_mesh.agent.java.configuration import converted, load_java, read_configuration
 from nel_mesh.agent.java.control_file import ControlFile, parse, received, send_options
-from nel_mesh.agent.java.folders import find, make_all, sibling
+from nel_mesh.agent.java.folders import SignalFile, find, make_all, sibling
 
 SUMMER = datetime(2026, 8, 1, 9, 15, tzinfo=UTC)
 OUT = b"""<DTSControl>
@@ -232,6 +236,83 @@ def test_a_keystore_of_javas_own_format_is_to_be_converted(tmp_path: Path) -> No
         load_java(written(tmp_path, url="https://127.0.0.1:1"))
 
 
+def test_every_fault_is_reported_at_once_and_by_its_element(tmp_path: Path) -> None:
+    text = CONFIG.replace("<PollPeriod>1<", "<PollPeriod>often<").replace(
+        "<CollectReport>N<", "<CollectReport>perhaps<"
+    )
+    text = text.replace("<WorkPath>", "<ProcessingDelay>-1</ProcessingDelay><WorkPath>")
+    text = text.replace("data/X26ABC2<", "{root}<")
+    with pytest.raises(ConfigurationError) as caught:
+        read_configuration(written(tmp_path, text))
+    elements = sorted(fault.source.partition(">")[0][1:] for fault in caught.value.faults)
+    assert elements == ["CollectReport", "InterfaceRoot", "PollPeriod", "ProcessingDelay"]
+
+
+def test_what_the_settings_lack_is_named_as_the_java_client_calls_it(tmp_path: Path) -> None:
+    text = CONFIG.replace("<AuthenticationKey>TestKey</AuthenticationKey>", "").replace(">password<", ">pass\tword<")
+    with pytest.raises(ConfigurationError) as caught:
+        load_java(written(tmp_path, text))
+    faults = {fault.source: fault.message for fault in caught.value.faults}
+    assert sorted(faults) == ["<AuthenticationKey> in meshclient.cfg", "<ClientAuthentication> in meshclient.cfg"]
+    assert "MESH_SHARED_KEY" in faults["<AuthenticationKey> in meshclient.cfg"]
+
+
+@pytest.mark.parametrize(("encoding", "is_readable"), [("utf-8", True), ("cp1252", False), ("utf-16", True)])
+def test_a_pound_in_a_password(tmp_path: Path, encoding: str, *, is_readable: bool) -> None:
+    path = written(tmp_path, CONFIG.replace(">other<", ">£5<"))
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    if is_readable:
+        assert load_java(path).mailboxes["X26ABC2"].settings.password.get_secret_value() == "£5"
+        return
+    with pytest.raises(ConfigurationError, match="line 17 is not UTF-8"):
+        read_configuration(path)
+
+
+KEYTOOL = shutil.which("keytool")
+
+
+@pytest.mark.skipif(KEYTOOL is None, reason="there is no keytool here, which comes with Java")
+def test_the_conversion_that_is_named_is_right(tmp_path: Path) -> None:
+    """The command is run as it is printed; the passwords are typed."""
+    store = tmp_path / "mesh.keystore"
+    make = ["-genkeypair", "-keystore", str(store), "-storetype", "JKS", "-keyalg", "RSA", "-dname", "CN=invented"]
+    run = partial(subprocess.run, capture_output=True, text=True, timeout=60, check=True)
+    run([str(KEYTOOL), *make, "-storepass", "invented", "-keypass", "invented"])
+    path = written(tmp_path, url="https://127.0.0.1:1")
+    with pytest.raises(ConfigurationError) as caught:
+        load_java(path)
+    [fault] = caught.value.faults
+    command = shlex.split(fault.message[fault.message.index("keytool") :])
+    assert "invented" not in command
+    run([str(KEYTOOL), *command[1:]], input="invented\ninvented\ninvented\n")
+    text = (
+        path.read_text(encoding="utf-8").replace(">mesh.keystore<", ">mesh.p12<").replace("pass&amp;word", "invented")
+    )
+    path.write_text(text, encoding="utf-8")
+    assert load_java(path).mailboxes["X26ABC1"].settings.client_signing_certificate is not None
+
+
+def test_a_signal_file_that_was_left_asks_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "mexclient.sig"
+    path.write_text("1")
+    signal_file = SignalFile(path)
+    assert not signal_file.is_given()
+    path.unlink()
+    assert not signal_file.is_given()
+    path.write_text("1")
+    assert signal_file.is_given()
+    assert not SignalFile(tmp_path / "none/mexclient.sig").is_given()
+
+
+def test_what_the_control_file_is_made_from_says_what_the_ledger_knows() -> None:
+    options = send_options(parse(OUT), mailbox_id="TESTMB1", length=5)
+    control = control_file.of_options(options, mailbox_id="TESTMB1")
+    again = send_options(control, mailbox_id="TESTMB1", length=5)
+    assert {name: again[name] for name in ("to", "workflow_id", "subject", "local_id")} == {
+        name: options[name] for name in ("to", "workflow_id", "subject", "local_id")
+    }
+
+
 def test_it_is_converted_into_ours(tmp_path: Path) -> None:
     files = converted(read_configuration(written(tmp_path)), tmp_path)
     assert sorted(files) == ["agent.toml", "x26abc1.toml", "x26abc2.toml"]
@@ -243,6 +324,7 @@ def test_it_is_converted_into_ours(tmp_path: Path) -> None:
         assert ours.mailboxes[mailbox_id].options.send == plan.options.send
         assert ours.mailboxes[mailbox_id].options.receive == plan.options.receive
         assert ours.mailboxes[mailbox_id].settings == plan.settings
+    assert ours.data == java.data, "with another ledger, a send whose outcome is unknown could be repeated"
 
 
 def test_folders_are_found_in_any_case(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.java.control_file import parse
 from nel_mesh.agent.java.layout import ControlFileLayout
 from nel_mesh.io.clock import Clock
+from nel_mesh.io.files import FileLock
 from nel_mesh.sandbox import Sandbox
 
 CONTROL = (
@@ -125,3 +126,25 @@ def test_the_configuration_is_converted(site: JavaSite, tmp_path: Path) -> None:
     site.config = output / "agent.toml"
     code, steps, said = site.run("check")
     assert (code, {step["is_good"] for step in steps}) == (0, {True}), (steps, said)
+
+
+@pytest.mark.parametrize("arguments", [["--java-config"], ["--java-config", "none.cfg"], ["--java-config=x", "--what"]])
+def test_its_launcher_is_never_told_to_start_it_again(site: JavaSite, arguments: list[str]) -> None:
+    """It takes exit code 2, which is our code for a wrong command, for an upgrade."""
+    command = site.command("run", *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=site.folder, check=False)
+    assert done.returncode == 3, done.stderr
+
+
+def test_a_second_client_waits_until_the_folders_are_free(site: JavaSite) -> None:
+    lock = FileLock(site.folder / ALICE / "OUT/.nel-mesh-agent.lock")
+    assert lock.acquire()
+    command = [*site.command("run"), "--config", str(site.config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=site.folder) as process:
+        site.processes.append(process)
+        until((site.folder / "nel-mesh-agent/agent.lock").exists)
+        assert not list((site.folder / "nel-mesh-agent").glob("*.sqlite*"))
+        lock.release()
+        assert process.stderr is not None
+        assert any("works on" in line for line in process.stderr)
+        site.stop(process)

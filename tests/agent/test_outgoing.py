@@ -15,6 +15,7 @@ from nel_mesh import StorageError
 from nel_mesh.agent import filing
 from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.outgoing import FileLayout, OutgoingFile, stamp_of
+from nel_mesh.ledger.ledger import Ledger
 
 
 def layout(folder: Path, **options: Any) -> FileLayout:
@@ -180,3 +181,25 @@ def test_old_files_of_an_archive_go(tmp_path: Path) -> None:
     assert filing.remove_older(tmp_path, now - 10) == 0
     assert filing.remove_older(tmp_path, now + 10) == 1
     assert filing.remove_older(tmp_path / "none", now) == 0
+
+
+def test_a_senders_own_id_is_no_part_of_a_path_and_a_new_file_of_the_name_stays(tmp_path: Path) -> None:
+    out, sent = tmp_path / "out", tmp_path / "out/sent"
+    sent.mkdir(parents=True)
+    (sent / "a.csv").write_text("old")
+    path = out / "a.csv"
+    path.write_text("new")
+    (out / "a.csv.json").write_text(json.dumps({"to": "X26ABC9", "local_id": "../../run/42"}))
+    one = layout(out, layout="sidecar", to=None, settle_in_seconds=0)
+    file = found(one)["a.csv"]
+    with Ledger(tmp_path / "ledger") as ledger:
+        message = ledger.messages.add_outgoing(
+            "X26ABC1", source=str(path), stamp=file.stamp, options=file.options, route=0, file_name=None, length=3
+        )
+    assert one.archive(message) == str(sent / f"a.{message.id}.csv")
+    (out / "keeps the inode").write_text("x")
+    path.write_text("newer")
+    one.archive(message)
+    one.refuse(message)
+    assert path.read_text() == "newer"
+    assert not (out / "failed").exists()

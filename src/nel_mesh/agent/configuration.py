@@ -137,6 +137,7 @@ class SendRoute(_Table):
         collect_report: of `ctl`: report that a pair was taken.
         transfer_report: of `ctl`: report that MESH has it.
         delay_report: of `ctl`: report each attempt that failed.
+        poll_report: of `ctl`: report each look into the inbox.
         on_sent: hooks that are called once MESH has a message.
         on_collected: hooks that are called once the recipient has it.
         on_undelivered: hooks that are called once MESH has given it up, or it was refused.
@@ -160,6 +161,7 @@ class SendRoute(_Table):
     collect_report: bool = True
     transfer_report: bool = False
     delay_report: bool = False
+    poll_report: bool = False
     on_sent: Hooks = ()
     on_collected: Hooks = ()
     on_undelivered: Hooks = ()
@@ -316,6 +318,12 @@ class AgentConfiguration:
     def data(self) -> Path:
         """The folder of the ledger."""
         return self.path.parent / self.agent.data
+
+    @property
+    def locks(self) -> tuple[Path, ...]:
+        """The files that one agent alone locks: its ledger's, and those of folders that another could work on."""
+        pairs = [one.folder for plan in self.mailboxes.values() for one in plan.options.send if one.layout == "ctl"]
+        return (self.data / "agent.lock", *(folder / ".nel-mesh-agent.lock" for folder in pairs))
 
 
 def load(path: Path) -> AgentConfiguration:

@@ -64,7 +64,7 @@ class Destinations:
 
 def _opened(place: str) -> Destination:
     if place.startswith(JAVA):
-        return JavaDestination(place.removeprefix(JAVA))
+        return JavaDestination(Path(place.removeprefix(JAVA)))
     return open_destination(place)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 
-from nel_mesh import Identity, MeshClient, MeshError, Transport
+from nel_mesh import Identity, MeshClient, MeshError, StorageError, Transport
 from nel_mesh.agent.configuration import Defaults, MailboxPlan
 from nel_mesh.agent.destinations import Destinations
 from nel_mesh.agent.java.layout import ControlFileLayout
@@ -51,7 +52,7 @@ class MailboxWork:
         self._guard = threading.Lock()
         self._client: MeshClient | None = None
         self._layouts: list[Layout] = [
-            ControlFileLayout(route, plan.mailbox_id, shared.ledger.clock.now)
+            ControlFileLayout(route, plan.mailbox_id, shared.ledger.clock.now, chunk_bytes=plan.settings.chunk_bytes)
             if route.layout == "ctl"
             else FileLayout(route)
             for route in plan.options.send
@@ -89,6 +90,9 @@ class MailboxWork:
             return
         except MeshError as failure:
             error = failure
+        for layout in self._layouts:
+            with contextlib.suppress(StorageError):
+                layout.polled(error)
         seconds = 0.0 if is_more else self._wait(begun, error)
         next_visit = ledger.clock.now() + timedelta(seconds=seconds)
         ledger.mailboxes.end_visit(self.plan.mailbox_id, begun.epoch, next_visit, error)

@@ -70,13 +70,19 @@ class Layout(Protocol):
         """Give each file that is complete and not locked, at a time of the monotonic clock."""
 
     def archive(self, message: LedgerMessage) -> str | None:
-        """Move the files of a message that MESH has; return where its content is, None if it was not kept."""
+        """Move the files of a message that MESH has; return where its content is, None if it was not kept.
+
+        An earlier run may have been killed at it, and a new file may have the name by now, which stays.
+        """
 
     def refuse(self, message: LedgerMessage) -> str | None:
         """Move the files of a message that cannot be sent, with the reason beside them; return where they are."""
 
     def delay(self, message: LedgerMessage) -> None:
         """Take note that an attempt failed, and that another follows."""
+
+    def polled(self, error: MeshError | None) -> None:
+        """Take note of how a look into the inbox ended."""
 
 
 def stamp_of(path: Path) -> str | None:
@@ -156,6 +162,8 @@ class FileLayout:
     def refuse(self, message: LedgerMessage) -> str | None:
         """Move the file, and its sidecar, into the folder of what failed, with the reason beside it."""
         path = Path(message.source or "")
+        if self._is_another(message):
+            return message.archived_as
         text = f"{path.name} was not sent.\n\nWhy: {message.reason}\n\n"
         text += "What to do: correct the cause, then move the file into the outgoing folder again.\n"
         filing.explain(self._route.failed_folder, path.name, text)
@@ -164,12 +172,21 @@ class FileLayout:
     def delay(self, message: LedgerMessage) -> None:
         """Do nothing: the ledger says so."""
 
+    def polled(self, error: MeshError | None) -> None:
+        """Do nothing: the ledger says so."""
+
     def _move(self, message: LedgerMessage, folder: Path) -> str | None:
-        path, unique = Path(message.source or ""), message.local_id or str(message.id)
+        if self._is_another(message):
+            return message.archived_as
+        path, unique = Path(message.source or ""), str(message.id)
         if self._has_sidecars:
             filing.move_into(_sidecar(path), folder, name=_sidecar(path).name, unique=unique)
         moved = filing.move_into(path, folder, name=path.name, unique=unique)
         return str(moved) if moved is not None else None
+
+    def _is_another(self, message: LedgerMessage) -> bool:
+        """Whether a new file has the name by now: an earlier run has moved the message's own."""
+        return stamp_of(Path(message.source or "")) not in (message.stamp, None)
 
     def _message(self, path: Path, stamp: str, length: int) -> OutgoingFile:
         try:

@@ -170,8 +170,8 @@ class Sender:
         try:
             if (message.stamp or "").startswith("resent:"):
                 pass  # It lies in the archive already.
-            elif stamp_of(Path(message.source or "")) not in (message.stamp, None) or layout is None:
-                # A new file has its name by now; the old one was moved, or there is no such folder any more.
+            elif layout is None:
+                # There is no such folder any more.
                 archived = message.archived_as
             elif message.state is State.REFUSED:
                 archived = layout.refuse(message)

@@ -20,6 +20,7 @@ from nel_mesh.agent.configuration import AgentConfiguration, load
 from nel_mesh.agent.destinations import Destinations
 from nel_mesh.agent.folder_watch import FolderWatch
 from nel_mesh.agent.hooks import HookCaller, planner
+from nel_mesh.agent.java.folders import SignalFile
 from nel_mesh.agent.mailbox import MailboxWork, Surroundings
 from nel_mesh.agent.metrics import Metrics
 from nel_mesh.agent.runner import ThreadRunner
@@ -66,7 +67,9 @@ class Agent:
         self._metrics = Metrics(self.ledger, self._present, lambda: self._hooks.failures)
         self.ledger.messages.listeners += [planner(self.ledger, self._present), self._metrics.listen]
         self._turned_at = self._clock.monotonic()
-        self._lock = FileLock(self.configuration.data / "agent.lock")
+        self._locks = [FileLock(path) for path in self.configuration.locks]
+        signal_file = self.configuration.signal_file
+        self._signal_file = SignalFile(signal_file) if signal_file is not None else None
         self._current: _Mailboxes | None = None
         self._retired: list[_Mailboxes] = []
         self._runner = ThreadRunner(self.configuration.agent.workers, self._clock, self._bug)
@@ -144,9 +147,7 @@ class Agent:
 
     def _turn(self) -> None:
         self._turned_at = self._clock.monotonic()
-        signal_file = self.configuration.signal_file
-        if signal_file is not None and signal_file.exists():
-            signal_file.unlink(missing_ok=True)
+        if self._signal_file is not None and self._signal_file.is_given():
             self.stop()
         if systemd.watchdog_seconds() is not None:
             systemd.notify("WATCHDOG=1")
@@ -159,20 +160,34 @@ class Agent:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Wait for an agent that is ending; two never work on one ledger's folder."""
+        """Wait for an agent that is ending; two never work on one ledger's folder, nor on one folder of pairs."""
         make_folder(self.configuration.data, 0o700)
         end = self._clock.monotonic() + self.configuration.agent.stop_within_in_seconds + 5
-        while not self._lock.acquire():
-            if self._stopped.is_set() or self._clock.monotonic() >= end:
-                raise StorageError(
-                    f"{self.configuration.data}: another agent is working here; stop it, or give this one "
-                    "a folder of its own ([agent] data)"
-                )
-            self._stopped.wait(_LOCK_LOOK_SECONDS)
+        held: list[FileLock] = []
         try:
+            for path, lock in zip(self.configuration.locks, self._locks, strict=True):
+                while not self._acquired(lock, path):
+                    if self._stopped.is_set() or self._clock.monotonic() >= end:
+                        raise StorageError(
+                            f"{path.parent}: another agent is working here; stop it, or give this one "
+                            "a folder of its own ([agent] data)"
+                        )
+                    self._stopped.wait(_LOCK_LOOK_SECONDS)
+                held.append(lock)
             yield
         finally:
-            self._lock.release()
+            for lock in held:
+                lock.release()
+
+    def _acquired(self, lock: FileLock, path: Path) -> bool:
+        try:
+            return lock.acquire()
+        except StorageError as error:
+            if path.parent == self.configuration.data:
+                raise
+            # One mailbox's folder is not there; the others are worked on.
+            logger.warning("%s", error)
+            return True
 
     def _apply(self, configuration: AgentConfiguration) -> None:
         """Work by a configuration from now on. What is under way ends by the one before.
@@ -258,7 +273,14 @@ class Agent:
                 mailboxes.busy -= 1
 
     def _run_once(self) -> None:
-        for mailbox_id in self.configuration.mailboxes:
+        plans = self.configuration.mailboxes
+        settling = max((route.settle_in_seconds for plan in plans.values() for route in plan.options.send), default=0)
+        if settling > 0:
+            # A file is taken at the second look, once it has not changed in between.
+            for mailbox_id in plans:
+                self._work(mailbox_id, MailboxWork.send)
+            self._stopped.wait(settling)
+        for mailbox_id in plans:
             for do in (MailboxWork.send, MailboxWork.visit):
                 if not self._stopped.is_set():
                     self._work(mailbox_id, do)

@@ -32,6 +32,13 @@ class Terminated(KeyboardInterrupt):
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
+    code = _run(arguments)
+    # The launcher of the Java client takes 2 for "upgraded, start me again", and would do so for ever.
+    is_in_its_place = any(argument.partition("=")[0] == "--java-config" for argument in arguments)
+    return ExitCode.SETTINGS if code == ExitCode.USAGE and is_in_its_place else code
+
+
+def _run(arguments: Sequence[str]) -> int:
     # An error in the arguments comes before --json has been parsed.
     session = Session(json="--json" in arguments)
     logging.getLogger("nel_mesh").addHandler(logging.NullHandler())

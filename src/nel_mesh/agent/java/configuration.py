@@ -1,11 +1,12 @@
 """The Java client's `meshclient.cfg`, read as it is: every `<Client>` becomes a mailbox of the agent.
 
-Unknown elements are ignored, as that client does. `ServerRetry`, `MaxMessages`, `MaxConnections` and `AutoUpgrade` have
-no counterpart: the agent retries until MESH has a message.
+Unknown elements are ignored, as that client does. `ServerRetry`, `MaxMessages`, `MaxConnections`, `AutoUpgrade` and
+`ProxyPath` have no counterpart: the agent retries until MESH has a message.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 from pydantic import SecretStr
 
-from nel_mesh import ConfigurationError, MeshSettings, SettingFault
+from nel_mesh import ConfigurationError, MeshSettings, SettingFault, StorageError
 from nel_mesh.agent.configuration import (
     JAVA,
     POLL_INTERVAL_IN_MINUTES,
@@ -35,8 +36,14 @@ from nel_mesh.settings import is_loopback
 from nel_mesh.tls import Unreadable, read, trusted_in
 
 _MAX_BYTES = 1_000_000
-_JKS = b"\xfe\xed\xfe\xed"
-_FLAGS = ("CollectReport", "TransferReport", "DelayReport", "SaveSent")
+_JAVA_FORMATS = (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")
+"""How key stores of the types JKS and JCEKS begin."""
+_FLAGS = {"CollectReport": True, "TransferReport": False, "DelayReport": False, "PollReport": False, "SaveSent": True}
+"""What holds where the element is not there."""
+_YES, _NO = ("Y", "YES", "TRUE"), ("N", "NO", "FALSE")
+
+_MAX_CHUNK_IN_MEGABYTES = 100
+"""The most that MESH takes in one request: a file without AllowChunking is sent in one, or not at all."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,13 +104,15 @@ def read_configuration(path: Path) -> JavaConfiguration:
     def fault(name: str, message: str) -> None:
         faults.append(SettingFault(None, f"<{name}> in {path.name}", "invalid", message))
 
-    def number(name: str, default: float) -> float:
+    def number(name: str, default: float, least: float, most: float) -> float:
         text = _text(root, name)
         try:
-            return float(text) if text else default
+            value = float(text) if text else default
         except ValueError:
-            fault(name, f"it is not a number; the Java client's default is {default:g}")
-            return default
+            value = float("nan")
+        if not least <= value <= most:
+            fault(name, f"it must be a number from {least:g} to {most:g}; the Java client's default is {default:g}")
+        return value
 
     base = path.absolute().parent
     url = _text(root, "PrimaryURL").rstrip("/")
@@ -113,8 +122,11 @@ def read_configuration(path: Path) -> JavaConfiguration:
     if url.startswith("https:") and not keystore:
         fault("KeyStorePath", "it is missing, and MESH wants a client certificate")
     clients = list(_clients(root, base, fault))
-    if not clients:
+    if not clients and not faults:
         fault("Client", "there is none; each mailbox has one")
+    if len({client.root for client in clients}) < len(clients):
+        fault("InterfaceRoot", "two mailboxes have the same; give each its own")
+    poll, delay = number("PollPeriod", 30, 0.001, 1440), number("ProcessingDelay", 1, 0, 86400)
     if faults:
         raise ConfigurationError.of(faults)
     signal = _text(root, "SignalPath")
@@ -125,8 +137,8 @@ def read_configuration(path: Path) -> JavaConfiguration:
         shared_key=SecretStr(key) if key else None,
         keystore=base / keystore if keystore else None,
         keystore_password=SecretStr(keystore_password) if keystore_password else None,
-        poll_in_minutes=number("PollPeriod", 30),
-        processing_delay_in_seconds=number("ProcessingDelay", 1),
+        poll_in_minutes=poll,
+        processing_delay_in_seconds=delay,
         work=base / (_text(root, "WorkPath") or "."),
         signal_file=base / signal / "mexclient.sig" if signal else None,
         clients=tuple(clients),
@@ -134,7 +146,7 @@ def read_configuration(path: Path) -> JavaConfiguration:
 
 
 def _root(path: Path) -> Element:
-    problem = ""
+    problem, content = "", b""
     root: Element | None = None
     try:
         content = path.read_bytes()
@@ -149,13 +161,23 @@ def _root(path: Path) -> Element:
     except DefusedXmlException:
         problem = "it has a DTD or entities"
     except (ParseError, ValueError, LookupError):
-        problem = "it is not XML; a £ in a password needs the file to be saved as UTF-8"
+        problem = f"it is not XML; {_encoding_fault(content) or 'look for a missing or misspelt tag'}"
     if root is None:
         # Out here, as an error of the parser holds text of the file.
         raise ConfigurationError.of([SettingFault(None, str(path), "unreadable", problem)])
     if root.tag != "MESHConfig":
         raise ConfigurationError.of([SettingFault(None, str(path), "invalid", "its root must be MESHConfig")])
     return root
+
+
+def _encoding_fault(content: bytes) -> str | None:
+    """Say where a file is not UTF-8, the encoding of an XML file that names none."""
+    try:
+        content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        return f"line {line} is not UTF-8: a £ in a password needs the file to be saved as UTF-8"
+    return None
 
 
 def _clients(root: Element, base: Path, fault: Any) -> Iterator[JavaClient]:
@@ -173,11 +195,12 @@ def _clients(root: Element, base: Path, fault: Any) -> Iterator[JavaClient]:
         if mailbox_id in seen:
             fault("ClientIdentity", f"{mailbox_id} is there twice")
         seen.add(mailbox_id)
-        defaults = {"CollectReport": True, "SaveSent": True}
-        flags = {
-            name: _text(client, name).upper().startswith("Y") if _text(client, name) else defaults.get(name, False)
-            for name in _FLAGS
-        }
+        flags = {}
+        for name, default in _FLAGS.items():
+            said = _text(client, name).upper()
+            if said and said not in (*_YES, *_NO):
+                fault(name, f"it must be Y or N in the <Client> {mailbox_id}")
+            flags[name] = said in _YES if said else default
         if mailbox_id and password and folder:
             yield JavaClient(mailbox_id, SecretStr(password), base / folder, flags)
 
@@ -200,10 +223,11 @@ def keystore_text(path: Path, password: SecretStr | None) -> tuple[str, str]:
     except OSError as error:
         problem = f"it cannot be read: {error.strerror}"
         raise ConfigurationError.of([SettingFault(None, source, "unreadable", problem)]) from None
-    if start == _JKS:
+    if start in _JAVA_FORMATS:
+        # It asks for the passwords; as arguments, other users of the machine could see them.
         problem = (
-            "it is in Java's own format. Convert it once, and name the new file: keytool -importkeystore "
-            f"-srckeystore {path.name} -destkeystore {path.stem}.p12 -deststoretype PKCS12"
+            "it is in Java's own format. Convert it once, and name the new file and its password: keytool "
+            f'-importkeystore -srckeystore "{path}" -destkeystore "{path.with_suffix(".p12")}" -deststoretype PKCS12'
         )
         raise ConfigurationError.of([SettingFault(None, source, "unreadable", problem)])
     try:
@@ -219,6 +243,7 @@ def mailbox_settings(configuration: JavaConfiguration, client: JavaClient) -> di
         "mailbox_id": client.mailbox_id,
         "password": client.password.get_secret_value(),
         "url": configuration.url,
+        "max_chunk_size_in_megabytes": _MAX_CHUNK_IN_MEGABYTES,
     }
     if configuration.shared_key is not None:
         keywords["shared_key"] = configuration.shared_key.get_secret_value()
@@ -249,6 +274,7 @@ def routes(configuration: JavaConfiguration, client: JavaClient) -> tuple[Receiv
             "collect_report": client.flags["CollectReport"],
             "transfer_report": client.flags["TransferReport"],
             "delay_report": client.flags["DelayReport"],
+            "poll_report": client.flags["PollReport"],
             "settle_in_seconds": configuration.processing_delay_in_seconds,
         }
     )
@@ -265,22 +291,60 @@ def poll_interval_in_minutes(configuration: JavaConfiguration) -> float:
 def load_java(path: Path) -> AgentConfiguration:
     """Read a `meshclient.cfg` as a configuration of the agent, and make the folders that are missing.
 
+    A folder that cannot be made is a trouble of its mailbox, as it may be on a share, and not of the file.
+
     Raises:
         ConfigurationError: it has faults; each is listed by its element.
-        StorageError: a folder cannot be made.
     """
     configuration = read_configuration(path)
     minutes = poll_interval_in_minutes(configuration)
     plans = {}
+    faults: dict[SettingFault, None] = {}
     for client in configuration.clients:
-        keywords = mailbox_settings(configuration, client)
-        folders.make_all(client.root)
+        try:
+            keywords = mailbox_settings(configuration, client)
+            settings = MeshSettings(**keywords)
+        except ConfigurationError as error:
+            # Most of them are the same in every <Client>.
+            faults |= dict.fromkeys(_by_element(fault, path) for fault in error.faults)
+            continue
+        with contextlib.suppress(StorageError):
+            folders.make_all(client.root)
         receive, send = routes(configuration, client)
         mailbox = Mailbox(settings=keywords, receive=(receive,), send=(send,))
-        plans[client.mailbox_id] = MailboxPlan(client.mailbox_id, mailbox, MeshSettings(**keywords), minutes * 60)
-    options = Options(data=configuration.work.absolute() / "nel-mesh-agent")
+        plans[client.mailbox_id] = MailboxPlan(client.mailbox_id, mailbox, settings, minutes * 60)
+    if faults:
+        raise ConfigurationError.of(list(faults))
+    options = Options(data=data_folder(configuration))
     defaults = Defaults(poll_interval_in_minutes=minutes)
     return AgentConfiguration(path, options, defaults, plans, signal_file=configuration.signal_file)
+
+
+_ELEMENTS = {
+    "mailbox_id": "ClientIdentity",
+    "password": "ClientAuthentication",
+    "shared_key": "AuthenticationKey",
+    "url": "PrimaryURL",
+    "client_signing_certificate": "KeyStorePath",
+    "client_signing_certificate_password": "KeyStorePassword",
+}
+"""Settings, and the elements that give them."""
+
+
+def _by_element(fault: SettingFault, path: Path) -> SettingFault:
+    """Say of a fault of the settings which element of the Java client's file it is about."""
+    element = _ELEMENTS.get(fault.setting or "")
+    if element is None:
+        return fault
+    message = fault.message
+    if fault.kind == "missing":
+        message = f"it is missing; add it, or set MESH_{(fault.setting or '').upper()}"
+    return dataclasses.replace(fault, source=f"<{element}> in {path.name}", message=message)
+
+
+def data_folder(configuration: JavaConfiguration) -> Path:
+    """Return the folder of the ledger, which stays the same when the configuration is converted."""
+    return configuration.work.absolute() / "nel-mesh-agent"
 
 
 def load_any(path: Path) -> AgentConfiguration:
@@ -299,7 +363,8 @@ def converted(configuration: JavaConfiguration, folder: Path) -> dict[str, str]:
     """
     files = {}
     minutes = poll_interval_in_minutes(configuration)
-    agent = f"[defaults]\npoll_interval_in_minutes = {minutes:g}\n"
+    agent = f"[agent]\ndata = {json.dumps(str(data_folder(configuration)), ensure_ascii=False)}\n\n"
+    agent += f"[defaults]\npoll_interval_in_minutes = {minutes:g}\n"
     for client in configuration.clients:
         name = f"{client.mailbox_id.lower()}.toml"
         keywords = mailbox_settings(configuration, client)
@@ -310,10 +375,12 @@ def converted(configuration: JavaConfiguration, folder: Path) -> dict[str, str]:
         files[name] = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in keywords.items())
         receive, send = routes(configuration, client)
         agent += f"\n[mailboxes.{client.mailbox_id}]\nsettings = {json.dumps(name)}\n"
-        agent += f"\n[[mailboxes.{client.mailbox_id}.receive]]\ninto = {json.dumps(receive.into[0])}\n"
+        agent += (
+            f"\n[[mailboxes.{client.mailbox_id}.receive]]\ninto = {json.dumps(receive.into[0], ensure_ascii=False)}\n"
+        )
         agent += f"\n[[mailboxes.{client.mailbox_id}.send]]\n"
         for key, value in send.model_dump(by_alias=True, exclude_defaults=True).items():
             shown = str(value) if isinstance(value, Path) else value
-            agent += f"{key} = {json.dumps(shown)}\n"
+            agent += f"{key} = {json.dumps(shown, ensure_ascii=False)}\n"
     files["agent.toml"] = agent
     return files

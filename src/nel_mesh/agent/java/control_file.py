@@ -153,13 +153,18 @@ def _unreadable(reason: str) -> InvalidArgument:
     )
 
 
-def send_options(control: ControlFile, *, mailbox_id: str, length: int) -> dict[str, Any]:
+def send_options(
+    control: ControlFile, *, mailbox_id: str, length: int, chunk_bytes: int = MAX_UNCHUNKED_BYTES
+) -> dict[str, Any]:
     """Return the arguments of `send_file` for a caller's control file.
+
+    Its DataChecksum is not one of them: in a caller's file it has no meaning.
 
     Args:
         control: the control file.
         mailbox_id: whose outgoing folder it is in.
         length: the size of the data file in bytes.
+        chunk_bytes: the longest content that is sent in one request.
 
     Raises:
         InvalidArgument: it cannot be sent; event, code and description are those of the Java client.
@@ -179,19 +184,35 @@ def send_options(control: ControlFile, *, mailbox_id: str, length: int) -> dict[
     if length == 0:
         raise _fault("COLLECT", "02", "The data file is empty")
     compress = control.is_set("Compress")
-    if length > MAX_UNCHUNKED_BYTES and not compress and not control.is_set("AllowChunking"):
-        raise _fault("TRANSFER", "06", "It is over 75 MB, and AllowChunking is not Y")
+    limit = chunk_bytes if compress else min(chunk_bytes, MAX_UNCHUNKED_BYTES)
+    if length > limit and not control.is_set("AllowChunking"):
+        raise _fault("TRANSFER", "06", f"It is over {limit / 1_000_000:g} MB, and AllowChunking is not Y")
     options = {
         "to": recipient,
         "workflow_id": control.get("WorkflowId"),
         "subject": control.get("Subject"),
         "local_id": control.get("LocalId"),
         "partner_id": control.get("PartnerId"),
-        "checksum": control.get("DataChecksum"),
         "compress": compress,
         "encrypted": control.is_set("Encrypted"),
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def of_options(options: Mapping[str, Any], *, mailbox_id: str) -> ControlFile:
+    """Return the control file of arguments of `send_file`, for a pair whose own can no longer be read."""
+    values = {
+        "Version": "1.0",
+        "AddressType": "DTS",
+        "MessageType": "Data",
+        "From_DTS": mailbox_id,
+        "To_DTS": options.get("to"),
+        "Subject": options.get("subject"),
+        "LocalId": options.get("local_id"),
+        "PartnerId": options.get("partner_id"),
+        "WorkflowId": options.get("workflow_id"),
+    }
+    return ControlFile({name: value for name, value in values.items() if value})
 
 
 def _fault(event: str, code: str, description: str) -> InvalidArgument:
