@@ -31,7 +31,7 @@ class Site:
         self.folder = folder
         self.config = folder / "agent.toml"
         self.settings = {path.name.split(".")[1]: path for path in sandbox.write_settings(folder / "settings")}
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     def write(self, text: str, *, agent: str = "", defaults: str = "") -> Path:
         """Write the configuration; `{alice}` and `{bob}` in it stand for their tables, with their settings."""
@@ -57,30 +57,39 @@ class Site:
         assert "Traceback" not in done.stderr
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start an agent, and wait until it works."""
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start an agent. What it says goes into a file: nobody has to read it meanwhile."""
         command = [*self.command("run"), "--config", str(self.config)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=self.folder)
+        with self._log(len(self.processes)).open("wb") as log:
+            process = subprocess.Popen(command, stderr=log, cwd=self.folder)
         self.processes.append(process)
-        assert process.stderr is not None
-        said = ""
-        for line in process.stderr:
-            if "works on" in line:
-                return process
-            said += line
-        process.communicate()
-        raise AssertionError(f"the agent did not start: {said}")
+        return process
 
-    def stop(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, str]:
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start an agent, and wait until it works."""
+        process = self.launch()
+        while "works on" not in self.said(process):
+            if process.poll() is not None:
+                raise AssertionError(f"the agent did not start: {self.said(process)}")
+            time.sleep(0.02)
+        return process
+
+    def said(self, process: subprocess.Popen[bytes]) -> str:
+        """Return what an agent has said so far."""
+        return self._log(self.processes.index(process)).read_text(encoding="utf-8")
+
+    def _log(self, number: int) -> Path:
+        return self.folder / f"agent-{number}.log"
+
+    def stop(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> tuple[int, str]:
         process.send_signal(number)
-        _, said = process.communicate(timeout=PATIENCE_SECONDS)
-        return process.returncode, said
+        return process.wait(PATIENCE_SECONDS), self.said(process)
 
     def close(self) -> None:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
-                process.communicate()
+                process.wait()
 
 
 def until(is_so: Callable[[], object]) -> None:

@@ -187,7 +187,6 @@ def keep_killing(day: Day, is_over: threading.Event) -> None:
         except AssertionError:
             # It met the configuration with the mistake.
             continue
-        threading.Thread(target=process.communicate, daemon=True).start()
         if is_over.wait(day.chance.uniform(2, 9)):
             return
         process.send_signal(signal.SIGKILL)

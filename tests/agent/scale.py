@@ -47,26 +47,26 @@ def idle(site: Site, server: Sandbox, mailboxes: list[str], minutes: float) -> N
     with site.ledger() as ledger:
         start = time.monotonic()
         until(lambda: all(mailbox.last_success_at for mailbox in ledger.mailboxes.all()))
-        print(f"{len(mailboxes)} mailboxes: the first round took {time.monotonic() - start:.1f} s")
+        say(f"{len(mailboxes)} mailboxes: the first round took {time.monotonic() - start:.1f} s")
         time.sleep(5)
         before, began, requests = cpu_seconds(process.pid), time.monotonic(), len(server.requests())
         time.sleep(60 * minutes)
         seconds = time.monotonic() - began
         cpu = cpu_seconds(process.pid) - before
         asked = (len(server.requests()) - requests) / (seconds / 60)
-        print(f"idle, polled once a minute: {cpu / seconds:.1%} of a core, {asked:.0f} requests a minute,")
-        print(f"  {memory_mebibytes(process.pid):.0f} MiB of memory")
+        say(f"idle, polled once a minute: {cpu / seconds:.1%} of a core, {asked:.0f} requests a minute,")
+        say(f"  {memory_mebibytes(process.pid):.0f} MiB of memory")
         late = [
             mailbox
             for mailbox in ledger.mailboxes.all()
             if mailbox.last_success_at is None or (ledger.clock.now() - mailbox.last_success_at).total_seconds() > 72
         ]
-        print(f"  visits late by more than 10 %: {len(late)}")
+        say(f"  visits late by more than 10 %: {len(late)}")
         began = time.monotonic()
         server.deliver_message(mailboxes[len(mailboxes) // 2], b"x", file_name="a.csv")
         while not ledger.search.messages(Filter(states=(State.ACKNOWLEDGED,))):
             time.sleep(0.1)
-        print(f"a message was stored {time.monotonic() - began:.0f} s after it arrived; the interval is 60 to 66 s")
+        say(f"a message was stored {time.monotonic() - began:.0f} s after it arrived; the interval is 60 to 66 s")
     site.stop(process)
 
 
@@ -92,7 +92,11 @@ def small_files(site: Site, sender: str, recipient: str, count: int) -> None:
         time.sleep(0.05)
     agent = count / (time.monotonic() - began)
     site.stop(process)
-    print(f"{count} files of 2 kB: the agent sends {agent:.0f} a second, exactly once; a plain loop {loop:.0f}")
+    say(f"{count} files of 2 kB: the agent sends {agent:.0f} a second, exactly once; a plain loop {loop:.0f}")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
 
 
 def main() -> int:

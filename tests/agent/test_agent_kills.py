@@ -50,7 +50,7 @@ def test_kills_at_random_points(site: Site, mesh_sandbox: Sandbox) -> None:
         # Most of the work is done in the first half second.
         time.sleep(chance.uniform(0.0, 0.5))
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.wait()
         received = {path.name for path in (site.folder / "copy").glob("*.csv")} if kill else set()
         acknowledged = {
             message.description.file_name for message in mesh_sandbox.messages(recipient=BOB, status="acknowledged")

@@ -84,7 +84,7 @@ def test_a_day_of_the_java_client(site: JavaSite, mesh_sandbox: Sandbox) -> None
 
     (site.folder / "sig").mkdir()
     (site.folder / "sig/mexclient.sig").write_text("1")
-    process.communicate(timeout=30)
+    process.wait(30)
     assert process.returncode == 0
 
 
@@ -139,12 +139,9 @@ def test_its_launcher_is_never_told_to_start_it_again(site: JavaSite, arguments:
 def test_a_second_client_waits_until_the_folders_are_free(site: JavaSite) -> None:
     lock = FileLock(site.folder / ALICE / "OUT/.nel-mesh-agent.lock")
     assert lock.acquire()
-    command = [*site.command("run"), "--config", str(site.config)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=site.folder) as process:
-        site.processes.append(process)
-        until((site.folder / "nel-mesh-agent/agent.lock").exists)
-        assert not list((site.folder / "nel-mesh-agent").glob("*.sqlite*"))
-        lock.release()
-        assert process.stderr is not None
-        assert any("works on" in line for line in process.stderr)
-        site.stop(process)
+    process = site.launch()
+    until((site.folder / "nel-mesh-agent/agent.lock").exists)
+    assert not list((site.folder / "nel-mesh-agent").glob("*.sqlite*"))
+    lock.release()
+    until(lambda: "works on" in site.said(process))
+    site.stop(process)

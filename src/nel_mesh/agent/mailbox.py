@@ -12,7 +12,7 @@ from nel_mesh import Identity, MeshClient, MeshError, StorageError, Transport
 from nel_mesh.agent.configuration import Defaults, MailboxPlan
 from nel_mesh.agent.destinations import Destinations
 from nel_mesh.agent.java.layout import ControlFileLayout
-from nel_mesh.agent.outgoing import FileLayout, Layout
+from nel_mesh.agent.outgoing import FileLayout, Layout, has_files
 from nel_mesh.agent.receiving import Receiver
 from nel_mesh.agent.sending import Sender, Tracker
 from nel_mesh.ledger.ledger import Ledger
@@ -51,6 +51,7 @@ class MailboxWork:
         self._is_over = is_over
         self._guard = threading.Lock()
         self._client: MeshClient | None = None
+        self._is_certificate_known = False
         self._layouts: list[Layout] = [
             ControlFileLayout(route, plan.mailbox_id, shared.ledger.clock.now, chunk_bytes=plan.settings.chunk_bytes)
             if route.layout == "ctl"
@@ -71,13 +72,13 @@ class MailboxWork:
         begun = ledger.mailboxes.begin_visit(self.plan.mailbox_id, self._shared.owner)
         if begun is None:
             return
-        is_more = False
         error: MeshError | None = None
+        bug: Exception | None = None
         try:
             client = self.client()
             self._handshake(client, begun)
             Tracker(self.plan, self._shared.defaults, client, ledger).run(self._is_over)
-            is_more = Receiver(
+            Receiver(
                 self.plan,
                 self._shared.defaults,
                 client,
@@ -90,23 +91,28 @@ class MailboxWork:
             return
         except MeshError as failure:
             error = failure
+        except Exception as failure:  # noqa: BLE001 - the next visit must not come at once, again and again
+            bug, error = failure, MeshError(f"{type(failure).__name__}: a bug in nel-mesh; the log has more")
         for layout in self._layouts:
             with contextlib.suppress(StorageError):
                 layout.polled(error)
-        seconds = 0.0 if is_more else self._wait(begun, error)
-        next_visit = ledger.clock.now() + timedelta(seconds=seconds)
+        next_visit = ledger.clock.now() + timedelta(seconds=self._wait(begun, error))
         ledger.mailboxes.end_visit(self.plan.mailbox_id, begun.epoch, next_visit, error)
+        if bug is not None:
+            raise bug
 
     def _handshake(self, client: MeshClient, begun: LedgerMailbox) -> None:
         ledger = self._shared.ledger
         if self.plan.options.shadow:
             return
-        expires_at = Identity.from_settings(self.plan.settings).not_after if self._is_tls() else None
-        if expires_at != begun.certificate_expires_at:
-            ledger.mailboxes.certificate_seen(self.plan.mailbox_id, expires_at)
         if begun.last_handshake_at is None or ledger.clock.now() - begun.last_handshake_at >= _HANDSHAKE_EVERY:
             client.handshake()
             ledger.mailboxes.handshake_made(self.plan.mailbox_id)
+            self._is_certificate_known = False
+        if not self._is_certificate_known:
+            expires_at = Identity.from_settings(self.plan.settings).not_after if self._is_tls() else None
+            ledger.mailboxes.certificate_seen(self.plan.mailbox_id, expires_at)
+            self._is_certificate_known = True
 
     def _is_tls(self) -> bool:
         return self.plan.settings.url.startswith("https:")
@@ -135,9 +141,9 @@ class MailboxWork:
             is_over=self._is_over,
         ).run()
 
-    def has_outgoing(self) -> bool:
-        """Whether it has outgoing folders."""
-        return bool(self._layouts)
+    def is_occupied(self) -> bool:
+        """Whether there is a file in one of its outgoing folders."""
+        return any(has_files(route.folder) for route in self.plan.options.send)
 
     def close(self) -> None:
         """Close the client."""

@@ -85,6 +85,13 @@ class Layout(Protocol):
         """Take note of how a look into the inbox ended."""
 
 
+def has_files(folder: Path) -> bool:
+    """Whether there is any file in a folder."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return any(entry.is_file(follow_symlinks=False) for entry in entries)
+    return False
+
+
 def stamp_of(path: Path) -> str | None:
     """Return the stamp of a file; None if it is not there, or is no file."""
     try:

@@ -28,8 +28,8 @@ from nel_mesh.ledger.mailboxes import Fenced
 from nel_mesh.ledger.messages import LedgerMessage
 from nel_mesh.ledger.states import Event, State
 
-MAX_LISTED = 5_000
-"""How many ids of an inbox are looked at in one visit. If there are more, the next visit begins at once."""
+_PAGE = 500
+"""How many ids of the inbox are looked at together."""
 
 _BATCH = 50
 """How many messages are begun in one transaction of the ledger."""
@@ -67,30 +67,36 @@ class Receiver:
         self._epoch = epoch
         self._is_over = is_over
 
-    def run(self) -> bool:
-        """Receive what is due. Return whether the inbox holds more than one visit looks at.
+    def run(self) -> None:
+        """Receive what is due.
+
+        All of the inbox is gone through, page by page: messages that wait, or are in quarantine, hold up no others.
 
         Raises:
-            MeshError: the inbox could not be listed, no disk has room, or another process has taken over.
+            MeshError: the inbox could not be listed, or another process has taken over.
         """
         mailbox_id = self._plan.mailbox_id
-        ids = list(islice(self._client.iter_message_ids(), MAX_LISTED + 1))
-        is_complete = len(ids) <= MAX_LISTED
-        ids = ids[:MAX_LISTED]
-        self._ledger.mailboxes.listed(mailbox_id, len(ids))
-        if not self._plan.options.receive and not self._plan.options.shadow:
-            return False
-        self._ledger.messages.list_incoming(mailbox_id, ids)
-        if is_complete:
-            self._ledger.messages.vanish(mailbox_id, ids)
-        if self._plan.options.shadow:
-            return False
-        due = self._ledger.messages.due_incoming(mailbox_id, ids)
+        seen: list[str] = []
+        ids = self._client.iter_message_ids()
+        while page := list(islice(ids, _PAGE)):
+            seen += page
+            if self._plan.options.receive or self._plan.options.shadow:
+                self._ledger.messages.list_incoming(mailbox_id, page)
+            if not self._plan.options.shadow and not self._receive(page):
+                return
+        self._ledger.mailboxes.listed(mailbox_id, len(seen))
+        self._ledger.messages.vanish(mailbox_id, seen)
+
+    def _receive(self, page: Sequence[str]) -> bool:
+        """Deliver what is due of some messages; whether the visit goes on."""
+        if not self._plan.options.receive:
+            return True
+        due = self._ledger.messages.due_incoming(self._plan.mailbox_id, page)
         for start in range(0, len(due), _BATCH):
             if self._is_over():
                 return False
             self._deliver(due[start : start + _BATCH])
-        return not is_complete
+        return True
 
     def _deliver(self, batch: Sequence[LedgerMessage]) -> None:
         open_ones = [one for one in batch if one.state is not State.ACKNOWLEDGED]

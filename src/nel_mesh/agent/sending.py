@@ -90,8 +90,11 @@ class Sender:
 
     def _note_files(self) -> None:
         now = self._ledger.clock.monotonic()
+        known = self._ledger.messages.unfiled_sources(self._plan.mailbox_id)
         for number, layout in enumerate(self._layouts):
             for file in layout.find(now):
+                if (str(file.path), file.stamp) in known:
+                    continue
                 message = self._ledger.messages.add_outgoing(
                     self._plan.mailbox_id,
                     source=str(file.path),

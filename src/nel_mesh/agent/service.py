@@ -232,8 +232,12 @@ class Agent:
             self._runner.enqueue(f"visit {mailbox_id}", partial(self._work, mailbox_id, MailboxWork.visit))
 
     def _enqueue_sends(self) -> None:
-        for mailbox_id, plan in self.configuration.mailboxes.items():
-            if plan.options.send:
+        """Look into every outgoing folder; a look that finds nothing is to cost next to nothing."""
+        with self._guard:
+            works = dict(self._current.works) if self._current else {}
+        waiting = self.ledger.messages.mailboxes_with_outgoing()
+        for mailbox_id, work in works.items():
+            if mailbox_id in waiting or work.is_occupied():
                 self._runner.enqueue(f"send {mailbox_id}", partial(self._work, mailbox_id, MailboxWork.send))
 
     def _enqueue_hooks(self) -> None:

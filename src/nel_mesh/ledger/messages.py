@@ -18,6 +18,9 @@ from nel_mesh.ledger.schema import copies, messages
 from nel_mesh.ledger.states import DUE, FINAL, FIRST, TRANSITIONS, Direction, Event, State, next_state
 from nel_mesh.models import MessageMetadata, Report
 
+_ENDED_OUT = (State.ACCEPTED, State.COLLECTED, State.UNDELIVERED, State.REFUSED)
+"""States in which the files of an outgoing message are moved away."""
+
 _AT_ONCE = 500
 """How many ids go into one statement."""
 
@@ -241,7 +244,7 @@ class Messages:
         with self._database.write() as connection:
             for row in connection.execute(query).all():
                 message = read_message(row)
-                if message.message_id not in present and message.state is not State.FETCHING:
+                if message.message_id not in present:
                     self.step(connection, message, Event.GONE, next_attempt_at=None)
 
     def choose_destinations(self, number: int, destinations: Sequence[str], metadata: MessageMetadata | None) -> None:
@@ -363,13 +366,33 @@ class Messages:
         with self._database.read() as connection:
             return [read_message(row) for row in connection.execute(query)]
 
+    def mailboxes_with_outgoing(self) -> set[str]:
+        """Return the mailboxes with something to be sent now, or to be filed."""
+        is_due = messages.c.state.in_(DUE[Direction.OUT]) & (
+            messages.c.next_attempt_at.is_(None) | (messages.c.next_attempt_at <= self._clock.now())
+        )
+        is_unfiled = messages.c.is_filed.is_(False) & messages.c.state.in_(_ENDED_OUT)
+        query = select(messages.c.mailbox_id).where(messages.c.direction == Direction.OUT, is_due | is_unfiled)
+        with self._database.read() as connection:
+            return set(connection.scalars(query.distinct()))
+
+    def unfiled_sources(self, mailbox_id: str) -> set[tuple[str, str]]:
+        """Return path and stamp of each file that is known and still where it was found."""
+        query = select(messages.c.source, messages.c.stamp).where(
+            messages.c.mailbox_id == mailbox_id,
+            messages.c.direction == Direction.OUT,
+            messages.c.is_filed.is_(False),
+        )
+        with self._database.read() as connection:
+            return {(row.source, row.stamp) for row in connection.execute(query)}
+
     def unfiled(self, mailbox_id: str) -> list[LedgerMessage]:
         """Return sent and refused messages whose files are still where they were found."""
         query = select(messages).where(
             messages.c.mailbox_id == mailbox_id,
             messages.c.direction == Direction.OUT,
             messages.c.is_filed.is_(False),
-            messages.c.state.in_([State.ACCEPTED, State.COLLECTED, State.UNDELIVERED, State.REFUSED]),
+            messages.c.state.in_(_ENDED_OUT),
         )
         with self._database.read() as connection:
             return [read_message(row) for row in connection.execute(query)]
@@ -479,7 +502,7 @@ class Messages:
             .where(
                 messages.c.state.in_(FINAL),
                 messages.c.finished_at < moment,
-                or_(messages.c.direction == Direction.IN, messages.c.is_filed),
+                messages.c.is_filed,
             )
             .limit(limit)
         )
@@ -516,6 +539,7 @@ class Messages:
         now = self._clock.now()
         state = FIRST[values["direction"]]
         values |= {"state": state, "created_at": now, "updated_at": now}
+        values["is_filed"] = values["direction"] is Direction.IN
         row = connection.execute(insert(messages).values(**values).returning(messages)).one()
         message = read_message(row)
         events.append(connection, now, str(state), actor=actor, mailbox_id=message.mailbox_id, message=message.id)

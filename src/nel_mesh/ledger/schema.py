@@ -117,7 +117,8 @@ messages = Table(
     Column("options", JSON),
     Column("route", Integer),
     Column("archived_as", Text),
-    Column("is_filed", Boolean, nullable=False, default=False),
+    # Whether its files are where they belong; an incoming message has none.
+    Column("is_filed", Boolean, nullable=False),
     Column("resent_as", Id),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
@@ -135,7 +136,7 @@ messages = Table(
     Index(None, "linked_message_id"),
     Index(None, "message_id"),
     Index(None, "next_track_at"),
-    Index(None, "mailbox_id", "source", "is_filed"),
+    Index(None, "is_filed", "mailbox_id"),
 )
 
 copies = Table(

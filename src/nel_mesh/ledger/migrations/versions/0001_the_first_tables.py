@@ -128,13 +128,11 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("message", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_message_created_at"), ["created_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_message_is_filed_mailbox_id"), ["is_filed", "mailbox_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_message_linked_message_id"), ["linked_message_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_message_local_id"), ["local_id"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_message_mailbox_id_direction_state"), ["mailbox_id", "direction", "state"], unique=False
-        )
-        batch_op.create_index(
-            batch_op.f("ix_message_mailbox_id_source_is_filed"), ["mailbox_id", "source", "is_filed"], unique=False
         )
         batch_op.create_index(batch_op.f("ix_message_message_id"), ["message_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_message_next_track_at"), ["next_track_at"], unique=False)
