@@ -15,7 +15,7 @@ from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.java.control_file import parse
 from nel_mesh.agent.java.layout import ControlFileLayout
 from nel_mesh.ledger.ledger import Ledger
-from nel_mesh.ledger.messages import LedgerMessage
+from nel_mesh.ledger.messages import LedgerMessage, NewSend
 from nel_mesh.ledger.states import Event
 
 CONTROL = (
@@ -44,8 +44,9 @@ class Root:
         """Note a pair in the ledger, as the sender does."""
         [file] = [one for one in self.layout.find(self.ledger.clock.monotonic()) if one.path.stem == name]
         message = self.ledger.messages.add_outgoing(
-            "TESTMB1", source=str(file.path), stamp=file.stamp, options=file.options, route=0, file_name=None, length=1
-        )
+            "TESTMB1",
+            [NewSend(source=str(file.path), stamp=file.stamp, options=file.options, route=0, file_name=None, length=1)],
+        )[0]
         [message] = self.ledger.messages.begin([message.id])
         if file.fault is not None:
             return self.failed(message, Event.REFUSED, file.fault)

@@ -20,7 +20,7 @@ from nel_mesh.ledger.database import HEAD
 from nel_mesh.ledger.events import first_broken
 from nel_mesh.ledger.ledger import FILE_NAME, Ledger
 from nel_mesh.ledger.mailboxes import Fenced
-from nel_mesh.ledger.messages import LedgerMessage
+from nel_mesh.ledger.messages import LedgerMessage, NewSend
 from nel_mesh.ledger.schema import messages, metadata
 from nel_mesh.ledger.search import Filter
 from nel_mesh.ledger.states import Direction, Event, State
@@ -48,8 +48,8 @@ def listed(ledger: Ledger, *ids: str) -> list[LedgerMessage]:
 def sent(ledger: Ledger, name: str = "a.csv", **options: str) -> LedgerMessage:
     options = {"to": B, "workflow_id": "WF", "subject": "Jane Doe", **options}
     return ledger.messages.add_outgoing(
-        A, source=f"/out/{name}", stamp="1:2:3", options=options, route=0, file_name=name, length=1
-    )
+        A, [NewSend(source=f"/out/{name}", stamp="1:2:3", options=options, route=0, file_name=name, length=1)]
+    )[0]
 
 
 def accepted(ledger: Ledger, message: LedgerMessage, message_id: str = "M1") -> LedgerMessage:

@@ -16,6 +16,7 @@ from nel_mesh.agent import filing
 from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.outgoing import FileLayout, OutgoingFile, stamp_of
 from nel_mesh.ledger.ledger import Ledger
+from nel_mesh.ledger.messages import NewSend
 
 
 def layout(folder: Path, **options: Any) -> FileLayout:
@@ -194,8 +195,9 @@ def test_a_senders_own_id_is_no_part_of_a_path_and_a_new_file_of_the_name_stays(
     file = found(one)["a.csv"]
     with Ledger(tmp_path / "ledger") as ledger:
         message = ledger.messages.add_outgoing(
-            "X26ABC1", source=str(path), stamp=file.stamp, options=file.options, route=0, file_name=None, length=3
-        )
+            "X26ABC1",
+            [NewSend(source=str(path), stamp=file.stamp, options=file.options, route=0, file_name=None, length=3)],
+        )[0]
     assert one.archive(message) == str(sent / f"a.{message.id}.csv")
     (out / "keeps the inode").write_text("x")
     path.write_text("newer")

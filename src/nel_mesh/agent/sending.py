@@ -5,8 +5,8 @@ The steps, each durable before the next, so that a kill between any two is harml
 1. The file is noted in the ledger, with the local id that it will be sent under.
 2. `send_file` sends it, under a record in the ledger: after a kill it resumes, or asks MESH for the local id.
 3. The receipt is noted: the message is accepted.
-4. The file is moved into the archive, and that is noted. Until then, a file of that stamp is known, and not taken anew.
-5. The record is forgotten.
+4. The file is moved into the archive, that is noted, and the record is forgotten. Until then, a file of that stamp is
+   known, and not taken anew.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,14 @@ from nel_mesh import (
     Tracking,
 )
 from nel_mesh.agent.configuration import Defaults, MailboxPlan
-from nel_mesh.agent.outgoing import Layout, stamp_of
+from nel_mesh.agent.outgoing import Layout, OutgoingFile, stamp_of
 from nel_mesh.agent.receiving import retry_delay
 from nel_mesh.ledger.ledger import Ledger
-from nel_mesh.ledger.messages import LedgerMessage
+from nel_mesh.ledger.messages import LedgerMessage, NewSend
 from nel_mesh.ledger.states import Event, State
+
+_BATCH = 200
+"""How many files are noted in one transaction."""
 
 _AT_ONCE = 500
 """How many messages are taken from the ledger at a time."""
@@ -92,20 +96,26 @@ class Sender:
         now = self._ledger.clock.monotonic()
         known = self._ledger.messages.unfiled_sources(self._plan.mailbox_id)
         for number, layout in enumerate(self._layouts):
-            for file in layout.find(now):
-                if (str(file.path), file.stamp) in known:
-                    continue
-                message = self._ledger.messages.add_outgoing(
-                    self._plan.mailbox_id,
-                    source=str(file.path),
-                    stamp=file.stamp,
-                    options=file.options,
-                    route=number,
-                    file_name=file.options.get("file_name"),
-                    length=file.length,
-                )
-                if file.fault is not None and message.state is State.WAITING:
-                    self._refused(message, file.fault)
+            files = (file for file in layout.find(now) if (str(file.path), file.stamp) not in known)
+            while batch := list(islice(files, _BATCH)):
+                self._note(batch, number)
+
+    def _note(self, files: Sequence[OutgoingFile], route: int) -> None:
+        sends = [
+            NewSend(
+                source=str(file.path),
+                stamp=file.stamp,
+                options=file.options,
+                route=route,
+                file_name=file.options.get("file_name"),
+                length=file.length,
+            )
+            for file in files
+        ]
+        noted = self._ledger.messages.add_outgoing(self._plan.mailbox_id, sends)
+        for file, message in zip(files, noted, strict=True):
+            if file.fault is not None and message.state is State.WAITING:
+                self._refused(message, file.fault)
 
     def _send(self, message: LedgerMessage) -> bool:
         """Send one message; whether MESH has it now. Never raises an error of the message's."""
@@ -140,7 +150,6 @@ class Sender:
         error = SourceError("the file was changed or removed before it was sent")
         self._ledger.messages.fail(message.id, Event.REFUSED, error, next_attempt_at=None)
         self._ledger.messages.filed(message.id, None)
-        self._ledger.sends.record(str(message.id)).forget()
         return False
 
     def _accepted(self, message: LedgerMessage, message_id: str, length: int) -> None:
@@ -184,7 +193,6 @@ class Sender:
             self._ledger.note("file not moved", mailbox_id=message.mailbox_id, number=message.id, reason=error.reason)
             return
         self._ledger.messages.filed(message.id, archived)
-        self._ledger.sends.record(str(message.id)).forget()
 
     def _layout_of(self, message: LedgerMessage) -> Layout | None:
         """Return the layout of the folder that a message came from; the configuration may have changed since."""

@@ -1,12 +1,14 @@
 """The connection to the ledger's database, and its schema brought up to date.
 
-SQLite by default: one machine, several processes, a write-ahead log, each transaction durable when it ends. A
-transaction that writes takes the lock at its beginning, so that two cannot read the same row and both act on it.
+SQLite by default: one machine, several processes, a write-ahead log. A transaction that writes takes the lock at its
+beginning, so that two cannot read the same row and both act on it. It is durable when `write` ends: threads that have
+committed at the same time share one sync of the log.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from importlib.resources import as_file, files
@@ -18,7 +20,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from nel_mesh.errors import StorageError
-from nel_mesh.io.files import make_folder, translate_storage_errors
+from nel_mesh.io.files import SharedSync, make_folder, sync_folder, translate_storage_errors
 
 HEAD = "0001"
 """The newest version of the schema; versions are numbered in four digits."""
@@ -39,6 +41,9 @@ class Database:
         self._engine: Engine | None = None
         # SQLite lets waiting writers sleep; threads of one process had better queue.
         self._writing = threading.Lock()
+        self._sync = SharedSync(self._sync_log)
+        self._log: int | None = None
+        self._kept: Connection | None = None
 
     @classmethod
     def for_file(cls, path: Path) -> Database:
@@ -68,7 +73,19 @@ class Database:
                 Path(self._url.database).touch(mode=0o600)
         with self._translated():
             self._engine = self._make_engine()
+            # As long as one connection is open, the write-ahead log stays the same file.
+            self._kept = self._engine.connect()
             self._migrate()
+        if self.is_sqlite:
+            path = Path(f"{self.place}-wal")
+            with translate_storage_errors(path.parent):
+                self._log = os.open(path, os.O_RDWR)
+                sync_folder(path.parent)
+                self._sync.sync()
+
+    def _sync_log(self) -> None:
+        if self._log is not None:
+            os.fsync(self._log)
 
     def _make_engine(self) -> Engine:
         if not self.is_sqlite:
@@ -82,7 +99,8 @@ class Database:
             # The driver would begin transactions by itself, and too late.
             connection.isolation_level = None
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            # FULL would sync the write-ahead log in each commit; `_sync` does so once for all that have committed.
+            connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
 
         @event.listens_for(engine, "begin")
@@ -129,9 +147,17 @@ class Database:
         turn = self._writing if self.is_sqlite else contextlib.nullcontext()
         with turn, self._translated(), self._opened().begin() as connection:
             yield connection
+        if self._log is not None:
+            with translate_storage_errors(Path(self.place)):
+                self._sync.sync()
 
     def close(self) -> None:
         """Close every connection."""
+        log, self._log = self._log, None
+        if log is not None:
+            os.close(log)
+        if self._kept is not None:
+            self._kept.close()
         if self._engine is not None:
             self._engine.dispose()
 

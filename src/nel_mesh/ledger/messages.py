@@ -14,7 +14,7 @@ from nel_mesh.io.clock import Clock
 from nel_mesh.io.journal import JournalEntry
 from nel_mesh.ledger import events
 from nel_mesh.ledger.database import Database, row_values
-from nel_mesh.ledger.schema import copies, messages
+from nel_mesh.ledger.schema import copies, messages, transfers
 from nel_mesh.ledger.states import DUE, FINAL, FIRST, TRANSITIONS, Direction, Event, State, next_state
 from nel_mesh.models import MessageMetadata, Report
 
@@ -81,6 +81,27 @@ class Copy:
     location: str | None = dataclasses.field(repr=False)
     bytes: int | None
     stored_at: datetime
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NewSend:
+    """A file that is to be sent.
+
+    Attributes:
+        source: its path.
+        stamp: what tells it from another file of that path.
+        options: the arguments of `send_file`.
+        route: the number of its outgoing folder in the configuration.
+        file_name: what the recipient gets to see.
+        length: its size in bytes.
+    """
+
+    source: str = dataclasses.field(repr=False)
+    stamp: str
+    options: dict[str, Any] = dataclasses.field(repr=False)
+    route: int | None
+    file_name: str | None = dataclasses.field(repr=False)
+    length: int | None
 
 
 Listener = Callable[[Connection, LedgerMessage, Event], None]
@@ -309,46 +330,39 @@ class Messages:
 
     # Outgoing.
 
-    def add_outgoing(
-        self,
-        mailbox_id: str,
-        *,
-        source: str,
-        stamp: str,
-        options: dict[str, Any],
-        route: int | None,
-        file_name: str | None,
-        length: int | None,
-        actor: str = events.AGENT,
-    ) -> LedgerMessage:
-        """Note a file that is to be sent; its local id is made now, and stays. The same file is noted once."""
+    def add_outgoing(self, mailbox_id: str, sends: Sequence[NewSend]) -> list[LedgerMessage]:
+        """Note files that are to be sent; the local id of each is made now, and stays. A file is noted once."""
+        unfiled = select(messages).where(
+            messages.c.mailbox_id == mailbox_id,
+            messages.c.direction == Direction.OUT,
+            messages.c.is_filed.is_(False),
+        )
+        found = []
         with self._database.write() as connection:
-            query = select(messages).where(
-                messages.c.mailbox_id == mailbox_id,
-                messages.c.source == source,
-                messages.c.is_filed.is_(False),
-            )
-            for row in connection.execute(query):
-                if row.stamp == stamp:
-                    return read_message(row)
-            return self.insert(
-                connection,
-                actor=actor,
-                direction=Direction.OUT,
-                mailbox_id=mailbox_id,
-                local_id=options.get("local_id") or self._clock.unique(),
-                source=source,
-                stamp=stamp,
-                options=options,
-                route=route,
-                workflow_id=options.get("workflow_id"),
-                sender=mailbox_id,
-                recipient=options.get("to"),
-                subject=options.get("subject"),
-                file_name=file_name,
-                bytes=length,
-                next_attempt_at=self._clock.now(),
-            )
+            known = {(row.source, row.stamp): read_message(row) for row in connection.execute(unfiled)}
+            for one in sends:
+                before = known.get((one.source, one.stamp))
+                found.append(before or self._add_send(connection, mailbox_id, one))
+        return found
+
+    def _add_send(self, connection: Connection, mailbox_id: str, send: NewSend) -> LedgerMessage:
+        return self.insert(
+            connection,
+            direction=Direction.OUT,
+            mailbox_id=mailbox_id,
+            local_id=send.options.get("local_id") or self._clock.unique(),
+            source=send.source,
+            stamp=send.stamp,
+            options=send.options,
+            route=send.route,
+            workflow_id=send.options.get("workflow_id"),
+            sender=mailbox_id,
+            recipient=send.options.get("to"),
+            subject=send.options.get("subject"),
+            file_name=send.file_name,
+            bytes=send.length,
+            next_attempt_at=self._clock.now(),
+        )
 
     def due_outgoing(self, mailbox_id: str, limit: int) -> list[LedgerMessage]:
         """Return messages that are to be sent now, oldest first."""
@@ -418,10 +432,11 @@ class Messages:
             )
 
     def filed(self, number: int, archived_as: str | None) -> None:
-        """Note that the files of a message have been moved out of the outgoing folder."""
+        """Note that the files of a message have been moved out of the outgoing folder, and forget its transfer."""
         with self._database.write() as connection:
             values = {"is_filed": True, "archived_as": archived_as, "updated_at": self._clock.now()}
             connection.execute(update(messages).where(messages.c.id == number).values(**values))
+            connection.execute(delete(transfers).where(transfers.c.key == str(number)))
 
     def to_track(self, mailbox_id: str, limit: int) -> list[LedgerMessage]:
         """Return sent messages whose status is to be asked for now."""
