@@ -49,12 +49,11 @@ def idle(site: Site, server: Sandbox, mailboxes: list[str], minutes: float) -> N
         until(lambda: all(mailbox.last_success_at for mailbox in ledger.mailboxes.all()))
         say(f"{len(mailboxes)} mailboxes: the first round took {time.monotonic() - start:.1f} s")
         time.sleep(5)
-        before, began, requests = cpu_seconds(process.pid), time.monotonic(), len(server.requests())
+        before, began = cpu_seconds(process.pid), time.monotonic()
         time.sleep(60 * minutes)
         seconds = time.monotonic() - began
         cpu = cpu_seconds(process.pid) - before
-        asked = (len(server.requests()) - requests) / (seconds / 60)
-        say(f"idle, polled once a minute: {cpu / seconds:.1%} of a core, {asked:.0f} requests a minute,")
+        say(f"idle, polled once a minute: {cpu / seconds:.1%} of a core,")
         say(f"  {memory_mebibytes(process.pid):.0f} MiB of memory")
         late = [
             mailbox
