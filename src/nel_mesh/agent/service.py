@@ -23,6 +23,7 @@ from nel_mesh.agent.hooks import HookCaller, planner
 from nel_mesh.agent.java.folders import SignalFile
 from nel_mesh.agent.mailbox import MailboxWork, Surroundings
 from nel_mesh.agent.metrics import Metrics
+from nel_mesh.agent.open_ledger import open_ledger
 from nel_mesh.agent.runner import ThreadRunner
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.files import FileLock, make_folder
@@ -323,11 +324,6 @@ class _Mailboxes:
             work.close()
         self._transport.close()
         self._destinations.close()
-
-
-def open_ledger(configuration: AgentConfiguration, clock: Clock | None = None) -> Ledger:
-    """Return the ledger of a configuration, not opened yet."""
-    return Ledger(configuration.agent.ledger or configuration.data, clock=clock)
 
 
 def _owner() -> str:

@@ -590,7 +590,7 @@ def _configuration(config: Path | None) -> AgentConfiguration:
 @contextlib.contextmanager
 def _ledger(config: Path | None) -> Iterator[Ledger]:
     configuration = _configuration(config)
-    from nel_mesh.agent.service import open_ledger
+    from nel_mesh.agent.open_ledger import open_ledger
 
     with open_ledger(configuration) as ledger:
         yield ledger
