@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from nel_mesh.destinations.objects import MESSAGE_ID, ObjectDestination, checksum_of_parts, labels_of, split_url
-from nel_mesh.destinations.part_buffer import PartReader
+from nel_mesh.destinations.part_buffer import PartContent, PartReader
 from nel_mesh.destinations.parts import Part, StoredObject
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.models import MessageMetadata
@@ -26,6 +26,7 @@ from nel_mesh.stores.azure import (
     CONDITION_NOT_MET,
     MAY_NOT_OVERWRITE,
     Container,
+    account_url_of,
 )
 from nel_mesh.stores.refusal import CONNECTION_LOST, Expected
 
@@ -93,8 +94,7 @@ class AzureDestination(ObjectDestination):
             raise InvalidArgument(
                 "destination: name account and container, as in azure://account/container/{message_id}"
             )
-        host = parts.host if "." in parts.host else f"{parts.host}.blob.core.windows.net"
-        return cls(container=container, account_url=f"https://{host}", key=key)
+        return cls(container=container, account_url=account_url_of(parts.host), key=key)
 
 
 class PartedContainer(Container):
@@ -114,13 +114,15 @@ class PartedContainer(Container):
         found = self.unfinished_blocks(key)
         return all(found.get(part.tag) == part.length for part in parts)
 
-    def put_part(self, key: str, upload_id: str, number: int, content: memoryview, sha256: str) -> Part:
+    def put_part(self, key: str, upload_id: str, number: int, content: PartContent, sha256: str) -> Part:
         """Store a block. Azure compares its MD5."""
         # All ids under one name must have the same length.
         block_id = f"{upload_id}-{number:05}"
-        md5 = hashlib.md5(content, usedforsecurity=False).digest()
-        self.put_block(key, block_id, PartReader(content), len(content), md5)
-        return Part(len(content), block_id, sha256)
+        md5 = hashlib.md5(usedforsecurity=False)
+        for block in content.blocks():
+            md5.update(block)
+        self.put_block(key, block_id, PartReader(content), content.length, md5.digest())
+        return Part(content.length, block_id, sha256)
 
     def complete(self, key: str, upload_id: str, parts: list[Part], metadata: MessageMetadata) -> bool:
         """Make the blob of its blocks; False if there is a blob of that name.

@@ -1,11 +1,12 @@
 """Content that a store takes in parts, and shows only when it is complete: S3, Azure Blob.
 
-A part is sent in the background while the next one is gathered. S3 wants at least 5 MiB in every part but the last; a
-MESH chunk ends wherever its sender cut it. So a part is cut only when enough stays for the next one, and the end of a
-chunk is durable once every part up to it has arrived. If less than a least part is left at the end of a chunk, it goes
-with the next part, and a process that is killed meanwhile fetches that chunk again.
+Parts are sent in the background while the next one is gathered, several at once. S3 wants at least 5 MiB in every part
+but the last; a MESH chunk ends wherever its sender cut it. So a part is cut only when enough stays for the next one,
+and the end of a chunk is durable once every part up to it has arrived. If less than a least part is left at the end of
+a chunk, it goes with the next part, and a process that is killed meanwhile fetches that chunk again.
 
-Memory: one part on its way and one that is gathered, whatever the message; see `PartSizes`.
+Memory: as many segments as `PartSizes` says, whatever the message. What is gathered waits for a part on its way only
+when all of them are in use.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 from nel_mesh.blocks import Block
 from nel_mesh.destinations.base import Checkpoint
 from nel_mesh.destinations.metadata import copy_digest, new_digest, sidecar_of
-from nel_mesh.destinations.part_buffer import PartBuffer
+from nel_mesh.destinations.part_buffer import PartContent, PartMemory
 from nel_mesh.destinations.state import Store
 from nel_mesh.errors import StorageError
 from nel_mesh.io.buffers import PrefetchBuffer
@@ -29,7 +30,6 @@ from nel_mesh.io.concurrency import BackgroundTasks, Task
 from nel_mesh.models import MessageMetadata
 
 _MEBIBYTE = 1024 * 1024
-_PARTS_ON_THEIR_WAY = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,26 +37,37 @@ class PartSizes:
     """How long parts are.
 
     S3 takes 10,000 parts of an object, and MESH 100 GB in a message. Even if chunks are so short that each part has
-    its least length, 4,000 parts of 5 MiB and 6,000 of 13.5 MiB are 106 GB. A message of less than 20 GB needs no
+    its least length, 2,400 parts of 5 MiB and 7,600 of 11 MiB are 100 GB. A message of less than 12 GB needs no
     later part, however long its chunks are.
 
     Attributes:
-        first: the usual length of a part, in bytes.
-        later: that of a part after `longer_after`, and of no shorter ones than three quarters of it.
+        first: the usual length of a part, in bytes; a multiple of a segment, as `later` is.
+        later: that of a part after `longer_after`, and the least one.
         longer_after: how many parts have the first length.
+        segment: how long a segment of memory is.
+        segments: how many of them are used for parts of the first length.
+        later_segments: how many are used for later parts. A part that is gathered and what the last chunk left of it
+            must fit in: twice `later`, and a least part of the store.
     """
 
     first: int = 5 * _MEBIBYTE
-    later: int = 18 * _MEBIBYTE
-    longer_after: int = 4000
+    later: int = 11 * _MEBIBYTE
+    longer_after: int = 2400
+    segment: int = _MEBIBYTE
+    segments: int = 24
+    later_segments: int = 27
 
     def usual(self, parts: int) -> int:
         """Return how long the next part usually is, after so many."""
         return self.first if parts < self.longer_after else self.later
 
+    def segments_for(self, parts: int) -> int:
+        """Return how many segments may be used, after so many parts."""
+        return self.segments if parts < self.longer_after else self.later_segments
+
     def least(self, parts: int, least_of_store: int) -> int:
         """Return how long the next part must be, after so many, to be sent at the end of a chunk."""
-        return max(1, least_of_store if parts < self.longer_after else max(least_of_store, self.later * 3 // 4))
+        return max(1, least_of_store if parts < self.longer_after else max(least_of_store, self.later))
 
 
 _PART_SIZES = PartSizes()
@@ -105,8 +116,8 @@ class PartStore(Store, Protocol):
     def is_open(self, key: str, upload_id: str, parts: list[Part]) -> bool:
         """Whether the store still has this upload and these parts of it."""
 
-    def put_part(self, key: str, upload_id: str, number: int, content: memoryview, sha256: str) -> Part:
-        """Store part `number`, from 1, durably. The store compares its SHA-256 (base64).
+    def put_part(self, key: str, upload_id: str, number: int, content: PartContent, sha256: str) -> Part:
+        """Store part `number`, from 1, durably. The store compares its SHA-256 (base64). Called by several threads.
 
         The content's memory is used for another part afterwards; `PartReader` makes a file object of it.
         """
@@ -137,6 +148,13 @@ class _ChunkEnd:
     length: int
     parts: int
     digest: Any
+
+
+class _OnItsWay(NamedTuple):
+    """A part that is being sent."""
+
+    task: Task[Part]
+    content: PartContent
 
 
 class _SafePoint(NamedTuple):
@@ -175,17 +193,16 @@ class PartedUpload:
         self._metadata: MessageMetadata | None = None
         self._key: str | None = None
         self._upload_id: str | None = None
-        # The memory is shared by no other message, and taken only as far as it is used.
-        capacity = max(sizes.first, sizes.later) + store.least_part_bytes
-        self._held, self._sending = PartBuffer(capacity), PartBuffer(capacity)
-        self._held_at_end = PartBuffer(capacity)
-        """What was held when the last chunk ended: less than a least part."""
+        # Shared by no other message, and taken only as far as it is used.
+        self._memory = PartMemory(max(sizes.segments, sizes.later_segments), sizes.segment)
         self._start_again()
 
     def _start_again(self) -> None:
         self._parts: list[Part] = []
-        self._on_their_way: deque[Task[Part]] = deque()
-        self._held.length = self._held_at_end.length = 0
+        self._on_their_way: deque[_OnItsWay] = deque()
+        self._held = PartContent(self._memory)
+        self._held_at_end = PartContent(self._memory)
+        """What was held when the last chunk ended: less than a least part."""
         self._sent_bytes = 0
         self._digest: Any = None
         self._failure: BaseException | None = None
@@ -239,7 +256,7 @@ class PartedUpload:
         if end.length != length:
             raise StorageError(f"{self._store.place}: the content cannot go back to {length:,} bytes")
         del self._parts[end.parts :]
-        self._held.replace(self._held_at_end.view())
+        self._held = self._held_at_end.copy()
         self._sent_bytes = length - self._held.length
         self._digest = copy_digest(end.digest)
 
@@ -254,6 +271,8 @@ class PartedUpload:
             while content:
                 usual = self._sizes.usual(self._number)
                 limit = usual + self._store.least_part_bytes
+                if self._held.needs_segment:
+                    self._held.segments.append(self._free_segment())
                 content = content[self._held.add(content, limit) :]
                 if self._held.length >= limit:
                     self._send(usual)
@@ -273,10 +292,10 @@ class PartedUpload:
             self._send(self._held.length)
         length = self._sent_bytes + self._held.length
         self._end = _ChunkEnd(length, self._number, copy_digest(self._digest))
-        self._held_at_end.replace(self._held.view())
+        self._held_at_end = self._held.copy()
         if not self._held.length:
             self._safe_points.append(_SafePoint(length, self._number))
-        self._collect(most=_PARTS_ON_THEIR_WAY)
+        self._collect()
         reached = [point for point in self._safe_points if point.parts <= len(self._parts)]
         if not reached:
             return Checkpoint(0)
@@ -320,7 +339,7 @@ class PartedUpload:
         if self._sidecar:
             self._put_sidecar(f"{name}.json", metadata)
         if self._upload_id is None:
-            made = self._store.put(name, bytes(self._held.view()), metadata)
+            made = self._store.put(name, bytes(self._held), metadata)
         else:
             made = self._store.complete(name, self._upload_id, self._parts, metadata)
         if not made:
@@ -363,8 +382,7 @@ class PartedUpload:
     def close(self) -> None:
         """Wait for the parts on their way; what has arrived stays."""
         self._settle()
-        for buffer in (self._held, self._sending, self._held_at_end):
-            buffer.close()
+        self._memory.close()
 
     @property
     def _number(self) -> int:
@@ -376,35 +394,43 @@ class PartedUpload:
         key = self._known_key()
         if self._upload_id is None:
             self._upload_id = self._store.begin(key, self._known_metadata())
-        self._collect(most=_PARTS_ON_THEIR_WAY - 1)
-        self._sending.replace(self._held.view(length))
-        self._held.length = length
-        self._held, self._sending = self._sending, self._held
-        content = self._sending.view()
+        self._collect()
+        content = self._held.split(length)
         task = self._background.start(self._put, key, self._upload_id, self._number + 1, content)
-        self._on_their_way.append(task)
+        self._on_their_way.append(_OnItsWay(task, content))
         self._sent_bytes += length
 
-    def _put(self, key: str, upload_id: str, number: int, content: memoryview) -> Part:
-        with content:
-            return self._store.put_part(key, upload_id, number, content, _sha256(content))
+    def _put(self, key: str, upload_id: str, number: int, content: PartContent) -> Part:
+        return self._store.put_part(key, upload_id, number, content, _sha256(content))
 
-    def _collect(self, *, most: int) -> None:
-        """Wait until at most `most` parts are on their way; note those that arrived."""
+    def _free_segment(self) -> int:
+        """Return a segment that is not in use; wait for parts on their way until there is one."""
+        while True:
+            used = {*self._held.segments, *self._held_at_end.segments}
+            used.update(*(one.content.segments for one in self._on_their_way))
+            found = self._memory.unused(used, self._sizes.segments_for(self._number))
+            if found is not None:
+                return found
+            self._collect(most=len(self._on_their_way) - 1)
+
+    def _collect(self, *, most: int | None = None) -> None:
+        """Note the parts that arrived; wait until at most `most` are on their way."""
         if self._failure is not None:
             raise self._failure
-        while self._on_their_way and (len(self._on_their_way) > most or self._on_their_way[0].is_done()):
-            self._parts.append(self._on_their_way[0].result())
+        while self._on_their_way and (
+            self._on_their_way[0].task.is_done() or (most is not None and len(self._on_their_way) > most)
+        ):
+            self._parts.append(self._on_their_way[0].task.result())
             self._on_their_way.popleft()
 
     def _settle(self) -> None:
         """Wait for every part on its way, whatever becomes of it: none may arrive later and replace another."""
-        for task in self._on_their_way:
-            while not task.is_done(1.0):
+        for one in self._on_their_way:
+            while not one.task.is_done(1.0):
                 pass
         while self._on_their_way:
             try:
-                self._parts.append(self._on_their_way.popleft().result())
+                self._parts.append(self._on_their_way.popleft().task.result())
             except StorageError as failure:
                 self._failure = failure
                 self._on_their_way.clear()
@@ -434,7 +460,7 @@ class PartedUpload:
     def _expected_checksum(self) -> str | None:
         if self._upload_id is not None:
             return self._store.checksum_of(self._parts)
-        return _sha256(self._held.view()) if self._whole else None
+        return _sha256(self._held) if self._whole else None
 
     def _known_key(self) -> str:
         if self._key is None:
@@ -447,8 +473,11 @@ class PartedUpload:
         return self._metadata
 
 
-def _sha256(content: bytes | memoryview) -> str:
-    return base64.b64encode(hashlib.sha256(content).digest()).decode()
+def _sha256(content: PartContent) -> str:
+    digest = hashlib.sha256()
+    for block in content.blocks():
+        digest.update(block)
+    return base64.b64encode(digest.digest()).decode()
 
 
 def _checked(sha256: object) -> str:

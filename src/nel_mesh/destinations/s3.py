@@ -17,7 +17,7 @@ from nel_mesh.destinations.objects import (
     labels_of,
     split_url,
 )
-from nel_mesh.destinations.part_buffer import PartReader
+from nel_mesh.destinations.part_buffer import PartContent, PartReader
 from nel_mesh.destinations.parts import Part, StoredObject
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.models import MessageMetadata
@@ -124,16 +124,16 @@ class PartedBucket(Bucket):
             marker = page["NextPartNumberMarker"]
         return all(found.get(number) == (part.tag, part.length) for number, part in enumerate(parts, 1))
 
-    def put_part(self, key: str, upload_id: str, number: int, content: memoryview, sha256: str) -> Part:
+    def put_part(self, key: str, upload_id: str, number: int, content: PartContent, sha256: str) -> Part:
         """Store a part. S3 compares its checksum."""
-        checksum = {"ChecksumSHA256": sha256} if self.has_checksums else self.checksum_parameters(content)
+        checksum = {"ChecksumSHA256": sha256} if self.has_checksums else self.checksum_parameters(content.blocks())
         response = self.call(
             "upload_part", Key=key, UploadId=upload_id, PartNumber=number, Body=PartReader(content), **checksum
         )
         tag = str(response["ETag"])
         if "ContentMD5" in checksum:
             self._etags_are_md5 = tag.strip('"') == base64.b64decode(checksum["ContentMD5"]).hex()
-        return Part(len(content), tag, sha256)
+        return Part(content.length, tag, sha256)
 
     def complete(self, key: str, upload_id: str, parts: list[Part], metadata: MessageMetadata) -> bool:
         """Make the object of its parts; False if there is an object of that key.
@@ -173,7 +173,7 @@ class PartedBucket(Bucket):
                     Metadata=_metadata(metadata),
                     ContentType=CONTENT_TYPE,
                     IfNoneMatch="*",
-                    **self.checksum_parameters(content),
+                    **self.checksum_parameters([content]),
                 )
             except Expected as refusal:
                 code = refusal.code

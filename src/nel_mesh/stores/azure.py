@@ -323,6 +323,11 @@ def _default_credential() -> DefaultAzureCredential:
         raise InvalidArgument("Azure: DefaultAzureCredential cannot be made; check AZURE_TOKEN_CREDENTIALS") from None
 
 
+def account_url_of(host: str) -> str:
+    """Return the address of the storage account that a URL names: by its name alone, or by its whole host name."""
+    return f"https://{host}" if "." in host else f"https://{host}.blob.core.windows.net"
+
+
 def _check_account_url(account_url: str) -> None:
     """Refuse an address that would show credentials, or that would send a token in the clear."""
     parts = urlsplit(account_url)

@@ -10,7 +10,7 @@ import hashlib
 import io
 import logging
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from nel_mesh.errors import InvalidArgument, MeshError, StorageError
@@ -146,14 +146,16 @@ class Bucket:
         if self._closes_client:
             self._client.close()
 
-    def checksum_parameters(self, content: bytes | memoryview) -> dict[str, str]:
+    def checksum_parameters(self, content: Iterable[bytes | memoryview]) -> dict[str, str]:
         """Return parameters by which the store refuses content that was damaged on its way."""
-        if self._has_checksums:
-            return {"ChecksumSHA256": base64.b64encode(hashlib.sha256(content).digest()).decode()}
+        name = "ChecksumSHA256" if self._has_checksums else "ContentMD5"
         try:
-            return {"ContentMD5": base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()}
+            digest = hashlib.sha256() if self._has_checksums else hashlib.md5(usedforsecurity=False)
         except ValueError:
             return {}  # FIPS mode; the signature holds a SHA-256 of the content anyway
+        for block in content:
+            digest.update(block)
+        return {name: base64.b64encode(digest.digest()).decode()}
 
     @property
     def has_checksums(self) -> bool:
@@ -174,7 +176,7 @@ class Bucket:
 
     def write_object(self, key: str, content: bytes) -> None:
         """Make or replace a small object."""
-        self.call("put_object", Key=key, Body=io.BytesIO(content), **self.checksum_parameters(content))
+        self.call("put_object", Key=key, Body=io.BytesIO(content), **self.checksum_parameters([content]))
 
     def remove_object(self, key: str) -> None:
         """Remove an object, if it is there."""
