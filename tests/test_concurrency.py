@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from nel_mesh.io.async_concurrency import in_thread
@@ -194,6 +196,25 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
         asyncio.run(in_thread_once())
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_call_in_a_thread_is_made_in_a_cancelled_task_too(backend: str) -> None:
+    """What closes a file, or waits for parts on their way, must not be left out."""
+    called: list[int] = []
+
+    async def close_when_cancelled() -> None:
+        with anyio.CancelScope() as scope:
+            try:
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+            finally:
+                await in_thread(lambda: called.append(threading.get_ident()))
+        assert scope.cancelled_caught
+
+    anyio.run(close_when_cancelled, backend=backend)
+    assert len(called) == 1
+    assert called != [threading.get_ident()]
 
 
 async def in_thread_once() -> None:

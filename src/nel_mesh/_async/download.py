@@ -274,7 +274,7 @@ class AsyncDownload:
     async def close(self) -> None:
         """Let go of the lock, and of the connection by which the message was looked at; what has arrived stays."""
         try:
-            self._upload.close()
+            await in_thread(self._upload.close)
         finally:
             try:
                 if self._first is not None:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from nel_mesh.errors import InvalidArgument
@@ -36,7 +37,11 @@ async def in_thread(function: Callable[..., _Value], *arguments: Any) -> _Value:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        return await anyio.to_thread.run_sync(partial(function, *arguments))  # trio waits by itself
+        # As below: the call is made even in a task that was cancelled before, and then the cancellation is raised.
+        with anyio.CancelScope(shield=True):
+            value = await anyio.to_thread.run_sync(partial(function, *arguments))
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        return value
     call = _Call(loop, partial(copy_context().run, function, *arguments))
     _workers.submit(call.run)
     return await call.result()
