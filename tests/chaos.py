@@ -6,8 +6,8 @@
 
 - each fault of the sandbox, at each request of a transfer, in each variant of the client;
 - a process that transfers, killed with SIGKILL at each point where something is written or sent, and started again
-  until it is done: sending, and receiving into a folder, through a handler, by the iterator, a report, into Azure, and
-  onto a server of SFTP;
+  until it is done: sending, and receiving into a folder, through a handler, by the iterator, a report, into S3, into
+  Azure, and onto a server of SFTP; into S3 and Azure also a message that goes there in parts;
 - the same with SIGINT, which is KeyboardInterrupt in the blocking client and a cancellation in the async one;
 - several processes that receive into one folder, or share one journal, and are killed at random;
 - the command `nel-mesh receive`, killed or refused (full disk, I/O error) at system calls, by strace.
@@ -37,10 +37,13 @@ from typing import Any, Self
 from nel_mesh import MeshError, Outcome, OutcomeUnknown
 from nel_mesh.sandbox import Sandbox, sandbox
 from sshd import sshd
-from stores import Azure, azure_environment, temporary_azurite
+from store_messages import MIB, content_of
+from stores import S3, Azure, azure_environment, s3_environment, temporary_azurite, temporary_seaweedfs
 from variants import Connector
 
 CONTENT = b"nhs_number,result\n" + os.urandom(2_000) + b"," * 1_500
+LARGE = [content_of(length) for length in (6 * MIB, 2 * MIB, 5 * MIB, 10_000)]
+"""Chunks that a store takes in parts. The end of the second is not durable in S3: it is too little for a part."""
 ROUNDS = 8
 """How often a transfer is started again before it counts as lost."""
 
@@ -253,9 +256,15 @@ class Form:
     concurrency: int = 1
     messages: int = 1
     stride: int = 1
+    in_parts: bool = False
+
+    @property
+    def content(self) -> bytes:
+        return b"".join(LARGE) if self.in_parts else CONTENT
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.concurrency} at once" if self.concurrency > 1 else self.name
+        name = f"{self.name}, in parts" if self.in_parts else self.name
+        return f"{name}, {self.concurrency} at once" if self.concurrency > 1 else name
 
 
 FOLDER = Form()
@@ -265,30 +274,36 @@ FORMS = [
     Form("report"),
     Form("folder", concurrency=4, messages=4),
     Form("handler", concurrency=4, messages=4),
-    Form("azure"),
+    Form("s3", stride=5),
+    Form("s3", in_parts=True, stride=17),
+    Form("azure", stride=3),
+    Form("azure", in_parts=True, stride=40),
     Form("sftp", stride=17),
 ]
-STORES = ("azure", "sftp")
+STORES = ("s3", "azure", "sftp")
 
 
 @contextlib.contextmanager
 def receiving_place(form: Form, folder: str) -> Iterator[tuple[str, Callable[[str], list[bytes]]]]:
     """Where trials of a form receive: a folder or a URL, and a function that reads what is complete below it."""
-    if form.name == "azure":
-        with temporary_azurite() as url:
-            azure = Azure(url)
-            with environment(azure_environment(url)):
-                yield (
-                    azure.place,
-                    lambda place: [
-                        azure.content(key) for key in azure.messages() if f"{azure.place}/{key}".startswith(f"{place}/")
-                    ],
-                )
+    if form.name == "s3":
+        with temporary_seaweedfs() as url, environment(s3_environment(url)):
+            yield _of_objects(S3(url))
+    elif form.name == "azure":
+        with temporary_azurite() as url, environment(azure_environment(url)):
+            yield _of_objects(Azure(url))
     elif form.name == "sftp":
         with sshd(Path(folder) / "sshd") as account, environment(account.environment):
             yield account.url().rstrip("/"), lambda place: files(account.folder / Path(place).name)
     else:
         yield folder, lambda place: files(Path(place))
+
+
+def _of_objects(store: S3 | Azure) -> tuple[str, Callable[[str], list[bytes]]]:
+    def contents(place: str) -> list[bytes]:
+        return [store.content(key) for key in store.messages() if f"{store.place}/{key}".startswith(f"{place}/")]
+
+    return store.place, contents
 
 
 @contextlib.contextmanager
@@ -366,11 +381,13 @@ def _deliver(mesh: Sandbox, shape: Shape, form: Form) -> None:
         mesh.deliver_report("X26ABC2", linked_message_id="M0")
         return
     content: bytes | list[bytes] = CONTENT
-    if shape.chunked:
+    if form.in_parts:
+        content = LARGE
+    elif shape.chunked:
         content = [CONTENT[start : start + 1000] for start in range(0, len(CONTENT), 1000)]
     if shape.compress:
         parts = [content] if isinstance(content, bytes) else content
-        content = [gzip.compress(part) for part in parts]
+        content = [gzip.compress(part, 1) for part in parts]
     for _ in range(form.messages):
         mesh.deliver_message(
             "X26ABC2", content, file_name="extract.csv", content_encoding="gzip" if shape.compress else ""
@@ -381,7 +398,7 @@ def _complete(found: list[bytes], form: Form) -> list[bytes]:
     """The messages that are whole."""
     if form.name == "report":
         return [content for content in found if json.loads(content)["linked_message_id"] == "M0"]
-    return [content for content in found if content == CONTENT]
+    return [content for content in found if content == form.content]
 
 
 def _judge_received(result: TrialResult, found: list[bytes], form: Form, where: str) -> None:

@@ -246,11 +246,13 @@ class S3:
     Attributes:
         url: the address of the server.
         bucket: the bucket.
+        place: the bucket as a destination's URL.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.bucket = "test-results"
+        self.place = f"s3://{self.bucket}"
         self.client = self.new_client()
         if self.bucket not in (found["Name"] for found in self.client.list_buckets()["Buckets"]):
             self.client.create_bucket(Bucket=self.bucket)
