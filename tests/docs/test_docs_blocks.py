@@ -111,6 +111,7 @@ def stores_of_the_page(
             monkeypatch.setenv(name, value)
         account = BlobServiceClient.from_connection_string(os.environ["AZURE_STORAGE_CONNECTION_STRING"])
         account.create_container("results")
+        account.create_container("extracts").upload_blob("results.csv", CSV)
         (sftp.folder / "out").mkdir()
         (sftp.folder / "out/results.csv").write_bytes(CSV)
         configuration = sftp.home / ".ssh/config"

@@ -215,8 +215,9 @@ class AsyncMeshClient:
         """Send a file, as `send_message` does; its own name is the default of `file_name`.
 
         Args:
-            path: the file; or the URL of one in a store, `s3://bucket/key` or `sftp://host/path`, which is read while
-                it is sent, and needs no disk. If it changes meanwhile, or before the send is resumed, it is not sent.
+            path: the file; or the URL of one in a store, `s3://bucket/key`, `azure://account/container/name` or
+                `sftp://host/path`, which is read while it is sent, and needs no disk. If it changes meanwhile, or
+                before the send is resumed, it is not sent.
             resume: a file for a small record, a folder of such records, a `Transfer`, or any `Record`. After each chunk
                 the record is replaced; called again with the same arguments, after whatever happened, the send resumes
                 at the next chunk. A send of one request is looked up by its local id first. Under a record of its own

@@ -31,7 +31,8 @@ _FIVE_DAYS_IN_SECONDS = 5 * 24 * 3600.0
 def send(
     ctx: typer.Context,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Files, s3://bucket/key or sftp://host/path; - reads stdin.")
+        list[str],
+        typer.Argument(metavar="FILE...", help="Files, or URLs with s3://, azure:// or sftp://; - reads stdin."),
     ],
     to: Annotated[
         str | None, typer.Option("--to", metavar="MAILBOX", help="Mailbox id of the recipient. Default: default_to.")

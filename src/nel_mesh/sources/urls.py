@@ -10,6 +10,7 @@ from nel_mesh.io.content import RemoteSource
 from nel_mesh.stores.urls import scheme_of
 
 _CLASSES: dict[str, tuple[str, str]] = {
+    "azure": ("azure", "AzureSource"),
     "s3": ("s3", "S3Source"),
     "sftp": ("sftp", "SftpSource"),
 }
