@@ -93,7 +93,6 @@ class ReceiveRoute(_Table):
         recipient: which recipients, where a message was sent to another address of the mailbox; default: all.
         type: `data` or `report`; default: both.
         into: the folders or URLs that all get the message, each by itself.
-        sidecar: write the message's metadata beside it, as JSON.
         on_stored: hooks that are called once a message is stored everywhere.
         on_quarantined: hooks that are called once a message is given up.
     """
@@ -103,7 +102,6 @@ class ReceiveRoute(_Table):
     recipient: str = Field(default="*", repr=False)
     type: Literal["data", "report"] | None = None
     into: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
-    sidecar: bool = False
     on_stored: Hooks = ()
     on_quarantined: Hooks = ()
 
