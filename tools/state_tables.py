@@ -1,5 +1,7 @@
-"""Draw state tables between the marks of their pages: of a send (`TRANSITIONS` in nel_mesh/protocol/upload.py) in
-docs/sending.md, of the agent's messages (nel_mesh/ledger/states.py) in docs/agent.md.
+"""Draw state tables between the marks of their pages.
+
+docs/sending.md has that of a send (`TRANSITIONS` in nel_mesh/protocol/upload_states.py), docs/agent.md that of the
+agent's messages (nel_mesh/ledger/states.py).
 
 tools/state_tables.py           write it
 tools/state_tables.py --check   fail if it is not current
@@ -12,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nel_mesh.ledger import states
-from nel_mesh.protocol.upload import EVENTS, TRANSITIONS, Event, State, Step
+from nel_mesh.protocol.upload_states import EVENTS, TRANSITIONS, Event, State, Step
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BEGIN, END = "<!-- tools/state_tables.py: begin -->", "<!-- tools/state_tables.py: end -->"

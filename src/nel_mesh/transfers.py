@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nel_mesh.errors import StorageError
 from nel_mesh.io.transfers import TransferRecord, TransferRecords
-from nel_mesh.protocol.upload import SendRecord
+from nel_mesh.protocol.upload_record import SendRecord
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Send whole messages: do the steps that protocol/upload.py decides on, and tell it how each one ended."""
+"""Send whole messages: do the steps that protocol/upload_*.py decide on, and tell it how each one ended."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from nel_mesh.io.clock import AsyncClock
 from nel_mesh.io.content import Content, RemoteSource, Spool
 from nel_mesh.io.transfers import TransferRecord, TransferRecords
 from nel_mesh.models import SendProgress, SendReceipt, Tracking
-from nel_mesh.protocol import gzip, responses, upload
+from nel_mesh.protocol import gzip, responses, upload_events
 from nel_mesh.protocol.chunks import Slice
-from nel_mesh.protocol.upload import Event, MessageOptions, SendRecord, State, Step, UploadPlan
+from nel_mesh.protocol.upload_plan import MessageOptions, UploadPlan
+from nel_mesh.protocol.upload_record import SendRecord, record_key, record_of_failure
+from nel_mesh.protocol.upload_states import ADVANCES, OUTCOMES, STEPS, TRANSITIONS, Event, State, Step
 
 from .mailbox import AsyncMailboxOperations
 
@@ -93,7 +95,7 @@ class AsyncSender:
 
 
 class _AsyncUpload:
-    """One send: its state, and the steps. It decides nothing; see protocol/upload.py."""
+    """One send: its state, and the steps. It decides nothing; see protocol/upload_states.py."""
 
     def __init__(
         self,
@@ -155,7 +157,7 @@ class _AsyncUpload:
             self._failure = self._look_up_failure = None
 
     def _outcome_after(self, event: Event) -> Outcome:
-        return upload.OUTCOMES[upload.TRANSITIONS[self._state][event].state]
+        return OUTCOMES[TRANSITIONS[self._state][event].state]
 
     async def _send_with_record(
         self, source: AsyncContentSource, resume: str | os.PathLike[str] | Record
@@ -193,9 +195,7 @@ class _AsyncUpload:
         path = source.url if isinstance(source, RemoteSource) else ""
         if isinstance(source, os.PathLike):
             path = str(Path(source).absolute())
-        key = upload.record_key(
-            self._options, mailbox_id=self._mailbox.mailbox_id, local_id=self._callers_local_id, path=path
-        )
+        key = record_key(self._options, mailbox_id=self._mailbox.mailbox_id, local_id=self._callers_local_id, path=path)
         return TransferRecords(Path(resume)).record(key), self._callers_local_id is not None
 
     def _send_without_record(self, error: StorageError) -> None:
@@ -209,7 +209,7 @@ class _AsyncUpload:
                 await self._check_record(self._saved)
             try:
                 async with AsyncBackgroundTasks() as self._background:
-                    while self._state in upload.STEPS:
+                    while self._state in STEPS:
                         await self._step()
             finally:
                 self._discard_compressed()
@@ -222,7 +222,7 @@ class _AsyncUpload:
             arguments=self._options.digest(self._callers_local_id),
             stamp=self._content.stamp(),
         )
-        self._plan = UploadPlan.resumed(self._options, record)
+        self._plan = record.plan(self._options)
         if not record.sent:
             digest = ""
             for piece in self._plan.slices[: record.chunks_done]:
@@ -231,7 +231,7 @@ class _AsyncUpload:
 
     async def _step(self) -> None:
         """Do the step of this state, and enter the state that follows from how it ended."""
-        match upload.STEPS[self._state]:
+        match STEPS[self._state]:
             case Step.BEGIN:
                 event = self._begin()
             case Step.READ_RECORD:
@@ -244,18 +244,18 @@ class _AsyncUpload:
                 event = await self._track()
             case Step.START_AGAIN:
                 event = self._start_again()
-        following = upload.TRANSITIONS[self._state][event]
+        following = TRANSITIONS[self._state][event]
         self._state = following.state
         if self._state in (State.NOT_SENT, State.UNKNOWN):
             await self._end_without_receipt(event)
             failure = self._failure or MeshError("it was interrupted")
-            error = upload.error(following, failure)
+            error = upload_events.error(following, failure)
             if error is failure:
                 raise failure
             raise error from self._look_up_failure or failure
         if event is not Event.NO_RECORD:
             await self._save()
-        if event in upload.ADVANCES:
+        if event in ADVANCES:
             self._report_chunk(self._record.chunks_done)
 
     def _begin(self) -> Event:
@@ -275,14 +275,14 @@ class _AsyncUpload:
             modified_ns=self._content.stamp()[1],
             now=self._sender.clock.now(),
         )
-        return upload.event_of_plan(self._plan)
+        return upload_events.event_of_plan(self._plan)
 
     async def _read_record(self) -> Event:
         written = await in_thread(self._file.read) if self._file is not None else None
         if written is not None:
             self._record = self._saved = SendRecord.from_bytes(written)
             self._local_id, self._message_id = self._record.local_id, self._record.message_id
-        return upload.event_of_record(self._saved)
+        return upload_events.event_of_record(self._saved)
 
     async def _send_chunk(self) -> Event:
         record, plan = self._record, self._plan
@@ -303,12 +303,12 @@ class _AsyncUpload:
                 length,
                 message_id=self._message_id,
             )
-            self._message_id = upload.accepted_message_id(
+            self._message_id = upload_events.accepted_message_id(
                 number, response.status, responses.message_id(response.body), self._message_id
             )
         except MeshError as failure:
             self._failure = failure
-            return upload.event_of_failure(failure, delivers=plan.delivers(number))
+            return upload_events.event_of_failure(failure, delivers=plan.delivers(number))
         finally:
             if compressed:
                 compressed.close()
@@ -318,11 +318,11 @@ class _AsyncUpload:
             bytes_on_wire=length,
             digest=await digesting.result() if digesting else "",
         )
-        return upload.event_of_acceptance(number, len(plan.slices))
+        return upload_events.event_of_acceptance(number, len(plan.slices))
 
     async def _look_up(self) -> Event:
         """Ask for the message by its local id, until MESH knows it or has had time to."""
-        for delay in upload.LOOK_UP_DELAYS_IN_SECONDS:
+        for delay in upload_events.LOOK_UP_DELAYS_IN_SECONDS:
             await self._sender.clock.sleep(delay)
             try:
                 found = await self._mailbox.find_sent(self._record.local_id)
@@ -333,7 +333,7 @@ class _AsyncUpload:
             if found is not None:
                 tracking, server_time = found
                 elapsed = self._sender.clock.now() - self._record.began
-                event = upload.event_of_look_up(
+                event = upload_events.event_of_look_up(
                     tracking,
                     self._plan,
                     began=server_time - elapsed if server_time else None,
@@ -347,14 +347,14 @@ class _AsyncUpload:
             tracking = await self._mailbox.track_message(self._message_id or "")
         except MeshError:
             return Event.LOOK_UP_FAILED
-        return self._tracked(tracking, upload.event_of_tracking(tracking))
+        return self._tracked(tracking, upload_events.event_of_tracking(tracking))
 
     def _tracked(self, tracking: Tracking, event: Event) -> Event:
-        if event in upload.ADVANCES:
+        if event in ADVANCES:
             self._message_id = tracking.message_id
             self._record = self._record.delivered(tracking.message_id, bytes_on_wire=self._bytes_in_doubt)
         elif event is Event.FAILED:
-            self._failure = upload.failure_of(tracking)
+            self._failure = upload_events.failure_of(tracking)
         return event
 
     def _start_again(self) -> Event:
@@ -387,7 +387,7 @@ class _AsyncUpload:
         """Note in the record what the next send under it need not find out again."""
         if self._state is not State.NOT_SENT or self._file is None or self._saved is None:
             return
-        record = upload.record_of_failure(self._saved, event)
+        record = record_of_failure(self._saved, event)
         if record is None:
             await self._forget()
         elif record != self._saved:

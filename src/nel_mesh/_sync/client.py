@@ -179,7 +179,7 @@ class MeshClient:
             OutcomeUnknown: the answer was lost, and it may have been delivered; do not blindly send it again.
             MeshError: every other failure; it will not be delivered, as `outcome` says.
         """
-        from nel_mesh.protocol.upload import MessageOptions
+        from nel_mesh.protocol.upload_plan import MessageOptions
 
         options = MessageOptions(
             to=to,
@@ -232,7 +232,7 @@ class MeshClient:
             InvalidArgument: also if the record is of a send with other arguments.
             StorageError: also if a record that is there cannot be read or replaced, or another process is using it.
         """
-        from nel_mesh.protocol.upload import MessageOptions
+        from nel_mesh.protocol.upload_plan import MessageOptions
 
         from .source import named_source
 
