@@ -1,0 +1,155 @@
+"""Run the agent, and check its configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nel_mesh.cli.agent.app import ConfigOption, agent_extra, app, configuration_of, path_of
+from nel_mesh.cli.app import Command
+from nel_mesh.cli.exit_codes import ExitCode
+from nel_mesh.cli.session import Session, session_of
+
+if TYPE_CHECKING:
+    from nel_mesh.agent.service import Agent
+
+
+@app.command(cls=Command)
+def run(
+    ctx: typer.Context,
+    config: ConfigOption = None,
+    java_config: Annotated[
+        Path | None,
+        typer.Option("--java-config", metavar="FILE", help="The Java client's meshclient.cfg, in place of --config."),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Send what is there, look into each inbox once, and end.")
+    ] = False,
+) -> None:
+    """Run the agent, until it is told to stop.
+
+    Ctrl-C or SIGTERM end it once the messages that are under way are done, or resumable. SIGHUP loads the
+    configuration again; if that has faults, the present one stays. Logs go to stderr.
+
+    \b
+    Examples:
+      nel-mesh agent run
+      nel-mesh agent run --config /etc/nel-mesh/agent.toml
+      nel-mesh agent run --once
+      nel-mesh agent run --java-config /opt/mesh/meshclient.cfg
+    """
+    session = session_of(ctx)
+    with agent_extra():
+        from nel_mesh.agent.java.configuration import load_any, load_java
+        from nel_mesh.agent.service import Agent
+    _log(session)
+    agent = Agent(java_config, read=load_java) if java_config is not None else Agent(path_of(config), read=load_any)
+    count = len(agent.configuration.mailboxes)
+
+    def ready() -> None:
+        session.out.note(f"The agent works on {count} mailbox{'' if count == 1 else 'es'}. Ctrl-C ends it.")
+
+    with _signals(agent):
+        agent.run(once=once, on_ready=ready)
+    session.out.note("The agent has ended.")
+
+
+@app.command(cls=Command)
+def check(ctx: typer.Context, config: ConfigOption = None) -> None:
+    """Check the configuration, and what it names.
+
+    Every fault of the file is listed, with its line. Then folders are tried, and each mailbox is asked for a
+    handshake. Exit code 14: something failed.
+
+    \b
+    Example:
+      nel-mesh agent check --config agent.toml
+    """
+    session = session_of(ctx)
+    with agent_extra():
+        from nel_mesh.agent.checking import steps
+    failed = False
+    for step in steps(configuration_of(config)):
+        failed = failed or not step.is_good
+        word, style = ("ok", "32") if step.is_good else ("failed", "31")
+        text = f"{word:7} {step.name}{f': {step.text}' if step.text else ''}"
+        session.out.result(dataclasses.asdict(step), text, brief=text, style=style)
+    if failed:
+        raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+@app.command(cls=Command)
+def hooks(
+    ctx: typer.Context,
+    action: Annotated[str, typer.Argument(metavar="test", help="Call each hook with an event of the type `test`.")],
+    config: ConfigOption = None,
+) -> None:
+    """Try the hooks of the configuration.
+
+    Exit code 14: one failed.
+
+    \b
+    Example:
+      nel-mesh agent hooks test
+    """
+    session = session_of(ctx)
+    if action != "test":
+        raise typer.BadParameter(f"expected test, not {action}")
+    configuration = configuration_of(config)
+    from nel_mesh.agent.hooks import try_all
+
+    tried = try_all(configuration)
+    for one in tried:
+        word, style = ("ok", "32") if one.is_good else ("failed", "31")
+        text = f"{word:7} {one.hook}: {one.text}"
+        session.out.result(dataclasses.asdict(one), text, brief=text, style=style)
+    if not tried:
+        session.out.note("The configuration has no hooks.")
+    if not all(one.is_good for one in tried):
+        raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+@contextlib.contextmanager
+def _signals(agent: Agent) -> Iterator[None]:
+    """Stop the agent on SIGINT and SIGTERM, hard after its time limit; load its configuration again on SIGHUP."""
+    limit = agent.configuration.agent.stop_within_in_seconds
+
+    def stop(number: int, frame: object) -> None:
+        agent.stop()
+        # What is cut off there is resumed by the next agent, as after a kill.
+        timer = threading.Timer(limit, os._exit, [128 + number])
+        timer.daemon = True
+        timer.start()
+
+    names = {"SIGINT": stop, "SIGTERM": stop, "SIGBREAK": stop, "SIGHUP": lambda *_: agent.reload()}
+    before = {}
+    for name, handler in names.items():
+        if hasattr(signal, name):
+            number = getattr(signal, name)
+            before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _log(session: Session) -> None:
+    import logging
+
+    logger = logging.getLogger("nel_mesh")
+    if session.quiet or any(type(handler) is logging.StreamHandler for handler in logger.handlers):
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
