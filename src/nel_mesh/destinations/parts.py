@@ -54,7 +54,7 @@ class PartSizes:
     later: int = 11 * _MEBIBYTE
     longer_after: int = 2400
     segment: int = _MEBIBYTE
-    segments: int = 24
+    segments: int = 20
     later_segments: int = 27
 
     def usual(self, parts: int) -> int:
