@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -247,7 +248,7 @@ def test_only_what_waits_can_be_retried_and_only_quarantine_released(ledger: Led
 
 
 def test_an_unknown_action_or_message_is_named(ledger: Ledger) -> None:
-    with pytest.raises(InvalidArgument, match="retry, release, resend, seen"):
+    with pytest.raises(InvalidArgument, match="retry, release, resend, deliver again, acknowledge, seen"):
         ledger.actions.preview("explode", [])
     with pytest.raises(InvalidArgument, match="no message 77"):
         ledger.messages.get(77)
@@ -359,3 +360,58 @@ def test_a_send_is_kept_and_locked_in_the_ledger(ledger: Ledger) -> None:
     record.forget()
     assert record.read() is None
     assert "transfer 1" in record.place
+
+
+def stored(ledger: Ledger, message_id: str, location: str) -> LedgerMessage:
+    """Return a message that was stored, and acknowledged."""
+    [message] = listed(ledger, message_id)
+    ledger.messages.begin([message.id])
+    ledger.messages.choose_destinations(message.id, ["/in"], None)
+    with ledger.database.write() as connection:
+        known = dataclasses.replace(entry(ledger, message_id), location=location)
+        ledger.messages.copy_stored(connection, "/in", known)
+    return message
+
+
+def test_only_what_is_stored_can_be_acknowledged_by_hand(ledger: Ledger, tmp_path: Path) -> None:
+    message = stored(ledger, "M1", str(tmp_path / "a"))
+    [open_one] = listed(ledger, "M2")
+    assert not ledger.actions.run("acknowledge", [message.id], actor="ann", reason="")[0].is_refused
+    [effect] = ledger.actions.run("acknowledge", [open_one.id], actor="ann", reason="")
+    assert effect.is_refused
+    assert "it would be lost" in effect.text
+    ledger.messages.acknowledged(A, ["M1"])
+    assert ledger.actions.run("acknowledge", [message.id], actor="ann", reason="")[0].is_refused
+    assert ledger.actions.run("acknowledge", [sent(ledger).id], actor="ann", reason="")[0].is_refused
+    assert [event.kind for event in ledger.search.timeline(message.id)][-2:] == ["acknowledge", "acknowledged"]
+
+
+def test_a_message_is_delivered_again_only_where_its_copy_is_not(ledger: Ledger, tmp_path: Path) -> None:
+    copy = tmp_path / "a"
+    copy.touch()
+    message = stored(ledger, "M1", str(copy))
+    assert ledger.actions.preview("deliver again", [message.id])[0].is_refused
+    ledger.messages.acknowledged(A, ["M1"])
+    [effect] = ledger.actions.run("deliver again", [message.id], actor="ann", reason="")
+    assert effect.is_refused
+    assert "still where it was stored" in effect.text
+    copy.unlink()
+    visit = ledger.mailboxes.begin_visit(A, "node")
+    assert "being visited" in ledger.actions.preview("deliver again", [message.id])[0].text
+    assert visit is not None
+    ledger.mailboxes.end_visit(A, visit.epoch, ledger.clock.now(), None)
+    assert not ledger.actions.run("deliver again", [message.id], actor="ann", reason="lost")[0].is_refused
+    assert ledger.search.copies(message.id) == []
+    # It is not in the inbox, until the service desk has put it back there.
+    ledger.messages.vanish(A, [])
+    assert ledger.messages.get(message.id).state is State.GONE
+    [again] = listed(ledger, "M1")
+    assert again.state is State.LISTED
+
+
+def test_a_copy_in_a_store_may_still_be_there(ledger: Ledger) -> None:
+    message = stored(ledger, "M1", "s3://results/a")
+    ledger.messages.acknowledged(A, ["M1"])
+    [effect] = ledger.actions.preview("deliver again", [message.id])
+    assert effect.is_refused
+    assert "may still be" in effect.text

@@ -127,8 +127,8 @@ class MailboxWork:
         return interval * (1 + 0.1 * clock.chance())
 
     def send(self) -> None:
-        """Send what lies in the outgoing folders, unless the mailbox is paused."""
-        if not self._layouts or self.plan.options.shadow:
+        """Send what lies in the outgoing folders, and what was given by hand, unless the mailbox is paused."""
+        if self.plan.options.shadow:
             return
         if self._shared.ledger.mailboxes.get(self.plan.mailbox_id).paused_at is not None:
             return

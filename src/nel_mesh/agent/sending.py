@@ -45,6 +45,12 @@ _BATCH = 200
 _AT_ONCE = 500
 """How many messages are taken from the ledger at a time."""
 
+COMPOSED = "composed:"
+"""What the stamp of a message begins with that a person gave by hand: its file stays where it is."""
+
+_KEPT = ("resent:", COMPOSED)
+"""Stamps of messages whose files are nobody else's to change, and are not moved."""
+
 _REFUSALS = (Refused, BadRequest, InvalidArgument)
 """Errors by which a message is refused as it is: the next attempt would end as this one did."""
 
@@ -136,9 +142,9 @@ class Sender:
         return True
 
     def _is_as_found(self, message: LedgerMessage) -> bool:
-        is_resent = (message.stamp or "").startswith("resent:")
+        is_kept = (message.stamp or "").startswith(_KEPT)
         stamp = stamp_of(Path(message.source or ""))
-        return stamp is not None and (is_resent or stamp == message.stamp)
+        return stamp is not None and (is_kept or stamp == message.stamp)
 
     def _settle_without_file(self, message: LedgerMessage) -> bool:
         """Deal with a file that was changed or removed before it was sent: its new version is a message of its own."""
@@ -180,8 +186,8 @@ class Sender:
         archived: str | None = message.source
         layout = self._layout_of(message)
         try:
-            if (message.stamp or "").startswith("resent:"):
-                pass  # It lies in the archive already.
+            if (message.stamp or "").startswith(_KEPT):
+                pass  # It lies where it is kept.
             elif layout is None:
                 # There is no such folder any more.
                 archived = message.archived_as
@@ -214,27 +220,32 @@ class Tracker:
 
     def run(self, is_over: Callable[[], bool]) -> None:
         """Track what is due. Raises MeshError if MESH cannot be asked."""
-        longest = int(self.defaults.track_at_least_every_in_hours * 3600)
         for message in self.ledger.messages.to_track(self.plan.mailbox_id, _AT_ONCE):
             if is_over():
                 return
-            wait = min(longest, max(1, 2 * (message.track_wait_in_seconds or 0)))
-            try:
-                tracking = self.client.track_message(message.message_id or "")
-            except (NotFound, Gone):
-                # It stays accepted, and `status` says when it grows old.
-                self.ledger.messages.tracked(message.id, None, wait_in_seconds=wait)
-                continue
-            event = None
-            values: Mapping[str, Any] = {}
-            if tracking.failed:
-                event = Event.UNDELIVERED
-                values = {
-                    "reason": "MESH did not deliver it",
-                    "status_event": tracking.status_event,
-                    "status_code": tracking.status_code,
-                    "status_description": tracking.status_description,
-                }
-            elif tracking.status == "acknowledged":
-                event = Event.COLLECTED
-            self.ledger.messages.tracked(message.id, event, wait_in_seconds=wait, **values)
+            self.track(message)
+
+    def track(self, message: LedgerMessage) -> Tracking | None:
+        """Ask for the status of a message, and note it; None if MESH knows it no more. Raises MeshError."""
+        longest = int(self.defaults.track_at_least_every_in_hours * 3600)
+        wait = min(longest, max(1, 2 * (message.track_wait_in_seconds or 0)))
+        try:
+            tracking = self.client.track_message(message.message_id or "")
+        except (NotFound, Gone):
+            # It stays accepted, and `status` says when it grows old.
+            self.ledger.messages.tracked(message.id, None, wait_in_seconds=wait)
+            return None
+        event = None
+        values: Mapping[str, Any] = {}
+        if tracking.failed:
+            event = Event.UNDELIVERED
+            values = {
+                "reason": "MESH did not deliver it",
+                "status_event": tracking.status_event,
+                "status_code": tracking.status_code,
+                "status_description": tracking.status_description,
+            }
+        elif tracking.status == "acknowledged":
+            event = Event.COLLECTED
+        self.ledger.messages.tracked(message.id, event, wait_in_seconds=wait, **values)
+        return tracking

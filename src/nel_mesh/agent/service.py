@@ -16,6 +16,7 @@ from pathlib import Path
 from nel_mesh import ConfigurationError, MeshError, StorageError, Transport
 from nel_mesh.agent import filing, health, systemd
 from nel_mesh.agent.alive import call_alive
+from nel_mesh.agent.composing import remove_composed_before
 from nel_mesh.agent.configuration import AgentConfiguration, load
 from nel_mesh.agent.destinations import Destinations
 from nel_mesh.agent.folder_watch import FolderWatch
@@ -292,7 +293,9 @@ class Agent:
 
     def _keep_house(self) -> None:
         now = self._clock.now()
-        self.ledger.forget_before(now - timedelta(days=self.configuration.defaults.keep_events_for_days))
+        days = self.configuration.defaults.keep_events_for_days
+        self.ledger.forget_before(now - timedelta(days=days))
+        remove_composed_before(self.configuration, time.time() - days * 86400)
         for plan in self.configuration.mailboxes.values():
             for route in plan.options.send:
                 if route.archive_for_days is not None:

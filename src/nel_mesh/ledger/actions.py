@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, delete, select, update
 
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.io.clock import Clock
 from nel_mesh.ledger.database import Database
-from nel_mesh.ledger.messages import LedgerMessage, Messages
+from nel_mesh.ledger.messages import Copy, LedgerMessage, Messages
+from nel_mesh.ledger.schema import copies, mailboxes
 from nel_mesh.ledger.schema import messages as table
 from nel_mesh.ledger.states import Direction, Event, State
+
+_AT_ONCE = 100
+"""How many messages are acted on in one transaction."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,37 +48,64 @@ class Actions:
         """Say what an action would do to each message.
 
         Args:
-            action: `retry`, `release`, `resend` or `seen`.
+            action: one of `ACTIONS`.
             numbers: the messages, by their numbers in the ledger.
         """
-        decide = _action(action)
+        _check(action)
         with self._database.read() as connection:
-            return [decide(self._messages.locked(connection, number)) for number in numbers]
+            return [self._decide(connection, action, self._messages.locked(connection, number)) for number in numbers]
 
     def run(self, action: str, numbers: Iterable[int], *, actor: str, reason: str) -> list[Effect]:
-        """Do it, where it is not refused; each message in a transaction of its own. The reason is kept."""
-        decide = _action(action)
+        """Do it, where it is not refused. What it does to a message is one transaction; the reason is kept."""
+        _check(action)
         effects = []
-        for number in numbers:
+        for batch in _batches(numbers):
             with self._database.write() as connection:
-                effect = decide(self._messages.locked(connection, number))
-                if not effect.is_refused:
-                    self._do(connection, action, effect.message, actor, reason)
-            effects.append(effect)
+                for number in batch:
+                    effect = self._decide(connection, action, self._messages.locked(connection, number))
+                    if not effect.is_refused:
+                        self._do(connection, action, effect.message, actor, reason)
+                    effects.append(effect)
         return effects
+
+    def _decide(self, connection: Connection, action: str, message: LedgerMessage) -> Effect:
+        if action != "deliver again":
+            return ACTIONS[action](message)
+        owner = connection.scalar(select(mailboxes.c.owner).where(mailboxes.c.mailbox_id == message.mailbox_id))
+        if owner is not None and message.state is State.ACKNOWLEDGED:
+            text = "Its mailbox is being visited at this moment: once more in a minute."
+            return Effect(message, text, is_refused=True)
+        return _deliver_again(message, self._messages.copies(connection, message.id))
 
     def _do(self, connection: Connection, action: str, message: LedgerMessage, actor: str, reason: str) -> None:
         said = {"action": action, "reason": reason}
         now = self._clock.now()
         match action:
-            case "retry" | "release":
+            case "retry" | "release" | "acknowledge":
                 is_fresh = action == "release"
                 values = {"own_failures": 0} if is_fresh else {}
                 if message.state in (State.LISTED, State.WAITING, State.STORED):
                     connection.execute(update(table).where(table.c.id == message.id).values(next_attempt_at=now))
+                    self._messages.note(connection, message, action, actor=actor, details=said)
                     return
                 self._messages.step(
                     connection, message, Event.RELEASED, actor=actor, said=said, next_attempt_at=now, **values
+                )
+            case "deliver again":
+                # The journal must not know it, or it would only be acknowledged.
+                connection.execute(delete(copies).where(copies.c.message == message.id))
+                if message.state is State.GONE:
+                    self._messages.note(connection, message, action, actor=actor, details=said)
+                    return
+                self._messages.step(
+                    connection,
+                    message,
+                    Event.RELEASED,
+                    actor=actor,
+                    said=said,
+                    next_attempt_at=now,
+                    own_failures=0,
+                    stored_at=None,
                 )
             case "resend":
                 self._resend(connection, message, actor, said)
@@ -155,16 +188,72 @@ def _seen(message: LedgerMessage) -> Effect:
     return Effect(message, "Only what was refused or not delivered can be marked as seen.", is_refused=True)
 
 
+def _acknowledge(message: LedgerMessage) -> Effect:
+    if message.direction is not Direction.IN:
+        return Effect(message, "It was sent. Its recipient acknowledges it.", is_refused=True)
+    match message.state:
+        case State.STORED:
+            return Effect(message, "MESH is told at once that it is stored here, and removes it from the inbox.")
+        case State.ACKNOWLEDGED:
+            return Effect(message, "It is acknowledged already.", is_refused=True)
+        case State.GONE:
+            return Effect(message, "It is not in the inbox any more.", is_refused=True)
+        case State.QUARANTINED:
+            text = "It is not stored here, and MESH would remove it: it would be lost. `release` fetches it again; or"
+            text += " fetch it by hand with `nel-mesh receive`, which acknowledges it."
+            return Effect(message, text, is_refused=True)
+        case _:
+            text = "It is not stored here yet, and MESH would remove it: it would be lost. It is acknowledged by itself"
+            return Effect(message, f"{text} once it is stored.", is_refused=True)
+
+
+def _deliver_again(message: LedgerMessage, known: Sequence[Copy] = ()) -> Effect:
+    if message.direction is not Direction.IN:
+        return Effect(message, "It was sent, not received: `resend` sends a message again.", is_refused=True)
+    match message.state:
+        case State.ACKNOWLEDGED | State.GONE:
+            pass
+        case State.STORED:
+            return Effect(message, "It is stored, and about to be acknowledged.", is_refused=True)
+        case State.QUARANTINED:
+            return Effect(message, "It was not delivered yet: `release` fetches it again.", is_refused=True)
+        case _:
+            return Effect(message, "It was not delivered yet, and is on its way: `retry`.", is_refused=True)
+    for copy in known:
+        there = _is_there(copy)
+        if there is not False:
+            text = "Its copy is still where it was stored" if there else "Its copy may still be where it was stored"
+            text = f"{text}, so whoever reads there could get it twice. Take it from there"
+            text += "." if there else ", or remove it there and put the message into a folder by hand."
+            return Effect(message, text, is_refused=True)
+    text = "It is stored again as soon as MESH lists it again: ask the service desk to put it back into the inbox."
+    return Effect(message, text)
+
+
+def _is_there(copy: Copy) -> bool | None:
+    """Whether a copy is where it was stored; None if that cannot be told from here."""
+    if copy.location is None or "://" in copy.location:
+        return None
+    return os.path.lexists(copy.location)
+
+
 ACTIONS: Mapping[str, Callable[[LedgerMessage], Effect]] = {
     "retry": _retry,
     "release": _release,
     "resend": _resend,
+    "deliver again": _deliver_again,
+    "acknowledge": _acknowledge,
     "seen": _seen,
 }
-"""The actions by name; each decides by the message alone."""
+"""The actions by name; each decides by the message, and for `deliver again` by its copies."""
 
 
-def _action(name: str) -> Callable[[LedgerMessage], Effect]:
+def _check(name: str) -> None:
     if name not in ACTIONS:
         raise InvalidArgument(f"action: expected one of {', '.join(ACTIONS)}, not {name!r}")
-    return ACTIONS[name]
+
+
+def _batches(numbers: Iterable[int]) -> Iterator[list[int]]:
+    left = iter(numbers)
+    while batch := list(islice(left, _AT_ONCE)):
+        yield batch

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from nel_mesh.errors import StorageError
 from nel_mesh.io.files import SharedSync, make_folder, sync_folder, translate_storage_errors
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest version of the schema; versions are numbered in four digits."""
 
 _BUSY_TIMEOUT_SECONDS = 30

@@ -16,6 +16,7 @@ from nel_mesh.ledger.actions import Actions
 from nel_mesh.ledger.database import Database
 from nel_mesh.ledger.hook_calls import HookCalls
 from nel_mesh.ledger.journal import LedgerJournal
+from nel_mesh.ledger.mailbox_actions import MailboxActions
 from nel_mesh.ledger.mailboxes import Mailboxes
 from nel_mesh.ledger.messages import Listener, Messages
 from nel_mesh.ledger.schema import events as events_table
@@ -43,6 +44,7 @@ class Ledger:
         self.messages = Messages(self.database, self.clock, listeners)
         self.search = Search(self.database)
         self.actions = Actions(self.database, self.clock, self.messages)
+        self.mailbox_actions = MailboxActions(self.mailboxes, self.clock)
         self.hook_calls = HookCalls(self.database, self.clock)
         self.sends = LedgerRecords(self.database, self.clock)
 

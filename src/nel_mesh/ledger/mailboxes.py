@@ -179,13 +179,15 @@ class Mailboxes:
                     connection, now, "resumed", actor=actor, mailbox_id=mailbox_id, details={"reason": reason}
                 )
 
-    def visit_now(self, mailbox_id: str, *, actor: str) -> None:
+    def visit_now(self, mailbox_id: str, *, actor: str, reason: str = "") -> None:
         """Have a mailbox visited at once, also while it is being visited: then once more."""
         with self._database.write() as connection:
             self._get(connection, mailbox_id)
             now = self._clock.now()
             self._update(connection, mailbox_id, next_visit_at=now)
-            events.append(connection, now, "visit asked for", actor=actor, mailbox_id=mailbox_id)
+            events.append(
+                connection, now, "visit asked for", actor=actor, mailbox_id=mailbox_id, details={"reason": reason}
+            )
 
     def check_epoch(self, connection: Connection, mailbox_id: str, epoch: int) -> None:
         """Raise Fenced if another visit has begun, in the transaction of what this one would write."""

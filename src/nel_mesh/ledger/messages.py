@@ -330,7 +330,9 @@ class Messages:
 
     # Outgoing.
 
-    def add_outgoing(self, mailbox_id: str, sends: Sequence[NewSend]) -> list[LedgerMessage]:
+    def add_outgoing(
+        self, mailbox_id: str, sends: Sequence[NewSend], *, actor: str = events.AGENT
+    ) -> list[LedgerMessage]:
         """Note files that are to be sent; the local id of each is made now, and stays. A file is noted once."""
         unfiled = select(messages).where(
             messages.c.mailbox_id == mailbox_id,
@@ -342,12 +344,13 @@ class Messages:
             known = {(row.source, row.stamp): read_message(row) for row in connection.execute(unfiled)}
             for one in sends:
                 before = known.get((one.source, one.stamp))
-                found.append(before or self._add_send(connection, mailbox_id, one))
+                found.append(before or self._add_send(connection, mailbox_id, one, actor))
         return found
 
-    def _add_send(self, connection: Connection, mailbox_id: str, send: NewSend) -> LedgerMessage:
+    def _add_send(self, connection: Connection, mailbox_id: str, send: NewSend, actor: str) -> LedgerMessage:
         return self.insert(
             connection,
+            actor=actor,
             direction=Direction.OUT,
             mailbox_id=mailbox_id,
             local_id=send.options.get("local_id") or self._clock.unique(),

@@ -137,6 +137,12 @@ messages = Table(
     Index(None, "message_id"),
     Index(None, "next_track_at"),
     Index(None, "is_filed", "mailbox_id"),
+    # What the console searches by, newest first.
+    Index(None, "workflow_id", "id"),
+    Index(None, "sender", "id"),
+    Index(None, "recipient", "id"),
+    Index(None, "state", "id"),
+    Index(None, "message_type", "id"),
 )
 
 copies = Table(
@@ -147,6 +153,7 @@ copies = Table(
     Column("location", Text),
     Column("bytes", BigInteger),
     Column("stored_at", UtcTime, nullable=False),
+    Index(None, "destination", "stored_at"),
 )
 """Where each incoming message lies; one row for each of its destinations that has it."""
 
@@ -203,5 +210,64 @@ hook_calls = Table(
     Column("done_at", UtcTime),
     UniqueConstraint("idempotency_key"),
     Index(None, "next_attempt_at"),
+    Index(None, "done_at"),
+    Index(None, "message"),
 )
 """Calls of hooks that are to be made, and were made."""
+
+console_users = Table(
+    "console_user",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("role", String(20), nullable=False),
+    # Whether the person may see the content of messages: a right of its own.
+    Column("sees_content", Boolean, nullable=False),
+    Column("password", String(300), nullable=False),
+    Column("totp_secret", String(100), nullable=False),
+    # The time step of the last code that was used: none is used twice.
+    Column("totp_step", BigInteger, nullable=False, default=0),
+    Column("created_at", UtcTime, nullable=False),
+    Column("last_login_at", UtcTime),
+    Column("disabled_at", UtcTime),
+)
+"""The people who may use the console."""
+
+console_sessions = Table(
+    "console_session",
+    metadata,
+    # A digest of the cookie, so that who reads the ledger cannot take a session over.
+    Column("digest", String(64), primary_key=True),
+    Column("user", String(100), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+    Index(None, "user"),
+)
+"""The sessions of the console."""
+
+console_attempts = Table(
+    "console_attempt",
+    metadata,
+    # A digest of the name or the address that failed, known or not.
+    Column("key", String(64), primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("last_at", UtcTime, nullable=False),
+    Column("locked_until", UtcTime),
+)
+"""Logins that failed, since the last that succeeded."""
+
+console_selections = Table(
+    "console_selection",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("user", String(100), nullable=False),
+    # What a saved view is called; a search or a selection of the moment has no name.
+    Column("name", String(100)),
+    Column("content", JSON, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Index(None, "user"),
+    Index(None, "created_at"),
+)
+"""What people look for in the console: searches, saved views, and selections that an action is about.
+
+They are kept here and not in addresses, as a recipient or a local id is not to be in one.
+"""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, func, or_, select
 
 from nel_mesh.ledger.database import Database, row_values
 from nel_mesh.ledger.messages import Copy, LedgerMessage, read_message
@@ -28,6 +28,7 @@ class Filter:
         party: the other mailbox: sender or recipient.
         since: created at this time or later.
         until: created before this time.
+        message_type: `DATA` or `REPORT`.
     """
 
     identifier: str | None = None
@@ -38,6 +39,7 @@ class Filter:
     party: str | None = dataclasses.field(default=None, repr=False)
     since: datetime | None = None
     until: datetime | None = None
+    message_type: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +77,11 @@ class Search:
         with self._database.read() as connection:
             return [read_message(row) for row in connection.execute(query.order_by(messages.c.id.desc()).limit(limit))]
 
-    def numbers(self, wanted: Filter) -> Iterator[int]:
-        """Return the number of every message that is wanted."""
+    def numbers(self, wanted: Filter, *, limit: int | None = None) -> Iterator[int]:
+        """Return the number of every message that is wanted, oldest first; at most `limit` of them."""
+        query = _where(select(messages.c.id), wanted).order_by(messages.c.id).limit(limit)
         with self._database.read() as connection:
-            yield from connection.scalars(_where(select(messages.c.id), wanted).order_by(messages.c.id))
+            yield from connection.scalars(query)
 
     def timeline(self, number: int) -> list[LedgerEvent]:
         """Return what happened to a message, oldest first."""
@@ -102,16 +105,25 @@ class Search:
         with self._database.read() as connection:
             return [read_message(row) for row in connection.execute(query.order_by(messages.c.id))]
 
-    def events(self, *, limit: int = 50, before: int | None = None, kind: str | None = None) -> list[LedgerEvent]:
+    def events(
+        self, *, limit: int = 50, before: int | None = None, kind: str | None = None, mailbox_id: str | None = None
+    ) -> list[LedgerEvent]:
         """Return events, the newest first."""
         query = select(events)
         if before is not None:
             query = query.where(events.c.number < before)
         if kind is not None:
             query = query.where(events.c.kind == kind)
+        if mailbox_id is not None:
+            query = query.where(events.c.mailbox_id == mailbox_id)
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(events.c.number.desc()).limit(limit))
             return [LedgerEvent(**row_values(row)) for row in rows]
+
+    def last_event(self) -> int:
+        """Return the number of the newest event; 0 if there is none. It changes with everything that happens."""
+        with self._database.read() as connection:
+            return connection.scalar(select(func.max(events.c.number))) or 0
 
 
 def _where(query: Select[Any], wanted: Filter) -> Select[Any]:
@@ -133,6 +145,8 @@ def _where(query: Select[Any], wanted: Filter) -> Select[Any]:
         query = query.where(columns.workflow_id == wanted.workflow_id)
     if wanted.party is not None:
         query = query.where(or_(columns.sender == wanted.party, columns.recipient == wanted.party))
+    if wanted.message_type is not None:
+        query = query.where(columns.message_type == wanted.message_type)
     if wanted.since is not None:
         query = query.where(columns.created_at >= wanted.since)
     if wanted.until is not None:

@@ -101,7 +101,8 @@ _IN: Mapping[State, Mapping[Event, State]] = {
     },
     State.RETRYING: {Event.BEGUN: State.FETCHING, Event.RELEASED: State.LISTED, Event.GONE: State.GONE},
     State.QUARANTINED: {Event.RELEASED: State.LISTED, Event.GONE: State.GONE},
-    State.ACKNOWLEDGED: {Event.ACKNOWLEDGED: State.ACKNOWLEDGED},
+    # A person asks for it to be delivered again, once it was put back into the inbox.
+    State.ACKNOWLEDGED: {Event.ACKNOWLEDGED: State.ACKNOWLEDGED, Event.RELEASED: State.LISTED},
     # A message that was given back by the service desk is listed again.
     State.GONE: {Event.RELEASED: State.LISTED},
 }

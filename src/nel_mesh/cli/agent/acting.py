@@ -77,6 +77,45 @@ def resend(
     _act(ctx, "resend", ids, config, reason, dry_run=dry_run)
 
 
+@app.command("deliver-again", cls=Command)
+def deliver_again(
+    ctx: typer.Context,
+    ids: NumbersArgument,
+    config: ConfigOption = None,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+) -> None:
+    """Store received messages again, once MESH lists them again.
+
+    For a copy that was lost: the service desk puts the message back into the inbox. Refused while its copy is, or may
+    be, where it was stored: whoever reads there could get it twice.
+
+    \b
+    Example:
+      nel-mesh agent deliver-again 4711 --reason "the disk of the file server was lost"
+    """
+    _act(ctx, "deliver again", ids, config, reason, dry_run=dry_run)
+
+
+@app.command(cls=Command)
+def acknowledge(
+    ctx: typer.Context,
+    ids: NumbersArgument,
+    config: ConfigOption = None,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+) -> None:
+    """Tell MESH at once of messages that are stored.
+
+    Refused for a message that is not stored here: MESH would remove it, and it would be lost.
+
+    \b
+    Example:
+      nel-mesh agent acknowledge 4711
+    """
+    _act(ctx, "acknowledge", ids, config, reason, dry_run=dry_run)
+
+
 @app.command(cls=Command)
 def seen(
     ctx: typer.Context,

@@ -1,0 +1,136 @@
+"""Numbers of the ledger: how much goes through, how old the oldest is, what the destinations have."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, func, select
+
+from nel_mesh.ledger.database import Database
+from nel_mesh.ledger.schema import copies, events, messages
+from nel_mesh.ledger.states import DUE, Direction, State
+
+OPEN = {
+    Direction.IN: DUE[Direction.IN],
+    Direction.OUT: DUE[Direction.OUT],
+}
+"""States of messages that are on their way here."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Hour:
+    """The messages that came up in one hour.
+
+    Attributes:
+        start: when it began.
+        counts: how many, by direction and present state.
+    """
+
+    start: datetime
+    counts: dict[tuple[Direction, State], int]
+
+    def total(self, direction: Direction) -> int:
+        """Count those of a direction."""
+        return sum(number for (way, _), number in self.counts.items() if way is direction)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationUse:
+    """What a destination has.
+
+    Attributes:
+        place: the destination, as the configuration names it.
+        stored_today: how many messages it got in the last 24 hours.
+        last_stored_at: when it got one last; None if it never did.
+    """
+
+    place: str
+    stored_today: int
+    last_stored_at: datetime | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A process that ran the agent.
+
+    Attributes:
+        name: machine and process.
+        started_at: when it began.
+        stopped_at: when it ended in good order; None if it runs, or was killed.
+    """
+
+    name: str
+    started_at: datetime
+    stopped_at: datetime | None
+
+
+def hours(database: Database, now: datetime, count: int = 24) -> list[Hour]:
+    """Count the messages that came up in each of the last hours, oldest first."""
+    last = now.replace(minute=0, second=0, microsecond=0)
+    with database.read() as connection:
+        return [_hour(connection, last - timedelta(hours=back)) for back in range(count - 1, -1, -1)]
+
+
+def _hour(connection: Connection, start: datetime) -> Hour:
+    columns = (messages.c.direction, messages.c.state)
+    query = (
+        select(*columns, func.count())
+        .where(messages.c.created_at >= start, messages.c.created_at < start + timedelta(hours=1))
+        .group_by(*columns)
+    )
+    counts = {(Direction(way), State(state)): number for way, state, number in connection.execute(query)}
+    return Hour(start=start, counts=counts)
+
+
+def since(database: Database, moment: datetime) -> dict[Direction, int]:
+    """Count the messages that came up since a moment, by direction."""
+    query = select(messages.c.direction, func.count()).where(messages.c.created_at >= moment)
+    with database.read() as connection:
+        found = {Direction(way): count for way, count in connection.execute(query.group_by(messages.c.direction))}
+    return {way: found.get(way, 0) for way in Direction}
+
+
+def oldest_open(database: Database) -> dict[tuple[str, Direction], datetime]:
+    """Return since when the oldest open message of each mailbox and direction is there."""
+    columns = (messages.c.mailbox_id, messages.c.direction)
+    states = [*DUE[Direction.IN], *DUE[Direction.OUT]]
+    oldest = func.min(messages.c.created_at, type_=messages.c.created_at.type)
+    query = select(*columns, oldest).where(messages.c.state.in_(states)).group_by(*columns)
+    with database.read() as connection:
+        return {(mailbox, Direction(way)): moment for mailbox, way, moment in connection.execute(query)}
+
+
+def destinations(database: Database, places: Sequence[str], now: datetime) -> list[DestinationUse]:
+    """Say what each destination has got."""
+    found = []
+    newest = func.max(copies.c.stored_at, type_=copies.c.stored_at.type)
+    with database.read() as connection:
+        for place in places:
+            mine = copies.c.destination == place
+            recent = select(func.count()).where(mine, copies.c.stored_at >= now - timedelta(hours=24))
+            found.append(
+                DestinationUse(
+                    place=place,
+                    stored_today=connection.scalar(recent) or 0,
+                    last_stored_at=connection.scalar(select(newest).where(mine)),
+                )
+            )
+    return found
+
+
+def nodes(database: Database, limit: int = 200) -> list[Node]:
+    """Return the processes that ran the agent, the newest first."""
+    kinds = ("agent started", "agent stopped")
+    query = select(events.c.at, events.c.kind, events.c.details).where(events.c.kind.in_(kinds))
+    found: list[Node] = []
+    ended: dict[str, datetime] = {}
+    with database.read() as connection:
+        for at, kind, details in connection.execute(query.order_by(events.c.number.desc()).limit(limit)):
+            name = str(details.get("owner", "?"))
+            if kind == "agent stopped":
+                ended[name] = at
+            else:
+                found.append(Node(name=name, started_at=at, stopped_at=ended.pop(name, None)))
+    return found
