@@ -52,7 +52,8 @@ MAY_IMPORT = {
     "sandbox": {"errors", "protocol", "settings", "io", "_sync", "_async"},
     "ledger": {"errors", "io", "models"},
     "agent": {"destinations", "errors", "io", "ledger", "models", "settings", "tls", "check", "instrumentation"},
-    "cli": {"agent", "errors", "models", "instrumentation", "ledger", "settings", "tls", "check", "sandbox"},
+    "console": {"agent", "errors", "io", "ledger", "_version"},
+    "cli": {"agent", "console", "errors", "models", "instrumentation", "ledger", "settings", "tls", "check", "sandbox"},
     "__main__": {"cli"},
     "transfers": {"errors", "protocol", "io"},
     "__init__": {
@@ -141,7 +142,7 @@ PUBLIC_PACKAGES = {PACKAGE / name / "__init__.py" for name in ("settings", "tls"
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.name)
 def test_the_command_line_sees_the_public_package_and_check(path: Path) -> None:
     """Of the other rooms it knows the names that their package gives, and none of their files."""
-    faces = {PACKAGE / name for name in ("cli", "check", "agent", "ledger")}
+    faces = {PACKAGE / name for name in ("cli", "check", "agent", "console", "ledger")}
     others = {file for file in GRAPH[path] if not faces & set(file.parents)}
     assert others - PUBLIC_PACKAGES <= {PACKAGE / "errors.py", PACKAGE / "models.py"}
 
@@ -155,6 +156,14 @@ def test_the_agent_sees_the_public_package_the_ledger_destinations_and_files(pat
         PACKAGE / "errors.py",
         PACKAGE / "models.py",
     }
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "console").rglob("*.py")), ids=lambda path: path.name)
+def test_the_console_sees_the_public_package_the_agent_and_the_ledger(path: Path) -> None:
+    """It has no way of its own to MESH, and of the modules below it knows files and time."""
+    rooms = {PACKAGE / name for name in ("console", "agent", "ledger", "io")}
+    others = {file for file in GRAPH[path] if not rooms & set(file.parents)}
+    assert others <= {PACKAGE / name for name in ("errors.py", "models.py", "_version.py")}
 
 
 def test_no_files_import_one_another() -> None:
@@ -223,6 +232,10 @@ def test_the_protocol_does_no_io() -> None:
         ("boto3", "s3.py"),
         ("botocore", "s3.py"),
         ("azure", "azure.py"),
+        ("argon2", "accounts.py"),
+        ("pyotp", "accounts.py"),
+        ("jinja2", "site.py"),
+        ("sse_starlette", "live.py"),
     ],
 )
 def test_one_module_knows_the_package(package: str, module: str) -> None:
@@ -234,7 +247,7 @@ def test_the_base_needs_no_extra() -> None:
     extras = {"starlette", "uvicorn", "trustme", "pytest", "typer", "rich", "opentelemetry.sdk"}
     extras |= {"sqlalchemy", "alembic", "prometheus_client", "watchfiles", "defusedxml"}
     for area, path in modules():
-        if area not in ("sandbox", "cli", "check", "agent", "ledger"):
+        if area not in ("sandbox", "cli", "check", "agent", "console", "ledger"):
             assert not {name.split(".")[0] for name in imported(path)} & extras
 
 

@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from nel_mesh.agent.console_options import ConsoleOptions
 from nel_mesh.agent.templates import NameTemplate
 from nel_mesh.errors import ConfigurationError, InvalidArgument, SettingFault
 from nel_mesh.settings import MeshSettings, is_loopback
@@ -273,6 +274,7 @@ class Options(_Table):
 
 class _File(_Table):
     agent: Options = Options()
+    console: ConsoleOptions = ConsoleOptions()
     defaults: Defaults = Defaults()
     mailboxes: Annotated[dict[str, Mailbox], Field(min_length=1)]
 
@@ -304,6 +306,7 @@ class AgentConfiguration:
         defaults: what holds for every mailbox.
         mailboxes: each by its id.
         signal_file: a file by which the agent is told to stop, as the Java client is; None without.
+        console: how the console is reached.
     """
 
     path: Path
@@ -311,6 +314,7 @@ class AgentConfiguration:
     defaults: Defaults
     mailboxes: Mapping[str, MailboxPlan]
     signal_file: Path | None = None
+    console: ConsoleOptions = dataclasses.field(default_factory=ConsoleOptions)
 
     @property
     def data(self) -> Path:
@@ -355,7 +359,8 @@ def load(path: Path) -> AgentConfiguration:
     _check_folders(plans.values(), lines, faults)
     if faults:
         raise ConfigurationError.of(faults)
-    return AgentConfiguration(path, found.agent, found.defaults, plans)
+    console = found.console.absolute(path.parent)
+    return AgentConfiguration(path, found.agent, found.defaults, plans, console=console)
 
 
 def _text(path: Path) -> str:
@@ -470,6 +475,7 @@ def _check_folders(plans: Iterable[MailboxPlan], lines: _Lines, faults: list[Set
 _TABLES: Mapping[str, type[BaseModel]] = {
     "": _File,
     "agent": Options,
+    "console": ConsoleOptions,
     "defaults": Defaults,
     "mailboxes": Mailbox,
     "receive": ReceiveRoute,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nel_mesh.cli.agent.app import ConfigOption, agent_extra, app, configuration_of, path_of
+from nel_mesh.cli.agent.console import served_console
 from nel_mesh.cli.app import Command
 from nel_mesh.cli.exit_codes import ExitCode
 from nel_mesh.cli.session import Session, session_of
@@ -34,6 +35,9 @@ def run(
     once: Annotated[
         bool, typer.Option("--once", help="Send what is there, look into each inbox once, and end.")
     ] = False,
+    console: Annotated[
+        bool, typer.Option("--console", help="Serve the console too; so does `[agent] console` in the configuration.")
+    ] = False,
 ) -> None:
     """Run the agent, until it is told to stop.
 
@@ -44,6 +48,7 @@ def run(
     Examples:
       nel-mesh agent run
       nel-mesh agent run --config /etc/nel-mesh/agent.toml
+      nel-mesh agent run --console
       nel-mesh agent run --once
       nel-mesh agent run --java-config /opt/mesh/meshclient.cfg
     """
@@ -58,7 +63,9 @@ def run(
     def ready() -> None:
         session.out.note(f"The agent works on {count} mailbox{'' if count == 1 else 'es'}. Ctrl-C ends it.")
 
-    with _signals(agent):
+    with _signals(agent), contextlib.ExitStack() as stack:
+        if not once and (console or agent.configuration.agent.console is not None):
+            stack.enter_context(served_console(session, lambda: agent.configuration, None))
         agent.run(once=once, on_ready=ready)
     session.out.note("The agent has ended.")
 

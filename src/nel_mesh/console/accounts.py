@@ -1,0 +1,272 @@
+"""The people who may use the console: local accounts, with a password and a second factor.
+
+There is no default account: `nel-mesh agent console user add` makes the first one. A name or an address from which
+logins fail is locked out, for longer each time; a name that does not exist is, too, so that it cannot be told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import pyotp
+from argon2 import PasswordHasher
+from argon2.exceptions import Argon2Error, InvalidHashError
+from sqlalchemy import Connection, delete, insert, select, update
+
+from nel_mesh import InvalidArgument
+from nel_mesh.console.roles import RIGHTS, Right, Role
+from nel_mesh.ledger import events
+from nel_mesh.ledger.database import row_values
+from nel_mesh.ledger.ledger import Ledger
+from nel_mesh.ledger.schema import console_attempts, console_selections, console_sessions, console_users
+
+MIN_PASSWORD_LENGTH = 12
+_MAX_PASSWORD_LENGTH = 1000
+_FREE_FAILURES = 5
+_FREE_FAILURES_OF_ADDRESS = 20
+_FIRST_LOCK_SECONDS = 30
+_LONGEST_LOCK_SECONDS = 3600
+_STEP_SECONDS = 30
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A person who may use the console.
+
+    Attributes:
+        name: by which the person logs in, and is named in the audit.
+        role: what the person is.
+        sees_content: whether the person may see the content of messages.
+        created_at: when the account was made.
+        last_login_at: when the person last logged in; None if never.
+        disabled_at: since when the account cannot be used; None if it can.
+    """
+
+    name: str
+    role: Role
+    sees_content: bool
+    created_at: datetime
+    last_login_at: datetime | None
+    disabled_at: datetime | None
+
+    @property
+    def actor(self) -> str:
+        """The name in the ledger's events, which tells it from a user of the machine."""
+        return f"{self.name} (console)"
+
+    def may(self, right: Right) -> bool:
+        """Whether the person has a right."""
+        return self.sees_content if right is Right.CONTENT else right in RIGHTS[self.role]
+
+
+class LoginRefused(InvalidArgument):
+    """The login failed; the text says no more than the person may know."""
+
+
+class Accounts:
+    """The accounts of a ledger.
+
+    Args:
+        ledger: where they are kept.
+        hasher: how passwords are kept; default: argon2id, by the parameters of RFC 9106.
+    """
+
+    def __init__(self, ledger: Ledger, hasher: PasswordHasher | None = None) -> None:
+        self._ledger = ledger
+        self._hasher = hasher or PasswordHasher()
+        self._unknown: str | None = None
+
+    def add(self, name: str, role: Role, password: str, *, sees_content: bool, actor: str) -> str:
+        """Make an account; return the secret of its second factor, which is shown once.
+
+        Raises:
+            InvalidArgument: the name is taken or cannot be used, or the password is too short.
+        """
+        if not _NAME.fullmatch(name):
+            raise InvalidArgument("the name may have letters, digits and . _ @ -, and 64 characters at most")
+        check_password(password, name)
+        secret = pyotp.random_base32()
+        now = self._ledger.clock.now()
+        with self._ledger.database.write() as connection:
+            if connection.execute(select(console_users.c.name).where(console_users.c.name == name)).first():
+                raise InvalidArgument(f"there is a user {name} already; `reset` gives a new password")
+            connection.execute(
+                insert(console_users).values(
+                    name=name,
+                    role=str(role),
+                    sees_content=sees_content,
+                    password=self._hasher.hash(password),
+                    totp_secret=secret,
+                    created_at=now,
+                )
+            )
+            said = {"name": name, "role": str(role), "sees_content": sees_content}
+            events.append(connection, now, "user added", actor=actor, details=said)
+        return secret
+
+    def reset(self, name: str, password: str, *, actor: str) -> str:
+        """Give an account a new password and a new second factor, and end its sessions; return the factor's secret."""
+        check_password(password, name)
+        secret = pyotp.random_base32()
+        values = {
+            "password": self._hasher.hash(password),
+            "totp_secret": secret,
+            "totp_step": 0,
+            "disabled_at": None,
+        }
+        with self._ledger.database.write() as connection:
+            self._change(connection, name, values, "user reset", actor=actor, reason="")
+            connection.execute(delete(console_attempts).where(console_attempts.c.key == _key("name", name)))
+        return secret
+
+    def disable(self, name: str, *, actor: str, reason: str = "") -> None:
+        """Let an account be used no more, and end its sessions. Raises InvalidArgument."""
+        values = {"disabled_at": self._ledger.clock.now()}
+        with self._ledger.database.write() as connection:
+            self._change(connection, name, values, "user disabled", actor=actor, reason=reason)
+
+    def enable(self, name: str, *, actor: str, reason: str = "") -> None:
+        """Let an account be used again. Raises InvalidArgument."""
+        with self._ledger.database.write() as connection:
+            self._change(connection, name, {"disabled_at": None}, "user enabled", actor=actor, reason=reason)
+
+    def _change(
+        self, connection: Connection, name: str, values: Mapping[str, object], kind: str, *, actor: str, reason: str
+    ) -> None:
+        done = connection.execute(update(console_users).where(console_users.c.name == name).values(**values))
+        if done.rowcount == 0:
+            raise InvalidArgument(f"there is no user {name}; `nel-mesh agent console user list` lists them")
+        connection.execute(delete(console_sessions).where(console_sessions.c.user == name))
+        connection.execute(
+            delete(console_selections)
+            .where(console_selections.c.user == name)
+            .where(console_selections.c.name.is_(None))
+        )
+        said = {"name": name, "reason": reason}
+        events.append(connection, self._ledger.clock.now(), kind, actor=actor, details=said)
+
+    def all(self) -> list[User]:
+        """List the accounts."""
+        with self._ledger.database.read() as connection:
+            return [_user(row) for row in connection.execute(select(console_users).order_by(console_users.c.name))]
+
+    def get(self, name: str) -> User | None:
+        """Return an account that may be used; None if there is none."""
+        query = select(console_users).where(console_users.c.name == name, console_users.c.disabled_at.is_(None))
+        with self._ledger.database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return _user(row) if row is not None else None
+
+    def log_in(self, name: str, password: str, code: str, *, address: str) -> User:
+        """Check name, password and the code of the second factor.
+
+        Raises:
+            LoginRefused: one of them is wrong, the account is disabled, or there were too many attempts.
+        """
+        now = self._ledger.clock.now()
+        keys = {_key("name", name): _FREE_FAILURES, _key("address", address): _FREE_FAILURES_OF_ADDRESS}
+        with self._ledger.database.read() as connection:
+            until = self._locked_until(connection, keys, now)
+            row = connection.execute(select(console_users).where(console_users.c.name == name)).one_or_none()
+        if until is not None:
+            raise LoginRefused(f"Too many attempts failed. Try again in {_wait(until - now)}.")
+        is_right = self._is_password(row.password if row is not None else None, password[:_MAX_PASSWORD_LENGTH])
+        step = _step_of(row.totp_secret, code, now) if row is not None else None
+        with self._ledger.database.write() as connection:
+            user = None
+            if row is not None and is_right and step is not None and row.disabled_at is None:
+                # Only a later step than the last one that was used: each code is taken once.
+                taken = connection.execute(
+                    update(console_users)
+                    .where(console_users.c.name == row.name, console_users.c.totp_step < step)
+                    .values(totp_step=step, last_login_at=now)
+                )
+                user = _user(row) if taken.rowcount == 1 else None
+            if user is None:
+                self._note_failure(connection, keys, now, name if row is not None else None)
+            else:
+                connection.execute(delete(console_attempts).where(console_attempts.c.key == _key("name", name)))
+                events.append(connection, now, "logged in", actor=user.actor)
+        if user is None:
+            raise LoginRefused("Name, password or code is wrong. A code is good for 30 seconds, and for one login.")
+        return user
+
+    def _is_password(self, kept: str | None, password: str) -> bool:
+        if kept is None:
+            # As long as for a name that exists.
+            self._unknown = self._unknown or self._hasher.hash("of nobody")
+        try:
+            return self._hasher.verify(kept or self._unknown or "", password) and kept is not None
+        except (Argon2Error, InvalidHashError):
+            return False
+
+    def _locked_until(self, connection: Connection, keys: dict[str, int], now: datetime) -> datetime | None:
+        column = console_attempts.c.locked_until
+        query = select(column).where(console_attempts.c.key.in_(keys), column > now)
+        return max((moment for moment in connection.scalars(query) if moment is not None), default=None)
+
+    def _note_failure(self, connection: Connection, keys: dict[str, int], now: datetime, name: str | None) -> None:
+        for key, free in keys.items():
+            row = connection.execute(select(console_attempts).where(console_attempts.c.key == key)).one_or_none()
+            failures = 1 if row is None else row.failures + 1
+            until = None
+            if failures >= free:
+                seconds = min(_LONGEST_LOCK_SECONDS, _FIRST_LOCK_SECONDS * 2 ** min(failures - free, 10))
+                until = now + timedelta(seconds=seconds)
+            values = {"failures": failures, "last_at": now, "locked_until": until}
+            if row is None:
+                connection.execute(insert(console_attempts).values(key=key, **values))
+            else:
+                connection.execute(update(console_attempts).where(console_attempts.c.key == key).values(**values))
+        old = now - timedelta(days=1)
+        connection.execute(delete(console_attempts).where(console_attempts.c.last_at < old))
+        # A password is often typed into the field of the name: a name that nobody has is not kept.
+        events.append(connection, now, "login failed", actor=name or "unknown")
+
+
+def check_password(password: str, name: str) -> None:
+    """Raise InvalidArgument if a password is too short or too simple to guess."""
+    if len(password) < MIN_PASSWORD_LENGTH:
+        raise InvalidArgument(f"the password needs {MIN_PASSWORD_LENGTH} characters or more; a few words are best")
+    if len(password) > _MAX_PASSWORD_LENGTH:
+        raise InvalidArgument(f"the password may have {_MAX_PASSWORD_LENGTH} characters at most")
+    if name.casefold() in password.casefold() or len(set(password)) < 5:
+        raise InvalidArgument("the password is too simple: leave the name out, and use more than a few characters")
+
+
+def factor_address(name: str, secret: str) -> str:
+    """Return the address by which an authenticator takes the second factor."""
+    return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name="nel-mesh console")
+
+
+def _step_of(secret: str, code: str, now: datetime) -> int | None:
+    """Return the time step of a code, the present one or a neighbour; None if it is of none."""
+    code = code.replace(" ", "")
+    if not re.fullmatch(r"[0-9]{6}", code):
+        return None
+    present = int(now.timestamp()) // _STEP_SECONDS
+    totp = pyotp.TOTP(secret)
+    for step in (present, present - 1, present + 1):
+        if pyotp.utils.strings_equal(code, totp.generate_otp(step)):
+            return step
+    return None
+
+
+def _key(kind: str, value: str) -> str:
+    return hashlib.sha256(f"{kind}\0{value}".encode()).hexdigest()
+
+
+def _wait(time: timedelta) -> str:
+    seconds = int(time.total_seconds()) + 1
+    return f"{seconds} seconds" if seconds < 120 else f"{seconds // 60} minutes"
+
+
+def _user(row: object) -> User:
+    values = row_values(row)
+    names = ("name", "role", "sees_content", "created_at", "last_login_at", "disabled_at")
+    return User(**{name: values[name] for name in names} | {"role": Role(values["role"])})

@@ -1,0 +1,89 @@
+"""The audit: every event, whether their chain is whole, and all of them as JSON lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+
+from starlette.responses import Response, StreamingResponse
+
+from nel_mesh.console.roles import Right
+from nel_mesh.console.site import Visit
+from nel_mesh.console.tables import Column, Rows, Table, form, plain
+from nel_mesh.ledger.events import first_broken
+from nel_mesh.ledger.search import LedgerEvent
+
+_AT_ONCE = 1000
+
+
+def _events(visit: Visit, limit: int) -> Rows:
+    kind, mailbox_id = visit.request.query_params.get("kind"), visit.request.query_params.get("mailbox_id")
+    found = visit.ledger.search.events(
+        limit=limit + 1,
+        before=visit.number("before"),
+        kind=kind or None,
+        mailbox_id=mailbox_id.upper() if mailbox_id else None,
+    )
+    more = len(found) > limit
+    rows = [_row(event) for event in found[:limit]]
+    values = {"kind": kind or "", "mailbox_id": mailbox_id or "", "verdict": None}
+    return Rows(rows=rows, next_before=found[limit - 1].number if more else None, values=values)
+
+
+def _row(event: LedgerEvent) -> dict[str, object]:
+    details = json.dumps(event.details, ensure_ascii=False, sort_keys=True) if event.details else ""
+    return {**dataclasses.asdict(event), "details": details, "event": event.number, "number": event.message}
+
+
+def _check(visit: Visit) -> Response:
+    with visit.ledger.database.read() as connection:
+        broken = first_broken(connection)
+    visit.ledger.note("audit checked", actor=visit.user.actor, first_broken=broken)
+    text = "Every event follows from the one before it: none was changed, added in between or removed."
+    if broken == 0:
+        text = "The last event is missing: it was removed."
+    elif broken is not None:
+        text = f"Event {broken} does not follow from the one before it: something was changed or removed there."
+    return visit.page("verdict.html", title="Audit: checked", text=text, is_whole=broken is None)
+
+
+def _export(visit: Visit) -> Response:
+    visit.ledger.note("audit exported", actor=visit.user.actor)
+    search = visit.ledger.search
+
+    def lines() -> Iterator[str]:
+        before: int | None = None
+        while found := search.events(limit=_AT_ONCE, before=before):
+            for event in found:
+                yield json.dumps({name: plain(value) for name, value in dataclasses.asdict(event).items()}) + "\n"
+            before = found[-1].number
+
+    headers = {"content-disposition": 'attachment; filename="audit.jsonl"'}
+    return StreamingResponse(lines(), media_type="application/jsonl", headers=headers)
+
+
+TABLES = (
+    Table(
+        name="audit",
+        title="Audit",
+        template="audit.html",
+        right=Right.AUDIT,
+        columns=(
+            Column("event", "Event", "number"),
+            Column("at", "At", "time"),
+            Column("kind", "What"),
+            Column("actor", "Who"),
+            Column("mailbox_id", "Mailbox", "mailbox"),
+            Column("number", "Message", "message"),
+            Column("details", "Details"),
+            Column("previous", "Follows", is_shown=False),
+            Column("hash", "Hash", is_shown=False),
+        ),
+        read=_events,
+        empty="There is no such event.",
+        parameters=("kind", "mailbox_id", "before", "limit"),
+    ),
+)
+
+PAGES = [form("/audit/check", _check, Right.AUDIT), form("/audit.jsonl", _export, Right.AUDIT)]

@@ -1,0 +1,55 @@
+"""Server-sent events: a page is told when something has happened, and fetches itself anew."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio
+from sse_starlette import EventSourceResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from nel_mesh import MeshError
+from nel_mesh.console.guard import COOKIE
+from nel_mesh.console.site import Site
+
+_LOOK_EVERY_SECONDS = 1.0
+_MOST_LISTENERS = 100
+
+
+def endpoint(site: Site) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of the events; it ends with the session."""
+    listeners = 0
+
+    def is_open(token: str) -> bool:
+        name = site.sessions.user_of(token, touch=False)
+        return name is not None and site.accounts.get(name) is not None
+
+    async def events(request: Request, token: str) -> AsyncIterator[dict[str, str]]:
+        nonlocal listeners
+        listeners += 1
+        try:
+            last = await run_in_threadpool(site.ledger.search.last_event)
+            yield {"event": "ready", "data": str(last)}
+            while await run_in_threadpool(is_open, token):
+                await anyio.sleep(_LOOK_EVERY_SECONDS)
+                with contextlib.suppress(MeshError):
+                    newest = await run_in_threadpool(site.ledger.search.last_event)
+                    if newest != last:
+                        last = newest
+                        yield {"event": "change", "data": str(newest)}
+            yield {"event": "over", "data": ""}
+        finally:
+            listeners -= 1
+
+    async def answer(request: Request) -> Response:
+        token = request.cookies.get(COOKIE, "")
+        if not await run_in_threadpool(is_open, token):
+            return PlainTextResponse("log in first", status_code=401)
+        if listeners >= _MOST_LISTENERS:
+            return PlainTextResponse("too many pages are open", status_code=503)
+        return EventSourceResponse(events(request, token), ping=15, headers={"cache-control": "no-store"})
+
+    return answer

@@ -1,0 +1,164 @@
+"""The list of messages: searched, paged by number, saved as views; and the lists of what is sent, and of reports."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.responses import Response
+
+from nel_mesh.console.selections import OPEN_FIELDS, read_filter, restored_filter, stored_filter
+from nel_mesh.console.site import Visit
+from nel_mesh.console.tables import Column, Rows, Table, form
+from nel_mesh.ledger.messages import LedgerMessage
+from nel_mesh.ledger.search import Filter
+from nel_mesh.ledger.states import Direction, State
+
+COLUMNS = (
+    Column("number", "Number", "message"),
+    Column("direction", "Way"),
+    Column("mailbox_id", "Mailbox", "mailbox"),
+    Column("state", "State", "state"),
+    Column("workflow_id", "Workflow"),
+    Column("sender", "Sender"),
+    Column("message_id", "Message id"),
+    Column("bytes", "Size", "size"),
+    Column("attempts", "Attempts", "number", is_shown=False),
+    Column("next_attempt_at", "Next attempt", "time", is_shown=False),
+    Column("created_at", "Created", "time", is_shown=False),
+    Column("updated_at", "Since", "time"),
+    Column("reason", "Reason"),
+)
+"""What a list shows of a message: no subject, file name, recipient or local id."""
+
+
+def row_of(message: LedgerMessage) -> dict[str, Any]:
+    """Return what a list shows of a message."""
+    return {
+        "number": message.id,
+        "direction": str(message.direction),
+        "mailbox_id": message.mailbox_id,
+        "state": str(message.state),
+        "workflow_id": message.workflow_id,
+        # Of what was sent it is the mailbox itself.
+        "sender": message.sender if message.direction is Direction.IN else None,
+        "message_id": message.message_id,
+        "bytes": message.bytes,
+        "attempts": message.attempts,
+        "next_attempt_at": message.next_attempt_at,
+        "created_at": message.created_at,
+        "updated_at": message.updated_at,
+        "reason": message.reason,
+    }
+
+
+def wanted_by(visit: Visit) -> Filter:
+    """Return the search that an address names: by its key, or by fields that may stand in an address."""
+    key = visit.request.query_params.get("view")
+    if key:
+        return restored_filter(visit.site.selections.get(visit.user.name, key))
+    return read_filter(visit.fields(), names=OPEN_FIELDS)
+
+
+def _read(visit: Visit, limit: int, wanted: Filter) -> Rows:
+    found = visit.ledger.search.messages(wanted, limit=limit + 1, before=visit.number("before"))
+    more = len(found) > limit
+    found = found[:limit]
+    return Rows(rows=[row_of(one) for one in found], next_before=found[-1].id if more else None)
+
+
+def _messages(visit: Visit, limit: int) -> Rows:
+    wanted = wanted_by(visit)
+    values = {
+        "wanted": wanted,
+        "states": list(State),
+        "mailboxes": [one.mailbox_id for one in visit.ledger.mailboxes.all()],
+        "views": visit.site.selections.views(visit.user.name),
+        "view": visit.request.query_params.get("view", ""),
+        "can_search": True,
+    }
+    return dataclasses.replace(_read(visit, limit, wanted), values=values)
+
+
+_PLAIN: dict[str, Any] = {"can_search": False, "views": [], "view": "", "wanted": None}
+
+
+def _outgoing(visit: Visit, limit: int) -> Rows:
+    states = (State.WAITING, State.SENDING, State.RETRYING, State.UNKNOWN, State.ACCEPTED)
+    wanted = Filter(direction=Direction.OUT, states=states)
+    return dataclasses.replace(_read(visit, limit, wanted), values=_PLAIN)
+
+
+_REPORT_COLUMNS = (
+    *(column for column in COLUMNS if column.name in ("number", "mailbox_id", "state", "message_id")),
+    Column("linked_message_id", "About message"),
+    Column("status_event", "Event"),
+    Column("status_code", "Code"),
+    Column("status_description", "MESH says"),
+    Column("updated_at", "Since", "time"),
+)
+
+
+def _reports(visit: Visit, limit: int) -> Rows:
+    wanted = Filter(direction=Direction.IN, message_type="REPORT")
+    found = visit.ledger.search.messages(wanted, limit=limit + 1, before=visit.number("before"))
+    more = len(found) > limit
+    found = found[:limit]
+    names = ("linked_message_id", "status_event", "status_code", "status_description")
+    rows = [row_of(one) | {name: getattr(one, name) for name in names} for one in found]
+    return Rows(rows=rows, next_before=found[-1].id if more else None, values=_PLAIN)
+
+
+def _search(visit: Visit) -> Response:
+    """Keep the search, so that no address holds what can be a person's."""
+    wanted = read_filter(visit.fields())
+    content = stored_filter(wanted)
+    name = visit.field("name", longest=100) if visit.field("save") else None
+    if name is None and set(content) <= set(OPEN_FIELDS):
+        pairs = [
+            (key, one) for key, value in content.items() for one in (value if isinstance(value, list) else [value])
+        ]
+        return visit.go(f"/messages?{urlencode(pairs)}")
+    key = visit.site.selections.keep(visit.user.name, content, name=name or None)
+    return visit.go(f"/messages?{urlencode({'view': key})}")
+
+
+def _forget(visit: Visit) -> Response:
+    visit.site.selections.remove(visit.user.name, visit.field("view", required=True))
+    return visit.go("/messages")
+
+
+_PARAMETERS = (*OPEN_FIELDS, "view", "before", "limit")
+
+TABLES = (
+    Table(
+        name="messages",
+        title="Messages",
+        columns=COLUMNS,
+        read=_messages,
+        template="messages.html",
+        empty="No message fits the search.",
+        parameters=_PARAMETERS,
+    ),
+    Table(
+        name="outgoing",
+        title="Outgoing",
+        columns=COLUMNS,
+        read=_outgoing,
+        template="messages.html",
+        empty="Nothing waits to be sent, and everything that was sent has been collected.",
+        parameters=("before", "limit"),
+    ),
+    Table(
+        name="reports",
+        title="Reports",
+        columns=_REPORT_COLUMNS,
+        read=_reports,
+        template="table.html",
+        empty="MESH has sent no report.",
+        parameters=("before", "limit"),
+    ),
+)
+
+PAGES = [form("/messages/search", _search), form("/messages/forget", _forget)]

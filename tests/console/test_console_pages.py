@@ -1,0 +1,354 @@
+"""The pages of the console, and what is done from them, by a browser without scripts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from consoles import ALICE, BOB, PRIVATE, Filled, Served, Visitor, served_console
+
+from nel_mesh import ConfigurationError, InvalidArgument
+from nel_mesh.console.accounts import check_password
+from nel_mesh.console.application import TABLES, openapi
+from nel_mesh.console.plots import ages, days_left, messages_an_hour
+from nel_mesh.console.roles import Role
+from nel_mesh.console.selections import read_filter, restored_filter, stored_filter
+from nel_mesh.console.serving import console_served
+from nel_mesh.ledger.states import Direction, State
+from nel_mesh.ledger.statistics import Hour
+from nel_mesh.sandbox import Sandbox
+
+pytest_plugins = ["console_fixtures"]
+
+
+def selection_of(text: str) -> str:
+    found = re.search(r'name="selection" value="([^"]+)"', text)
+    assert found is not None, text
+    return found[1]
+
+
+def test_the_first_page_says_what_needs_a_person_or_that_nothing_does(served: Served, tmp_path: Path) -> None:
+    with served.visitor("viewer") as visitor:
+        text = visitor.get("/").text
+        assert "Nothing needs a person" in text
+        assert "All is well" in text
+        filled = Filled(served.ledger, tmp_path)
+        text = visitor.get("/").text
+        assert re.search(r"[4-9] things need a person", text)
+        assert "the checksum differs" in text
+        assert f'href="/messages/{filled.quarantined.id}"' in text
+        assert re.search(r"Looked at .*\d\d:\d\d:\d\d UTC", text)
+        said = visitor.get("/api/now").json()
+        assert {one["kind"] for one in said["attention"]} >= {"quarantined", "undelivered", "refused", "unknown"}
+        assert said["summary"]["mailboxes"] == 2
+
+
+def test_a_page_tells_of_a_message_and_masks_names_until_they_are_asked_for(shared: Served, filled: Filled) -> None:
+    with shared.visitor("operator") as visitor:
+        page = f"/messages/{filled.undelivered.id}"
+        text = visitor.get(page).text
+        for event in ("waiting", "begun", "accepted", "undelivered"):
+            assert f"<strong>{event}</strong>" in text
+        assert "TRANSFER" in text
+        assert re.search(r'href="/messages/\d+">Report', text)
+        assert PRIVATE["recipient"] not in text
+        assert PRIVATE["recipient"] in visitor.post(f"{page}/names", {"reason": "the sender asks"}, page=page).text
+        assert "Show content" not in text
+        assert visitor.post(f"{page}/content", {"reason": "x"}, page=page).status_code == 403
+        report = visitor.get("/api/reports").json()["rows"][0]["number"]
+        assert f'about <a href="/messages/{filled.undelivered.id}"' in visitor.get(f"/messages/{report}").text
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"identifier": "GOOD1"}, ["GOOD1"]),
+        ({"identifier": PRIVATE["local_id"], "direction": "in"}, ["GOOD1", "BROKEN1"]),
+        ({"states": "quarantined"}, ["BROKEN1"]),
+        ({"states": ["quarantined", "acknowledged"]}, ["GOOD1", "BROKEN1"]),
+        ({"workflow_id": "PATH_RES*", "direction": "in", "states": "acknowledged"}, ["GOOD1"]),
+        ({"party": BOB.lower()}, ["GOOD1"]),
+        ({"party": PRIVATE["recipient"], "direction": "in"}, ["GOOD1", "BROKEN1"]),
+        ({"mailbox_id": BOB}, []),
+        ({"since": "2000-01-01T00:00", "until": "2000-01-02"}, []),
+        ({"since": "2000-01-01T00:00", "identifier": "GOOD1"}, ["GOOD1"]),
+    ],
+    ids=str,
+)
+def test_messages_are_found(
+    shared: Served, filled: Filled, operator: Visitor, fields: dict[str, str], expected: list[str]
+) -> None:
+    answer = operator.post("/messages/search", fields)
+    place = answer.headers["location"]
+    # Nothing that can be a person's stands in the address.
+    assert not {"identifier", "party"} & set(re.findall(r"[?&](\w+)=", place))
+    rows = operator.get(f"/api{place}").json()["rows"]
+    assert [row["message_id"] for row in rows] == expected
+    assert operator.get(place).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def operator(shared: Served) -> object:
+    with shared.visitor("operator") as visitor:
+        yield visitor
+
+
+def test_a_search_that_cannot_be_understood_is_named(operator: Visitor) -> None:
+    answer = operator.post("/messages/search", {"since": "yesterday"})
+    assert answer.status_code == 400
+    assert "since: expected a date" in answer.text
+
+
+def test_a_search_is_kept_as_it_was() -> None:
+    wanted = read_filter(
+        {
+            "identifier": ["x"],
+            "states": ["gone", "listed"],
+            "direction": ["in"],
+            "since": ["2026-11-26T18:00+00:00"],
+            "party": ["a"],
+        }
+    )
+    assert restored_filter(stored_filter(wanted)) == wanted
+    assert wanted.since == datetime(2026, 11, 26, 18, tzinfo=UTC)
+
+
+def test_views_are_saved_by_name_and_are_each_persons_own(shared: Served, filled: Filled, operator: Visitor) -> None:
+    operator.post("/messages/search", {"states": "quarantined", "name": "In <quarantine>", "save": "1"})
+    place = operator.post(
+        "/messages/search", {"states": "quarantined", "name": "In <quarantine>", "save": "1"}
+    ).headers["location"]
+    text = operator.get(place).text
+    assert text.count("In &lt;quarantine&gt;</a>") == 1
+    with shared.visitor("viewer") as other:
+        assert "quarantine&gt;" not in other.get("/messages").text
+        assert other.get(place).status_code == 400
+    operator.post("/messages/forget", {"view": place.partition("view=")[2]})
+    assert "quarantine&gt;" not in operator.get("/messages").text
+
+
+def test_a_list_goes_on_page_by_page(served: Served) -> None:
+    ids = [f"M{number:03}" for number in range(120)]
+    served.ledger.messages.list_incoming(ALICE, ids)
+    with served.visitor("viewer") as visitor:
+        seen: list[str] = []
+        place: str | None = "/messages?states=listed"
+        while place:
+            text = visitor.get(place).text
+            seen += re.findall(r"<td[^>]*>(M\d{3})</td>", text)
+            found = re.search(r'<a href="([^"]+)" rel="next"', text)
+            place = found[1].replace("&amp;", "&") if found else None
+        assert seen == ids[::-1]
+        first = visitor.get("/api/messages?limit=100").json()
+        second = visitor.get(f"/api/messages?limit=100&before={first['next_before']}").json()
+        assert [row["message_id"] for row in first["rows"] + second["rows"]] == ids[::-1]
+        assert second["next_before"] is None
+
+
+def test_every_table_is_csv_and_json_too(shared: Served, filled: Filled) -> None:
+    described = openapi()
+    json.dumps(described)
+    with shared.visitor("administrator") as visitor:
+        assert visitor.get("/api/openapi.json").json() == described
+        for table in TABLES:
+            rows = visitor.get(f"/api/{table.name}").json()["rows"]
+            schema = described["paths"][f"/api/{table.name}"]["get"]["responses"]["200"]["content"]
+            names = list(schema["application/json"]["schema"]["properties"]["rows"]["items"]["properties"])
+            assert all(list(row) == names for row in rows)
+            lines = list(csv.reader(io.StringIO(visitor.get(f"/{table.name}.csv").text)))
+            assert lines[0] == names
+            assert len(lines) >= min(len(rows), 1)
+
+
+def test_a_cell_is_no_formula(served: Served, tmp_path: Path) -> None:
+    served.ledger.mailboxes.pause(ALICE, actor="=1+1", reason='=HYPERLINK("https://attacker.example")')
+    with served.visitor("viewer") as visitor:
+        [row] = [row for row in csv.DictReader(io.StringIO(visitor.get("/mailboxes.csv").text)) if row["paused_by"]]
+    assert row["paused_by"] == "'=1+1"
+    assert row["pause_reason"].startswith("'=")
+
+
+def test_an_action_is_previewed_and_done_once_with_a_reason(served: Served, tmp_path: Path) -> None:
+    filled = Filled(served.ledger, tmp_path)
+    with served.visitor("operator") as visitor:
+        numbers = [str(filled.undelivered.id), str(filled.stored.id), str(filled.unknown.id)]
+        preview = visitor.post("/messages/preview", {"number": numbers, "action": "resend"})
+        assert "Resend: 1 message" in preview.text
+        assert "Refused: 2 messages" in preview.text
+        assert "the recipient could get it twice" in preview.text
+        selection = selection_of(preview.text)
+        assert visitor.post("/messages/run", {"selection": selection}).status_code == 400
+        done = visitor.post("/messages/run", {"selection": selection, "reason": "new mailbox"})
+        assert "1 done, 0 refused" in done.text
+        again = visitor.post("/messages/run", {"selection": selection, "reason": "new mailbox"})
+        assert again.status_code == 400
+        assert "is over" in again.text
+    after = served.ledger.messages.get(filled.undelivered.id)
+    assert after.resent_as is not None
+    last = served.ledger.search.timeline(filled.undelivered.id)[-1]
+    assert (last.kind, last.actor, last.details["reason"]) == ("resent", "operator (console)", "new mailbox")
+
+
+def test_an_action_on_all_that_a_search_finds_is_about_what_was_previewed(served: Served) -> None:
+    served.ledger.messages.list_incoming(ALICE, [f"M{number}" for number in range(60)])
+    with served.visitor("operator") as visitor:
+        fields = {"which": "all", "query": f"mailbox_id={ALICE}", "action": "retry"}
+        preview = visitor.post("/messages/preview", fields)
+        assert "Retry: 60 messages" in preview.text
+        served.ledger.messages.list_incoming(ALICE, ["LATER"])
+        done = visitor.post("/messages/run", {"selection": selection_of(preview.text), "reason": "the disk is free"})
+        assert "60 done" in done.text
+        assert visitor.post("/messages/preview", {"action": "retry"}).status_code == 400
+        assert visitor.post("/messages/preview", {"action": "explode", "number": "1"}).status_code == 400
+        assert visitor.post("/messages/preview", {"action": "retry", "number": "one"}).status_code == 400
+
+
+def test_a_mailbox_is_paused_visited_and_resumed(served: Served) -> None:
+    with served.visitor("operator") as visitor:
+        page = f"/mailboxes/{ALICE}"
+        assert "is visited within seconds anyway" in visitor.get(page).text
+        assert "neither looked into" in visitor.post(f"{page}/preview", {"action": "pause"}).text
+        assert visitor.post(f"{page}/run", {"action": "pause"}).status_code == 400
+        answer = visitor.post(f"{page}/run", {"action": "pause", "reason": "the server moves"})
+        assert answer.headers["location"] == page
+        assert "the server moves" in visitor.get(page).text
+        assert visitor.post(f"{page}/run", {"action": "pause", "reason": "x"}).status_code == 400
+        assert "paused" in visitor.post(f"{page}/preview", {"action": "visit"}).text
+        visitor.post(f"{page}/run", {"action": "resume", "reason": "it is done"})
+        epoch = served.ledger.mailboxes.begin_visit(ALICE, "test")
+        assert epoch is not None
+        later = served.clock.now() + timedelta(minutes=5)
+        served.ledger.mailboxes.end_visit(ALICE, epoch.epoch, later, None)
+        visitor.post(f"{page}/run", {"action": "visit", "reason": "a colleague waits"})
+    mailbox = served.ledger.mailboxes.get(ALICE)
+    assert mailbox.paused_at is None
+    assert mailbox.next_visit_at is not None
+    assert mailbox.next_visit_at <= served.clock.now()
+    [asked] = served.ledger.search.events(kind="visit asked for")
+    assert (asked.actor, asked.details) == ("operator (console)", {"reason": "a colleague waits"})
+
+
+def test_the_audit_is_checked_and_exported(served: Served, tmp_path: Path) -> None:
+    Filled(served.ledger, tmp_path)
+    with served.visitor("auditor") as visitor:
+        assert "Every event follows" in visitor.post("/audit/check").text
+        lines = visitor.post("/audit.jsonl").text.splitlines()
+        numbers = [json.loads(line)["number"] for line in lines]
+        assert numbers == sorted(numbers, reverse=True)
+        assert len(numbers) == served.ledger.search.last_event()
+        with served.ledger.database.write() as connection:
+            connection.exec_driver_sql("UPDATE event SET actor = 'nobody' WHERE number = 7")
+        assert "Event 7 does not follow" in visitor.post("/audit/check").text
+
+
+def test_no_secret_is_among_the_settings(served: Served) -> None:
+    with served.visitor("administrator") as visitor:
+        for path in ("/settings", "/api/settings"):
+            text = visitor.get(path).text
+            assert ALICE in text
+            assert "canary" not in text
+
+
+def test_a_file_is_sent_by_the_agent_and_tracked(tmp_path: Path, mesh_sandbox: Sandbox) -> None:
+    from nel_mesh.agent.service import Agent
+
+    paths = mesh_sandbox.write_settings(tmp_path / "settings")
+    mailboxes = "\n".join(
+        f'[mailboxes.{name}]\nsettings = "{next(path for path in paths if name in path.name)}"' for name in (ALICE, BOB)
+    )
+    with served_console(tmp_path, mailboxes=mailboxes) as served, served.visitor("operator") as visitor:
+        fields = {"mailbox_id": ALICE, "to": BOB, "workflow_id": "PATH_RESULTS", "subject": "made up"}
+        files = {"file": ("C:\\results\\made-up.csv", b"made,up\n1,2\n")}
+        answer = visitor.post("/send", fields, page="/send", files=files)
+        page = answer.headers["location"]
+        number = int(page.rpartition("/")[2])
+        assert visitor.post("/send", fields, page="/send", files={"file": ("x", b"")}).status_code == 400
+        assert visitor.post("/send", fields | {"to": ""}, page="/send", files=files).status_code == 400
+        Agent(served.config, clock=served.clock).run(once=True)
+        message = served.ledger.messages.get(number)
+        assert message.state is State.ACCEPTED
+        assert message.file_name == "made-up.csv"
+        [stored] = mesh_sandbox.delivered(BOB)
+        assert mesh_sandbox.content(stored.message_id) == b"made,up\n1,2\n"
+        assert (stored.description.file_name, stored.description.subject) == ("made-up.csv", "made up")
+        assert "accepted" in visitor.post(f"{page}/track", page=page).text
+        first = served.ledger.search.timeline(number)[0]
+        assert (first.kind, first.actor) == ("waiting", "operator (console)")
+        found = visitor.post("/lookup", {"mailbox_id": ALICE, "workflow_id": "PATH_RESULTS"}, page="/send")
+        assert found.status_code == 200
+        # Its file is kept, so it could be sent again if MESH did not deliver it.
+        assert message.archived_as is not None
+        assert Path(message.archived_as).read_bytes() == b"made,up\n1,2\n"
+
+
+def test_other_machines_need_tls_or_a_named_proxy(tmp_path: Path) -> None:
+    from nel_mesh.agent.configuration import load
+
+    config = tmp_path / "agent.toml"
+    mailbox = f'[mailboxes.{ALICE}]\nsettings = {{ url = "http://127.0.0.1:9", password = "p", shared_key = "k" }}\n'
+    config.write_text(mailbox)
+    for address in ("0.0.0.0:0", "[::]:0", "192.0.2.1:0", "console.example:0"):
+        with pytest.raises(ConfigurationError, match="there is no TLS"), console_served(address, lambda: load(config)):
+            pass
+    for table, fault in (
+        ('certificate = "c.pem"', "belong together"),
+        ('trusted_proxy = "proxy.example"', "expected the address"),
+        ("idle_minutes = 0", "greater than 0"),
+        ('hots = ["x"]', "did you mean hosts"),
+    ):
+        config.write_text(f"[console]\n{table}\n{mailbox}")
+        with pytest.raises(ConfigurationError, match=fault):
+            load(config)
+    config.write_text(f'[console]\ncertificate = "c.pem"\nprivate_key = "k.pem"\n{mailbox}')
+    with pytest.raises(ConfigurationError, match="cannot be used"), console_served("127.0.0.1:0", lambda: load(config)):
+        pass
+
+
+def test_a_named_proxy_says_who_visits_and_that_there_is_tls(tmp_path: Path) -> None:
+    more = '[console]\ntrusted_proxy = "127.0.0.1"\nhosts = ["console.example"]'
+    with served_console(tmp_path, more=more) as served, served.visitor() as visitor:
+        visitor.client.headers |= {
+            "host": "console.example",
+            "x-forwarded-proto": "https",
+            "x-forwarded-for": "198.51.100.7",
+        }
+        answer = visitor.get("/login")
+        assert "secure" in answer.headers["set-cookie"].lower()
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    (tmp_path / "plain").mkdir()
+    with served_console(tmp_path / "plain") as served, served.visitor() as visitor:
+        answer = visitor.get("/login", headers={"x-forwarded-proto": "https"})
+        assert "secure" not in answer.headers["set-cookie"].lower()
+
+
+@pytest.mark.parametrize("password", ["short", "aaaaaaaaaaaaaaaa", "my name is ann, it is"])
+def test_a_password_that_is_easy_to_guess_is_refused(password: str) -> None:
+    with pytest.raises(InvalidArgument, match="password"):
+        check_password(password, "ann")
+
+
+def test_an_account_is_made_once(served: Served) -> None:
+    with pytest.raises(InvalidArgument, match="already"):
+        served.add_user("viewer", Role.VIEWER)
+    with pytest.raises(InvalidArgument, match="letters"):
+        served.add_user("no body", Role.VIEWER)
+    with pytest.raises(InvalidArgument, match="no user"):
+        served.accounts.disable("nobody", actor="test")
+
+
+def test_plots_say_the_same_in_words() -> None:
+    now = datetime(2026, 11, 26, 18, tzinfo=UTC)
+    counts = {(Direction.IN, State.ACKNOWLEDGED): 1200, (Direction.OUT, State.REFUSED): 3}
+    plot = messages_an_hour([Hour(start=now - timedelta(hours=1), counts={}), Hour(start=now, counts=counts)])
+    assert "1,200 received, 3 sent, 3 of them in trouble" in plot.text
+    assert plot.text in str(plot.svg)
+    assert len(plot.rows) == 2
+    assert "A&lt;b&gt;" in str(ages("Ages", [("A<b>", now - timedelta(days=3))], now).svg)
+    assert "3 days" in ages("Ages", [("A", now - timedelta(days=3))], now).text
+    assert "A: 12 days" in days_left("Days", [("A", 12)]).text
+    assert messages_an_hour([]).text
