@@ -6,8 +6,8 @@
 
 - each fault of the sandbox, at each request of a transfer, in each variant of the client;
 - a process that transfers, killed with SIGKILL at each point where something is written or sent, and started again
-  until it is done: sending, and receiving into a folder, through a handler, by the iterator, a report, into S3, into
-  Azure, and onto a server of SFTP; into S3 and Azure also a message that goes there in parts;
+  until it is done: sending, and receiving into a folder, with sidecars, through a handler, by the iterator, a report,
+  into S3, into Azure, and onto a server of SFTP; into S3 and Azure also a message that goes there in parts;
 - the same with SIGINT, which is KeyboardInterrupt in the blocking client and a cancellation in the async one;
 - several processes that receive into one folder, or share one journal, and are killed at random;
 - the command `nel-mesh receive`, killed or refused (full disk, I/O error) at system calls, by strace.
@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from nel_mesh import MeshError, Outcome, OutcomeUnknown
+from nel_mesh.destinations.urls import folder_of
 from nel_mesh.sandbox import Sandbox, sandbox
 from sshd import sshd
 from store_messages import MIB, content_of
@@ -249,8 +250,8 @@ class KillServer:
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """How messages are received: `name` is folder, handler, iterator, report, or a store; one in `stride` points is
-    tried, where there are many and each takes long."""
+    """How messages are received: `name` is folder, sidecar (a folder with sidecars), handler, iterator, report, or a
+    store; one in `stride` points is tried, where there are many and each takes long."""
 
     name: str = "folder"
     concurrency: int = 1
@@ -272,6 +273,7 @@ FORMS = [
     Form("handler"),
     Form("iterator"),
     Form("report"),
+    Form("sidecar"),
     Form("folder", concurrency=4, messages=4),
     Form("handler", concurrency=4, messages=4),
     Form("s3", stride=5),
@@ -295,8 +297,23 @@ def receiving_place(form: Form, folder: str) -> Iterator[tuple[str, Callable[[st
     elif form.name == "sftp":
         with sshd(Path(folder) / "sshd") as account, environment(account.environment):
             yield account.url().rstrip("/"), lambda place: files(account.folder / Path(place).name)
+    elif form.name == "sidecar":
+        yield Path(folder).as_uri(), lambda place: _with_sidecars(folder_of(place) or Path())
     else:
         yield folder, lambda place: files(Path(place))
+
+
+def _with_sidecars(folder: Path) -> list[bytes]:
+    """The content of the files, each of which must have its sidecar; a sidecar alone is no message yet."""
+    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.exists() else set()
+    contents = []
+    for name in sorted(found):
+        if f"{name}.json" in found:
+            is_its_own = json.loads((folder / f"{name}.json").read_bytes())["file_name"] == "extract.csv"
+            contents.append((folder / name).read_bytes() if is_its_own else b"with another's sidecar")
+        elif not name.endswith(".json"):
+            contents.append(b"without its sidecar")
+    return contents
 
 
 def _of_objects(store: S3 | Azure) -> tuple[str, Callable[[str], list[bytes]]]:
@@ -343,7 +360,7 @@ def each_kill(
         job: dict[str, Any] = {
             "variant": variant,
             "operation": operation,
-            "form": "folder" if form.name in ("report", *STORES) else form.name,
+            "form": "folder" if form.name in ("report", "sidecar", *STORES) else form.name,
             "concurrency": form.concurrency,
             "compress": shape.compress,
             "megabytes": shape.megabytes,
@@ -354,6 +371,8 @@ def each_kill(
         for point in itertools.count(1, every):
             mesh.reset()
             job |= {"record": f"{name}/record-{point}.json", "folder": f"{place}/inbox-{point}"}
+            if form.name == "sidecar":
+                job["folder"] += "?sidecar=true"
             if operation == "receive":
                 _deliver(mesh, shape, form)
             ended = killers.run(**job, kill_at=point)

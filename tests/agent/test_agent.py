@@ -91,7 +91,7 @@ def test_a_message_goes_to_each_of_its_destinations_and_each_fails_alone(site: S
 
 def test_routes_choose_the_destination_and_what_fits_none_waits(site: Site, mesh_sandbox: Sandbox) -> None:
     site.write(
-        '{bob}\n[[mailboxes.X26ABC2.receive]]\nworkflow_id = "PATH_*"\ninto = "pathology"\n'
+        '{bob}\n[[mailboxes.X26ABC2.receive]]\nworkflow_id = "PATH_*"\ninto = "pathology"\nsidecar = true\n'
         '[[mailboxes.X26ABC2.receive]]\ntype = "report"\ninto = "reports"\n'
     )
     mesh_sandbox.deliver_message(BOB, b"x", workflow_id="PATH_1", file_name="a.csv")
@@ -99,6 +99,7 @@ def test_routes_choose_the_destination_and_what_fits_none_waits(site: Site, mesh
     report = mesh_sandbox.deliver_report(BOB, linked_message_id="20260101000000000000_000001")
     once(site)
     assert "a.csv" in contents(site.folder / "pathology")
+    assert json.loads(contents(site.folder / "pathology")["a.csv.json"])["workflow_id"] == "PATH_1"
     assert f"report-{report}.json" in contents(site.folder / "reports")
     [waiting] = messages(site, states=(State.RETRYING,))
     assert "no route" in str(waiting.reason)

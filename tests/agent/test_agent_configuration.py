@@ -69,6 +69,8 @@ MISTAKES = {
     "template": (SMALLEST + 'name = "{to}{workflow_id}"\n', "line 8", "need a separator"),
     "unknown field": (SMALLEST + 'name = "{nobody}"\n', "line 8", "{nobody}"),
     "sends what it receives": (SMALLEST.replace('"in"', '"out"'), "line 6", "would be sent"),
+    "sends what it receives, by URL": (SMALLEST.replace('"in"', '"out"\nsidecar = true'), "line 6", "would be sent"),
+    "sidecar of a pair": (SMALLEST.replace('"in"', '"java:in"\nsidecar = true'), "line 5", "no sidecar"),
     "archive in the folder": (SMALLEST + 'archive = "out"\n', "line 9", "sent again"),
     "hook without a secret": (SMALLEST + 'on_sent = { url = "https://h.example" }\n', "line 12", "secret_file"),
     "hook in clear": (SMALLEST + 'on_sent = { url = "http://h.example", secret_file = "s" }\n', "line 12", "https"),

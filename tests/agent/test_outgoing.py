@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from nel_mesh import StorageError
+from nel_mesh import Report, StorageError
 from nel_mesh.agent import filing
 from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.outgoing import FileLayout, OutgoingFile, stamp_of
+from nel_mesh.destinations.metadata import sidecar_of
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.ledger.messages import NewSend
 
@@ -98,6 +99,20 @@ def test_a_sidecar_says_the_rest_and_is_waited_for(tmp_path: Path) -> None:
         "workflow_id": "WF",
         "subject": "s",
         "encrypted": True,
+        "file_name": "a.csv",
+        "compress": False,
+    }
+
+
+def test_the_sidecar_of_a_received_message_is_taken(tmp_path: Path) -> None:
+    """It is sent on to where the route says, not to the site that had received it."""
+    received = Report(message_id="M1", recipient="X26ABC1", sender="X26ABC3", workflow_id="IN", local_id="7", chunks=3)
+    (tmp_path / "a.csv").write_text("x")
+    (tmp_path / "a.csv.json").write_bytes(sidecar_of(received))
+    assert found(layout(tmp_path, layout="sidecar", to="X26ABC9", settle_in_seconds=0))["a.csv"].options == {
+        "to": "X26ABC9",
+        "workflow_id": "IN",
+        "local_id": "7",
         "file_name": "a.csv",
         "compress": False,
     }

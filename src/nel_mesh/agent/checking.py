@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from nel_mesh import MeshClient, MeshError, StorageError
-from nel_mesh.agent.configuration import JAVA, AgentConfiguration, MailboxPlan
+from nel_mesh.agent.configuration import AgentConfiguration, MailboxPlan, received_into
 from nel_mesh.agent.destinations import Destinations
 from nel_mesh.io.files import make_folder, translate_storage_errors, write_file
 
@@ -63,8 +63,9 @@ def _tried(name: str, work: Callable[[], object]) -> CheckedStep:
 
 def _destination(destinations: Destinations, place: str) -> None:
     destination = destinations.open(place)
-    if "://" not in place:
-        _writable(Path(place.removeprefix(JAVA)))
+    folder = received_into(place)
+    if folder is not None:
+        _writable(folder)
         return
     # Reads the records that a store keeps, so it must be there and let us in.
     next(iter(destination.records.keys()), None)

@@ -28,6 +28,7 @@ from pydantic_core import ErrorDetails
 
 from nel_mesh.agent.console_options import ConsoleOptions
 from nel_mesh.agent.templates import NameTemplate
+from nel_mesh.destinations.urls import folder_of, with_sidecar
 from nel_mesh.errors import ConfigurationError, InvalidArgument, SettingFault
 from nel_mesh.settings import MeshSettings, is_loopback
 
@@ -94,6 +95,7 @@ class ReceiveRoute(_Table):
         recipient: which recipients, where a message was sent to another address of the mailbox; default: all.
         type: `data` or `report`; default: both.
         into: the folders or URLs that all get the message, each by itself.
+        sidecar: also store its metadata, as JSON, under its name with `.json` added.
         on_stored: hooks that are called once a message is stored everywhere.
         on_quarantined: hooks that are called once a message is given up.
     """
@@ -103,8 +105,15 @@ class ReceiveRoute(_Table):
     recipient: str = Field(default="*", repr=False)
     type: Literal["data", "report"] | None = None
     into: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+    sidecar: bool = False
     on_stored: Hooks = ()
     on_quarantined: Hooks = ()
+
+    @model_validator(mode="after")
+    def _has_sidecars(self) -> ReceiveRoute:
+        if self.sidecar and any(place.startswith(JAVA) for place in self.into):
+            raise ValueError(f"there is no sidecar in a `{JAVA}` folder: its `.ctl` files say the same")
+        return self
 
     @property
     def is_for_all(self) -> bool:
@@ -409,7 +418,8 @@ def _absolute(options: Mailbox, folder: Path) -> Mailbox:
     """Return the options with each path from the folder of the file."""
     receive = tuple(
         route.model_copy(
-            update={"into": tuple(_absolute_place(one, folder) for one in route.into)} | _absolute_hooks(route, folder)
+            update={"into": tuple(_absolute_place(one, folder, sidecar=route.sidecar) for one in route.into)}
+            | _absolute_hooks(route, folder)
         )
         for route in options.receive
     )
@@ -427,11 +437,17 @@ def _absolute(options: Mailbox, folder: Path) -> Mailbox:
     return options.model_copy(update={"receive": receive, "send": send})
 
 
-def _absolute_place(place: str, folder: Path) -> str:
-    if "://" in place:
-        return place
-    prefix = JAVA if place.startswith(JAVA) else ""
-    return f"{prefix}{folder / place.removeprefix(prefix)}"
+def _absolute_place(place: str, folder: Path, *, sidecar: bool) -> str:
+    if "://" not in place:
+        prefix = JAVA if place.startswith(JAVA) else ""
+        place = f"{prefix}{folder / place.removeprefix(prefix)}"
+    # In the place itself, as that is what the ledger keeps of a message that is under way.
+    return with_sidecar(place) if sidecar else place
+
+
+def received_into(place: str) -> Path | None:
+    """Return the folder on this machine that a place of a route is; None if it is a store elsewhere."""
+    return folder_of(place.removeprefix(JAVA))
 
 
 def _absolute_hooks(route: ReceiveRoute | SendRoute, folder: Path) -> dict[str, tuple[Hook, ...]]:
@@ -466,7 +482,8 @@ def _check_folders(plans: Iterable[MailboxPlan], lines: _Lines, faults: list[Set
     for plan in plans:
         for number, incoming in enumerate(plan.options.receive):
             for place in incoming.into:
-                if "://" not in place and Path(place.removeprefix(JAVA)).absolute() in outgoing:
+                into = received_into(place)
+                if into is not None and into.absolute() in outgoing:
                     where = lines.at(("mailboxes", plan.mailbox_id, "receive", number, "into"))
                     message = "this is an outgoing folder; what is received there would be sent"
                     faults.append(SettingFault(None, where, "invalid", message))

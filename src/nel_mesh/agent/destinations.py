@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from nel_mesh import Destination, StorageError, open_destination
-from nel_mesh.agent.configuration import JAVA
+from nel_mesh.agent.configuration import JAVA, received_into
 from nel_mesh.agent.java.destination import JavaDestination
 
 _MEGABYTE = 1_000_000
@@ -33,8 +33,9 @@ class Destinations:
             StorageError: its disk is too full.
             InvalidArgument: it is no place, or its extra is not installed.
         """
-        if "://" not in place:
-            self._check_disk(Path(place.removeprefix(JAVA)))
+        folder = received_into(place)
+        if folder is not None:
+            self._check_disk(folder)
         with self._guard:
             if place not in self._opened:
                 self._opened[place] = _opened(place)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from nel_mesh import InvalidArgument, MeshError
+from nel_mesh import InvalidArgument, MeshError, Report
 from nel_mesh.agent import filing
 from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.locked import is_locked
@@ -42,6 +42,9 @@ _SIDECAR_KEYS = frozenset(
         "compress",
     }
 )
+_OF_RECEIVED = frozenset(Report.model_fields) - _SIDECAR_KEYS
+"""What else the sidecar of a received message has. To send such a file on, with its sidecar, is no mistake: these say
+nothing of the new message, and `recipient`, which was this site, is not where it goes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -248,11 +251,12 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
         raise InvalidArgument("its sidecar is not JSON") from None
     if not isinstance(said, dict):
         raise InvalidArgument("its sidecar must hold one JSON object")
-    if unknown := sorted(set(said) - _SIDECAR_KEYS):
+    if unknown := sorted(set(said) - _SIDECAR_KEYS - _OF_RECEIVED):
         known = ", ".join(sorted(_SIDECAR_KEYS))
         raise InvalidArgument(f"its sidecar has {len(unknown)} unknown names; known are {known}")
-    for name, value in said.items():
+    options = {name: value for name, value in said.items() if name in _SIDECAR_KEYS}
+    for name, value in options.items():
         is_flag = name in ("encrypted", "compressed", "compress")
         if not isinstance(value, bool if is_flag else str):
             raise InvalidArgument(f"in its sidecar, {name} must be {'true or false' if is_flag else 'a text'}")
-    return said
+    return options

@@ -69,6 +69,9 @@ def receive(
     ] = None,
     workflow_id: Filter = None,
     limit: Limit = None,
+    sidecar: Annotated[
+        bool, typer.Option("--sidecar", help="Also write the metadata of each, as JSON, to its name with .json added.")
+    ] = False,
     journal: _Journal = None,
     concurrency: Annotated[
         int, typer.Option(metavar="NUMBER", min=1, max=64, help="Messages to receive at the same time.")
@@ -88,6 +91,9 @@ def receive(
     With `--into` a URL messages become objects in a store, as docs/destinations.md says; the key is a template such as
     mesh/{workflow_id}/{message_id}.
 
+    --sidecar writes subject, recipient and file name too, which may be patient data: results.csv.json is there before
+    results.csv is.
+
     \b
     Examples:
       nel-mesh receive --into inbox
@@ -101,6 +107,8 @@ def receive(
     if into == STDOUT:
         if len(message_ids or ()) != 1:
             raise typer.BadParameter("--into - takes exactly one message id")
+        if sidecar:
+            raise typer.BadParameter("--sidecar is for files; --json shows the metadata")
         _to_stdout(session, (message_ids or [""])[0], ack=bool(ack))
         return
     if ack is False and not message_ids:
@@ -108,7 +116,7 @@ def receive(
     if Path(into).exists() and not Path(into).is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), into)
     acknowledge = ack if ack is not None else not message_ids
-    with session.client() as client, _opened(into, journal) as (destination, book):
+    with session.client() as client, _opened(into, journal, sidecar=sidecar) as (destination, book):
         with _progress(session, into) as progress:
             receive_all = partial(
                 client.receive_messages,
@@ -162,11 +170,11 @@ def received(
 
 
 @contextlib.contextmanager
-def _opened(into: str, journal: Path | None) -> Iterator[tuple[Destination, ListableJournal]]:
+def _opened(into: str, journal: Path | None, *, sidecar: bool = False) -> Iterator[tuple[Destination, ListableJournal]]:
     """The destination of a folder or URL, and the journal of what is there."""
     from nel_mesh import SqliteJournal, open_destination
 
-    with contextlib.closing(open_destination(into)) as destination:
+    with contextlib.closing(open_destination(into, sidecar=sidecar)) as destination:
         yield destination, SqliteJournal(journal) if journal else destination.journal()
 
 

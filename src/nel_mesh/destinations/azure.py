@@ -82,8 +82,8 @@ class AzureDestination(ObjectDestination):
         """Open the destination of a URL: `azure://account/container/name`, where the name is a template.
 
         The part of the name that has fields can also be given as `?prefix=`, as in
-        `azure://account/results/mesh?prefix={workflow_id}/{message_id}`. An account elsewhere than at
-        blob.core.windows.net is given with its whole host name.
+        `azure://account/results/mesh?prefix={workflow_id}/{message_id}`. With `?sidecar=true` the metadata is stored
+        too. An account elsewhere than at blob.core.windows.net is given with its whole host name.
 
         Raises:
             InvalidArgument: the URL has no account or container, another option, or credentials, which it may not hold.
@@ -94,7 +94,7 @@ class AzureDestination(ObjectDestination):
             raise InvalidArgument(
                 "destination: name account and container, as in azure://account/container/{message_id}"
             )
-        return cls(container=container, account_url=account_url_of(parts.host), key=key)
+        return cls(container=container, account_url=account_url_of(parts.host), key=key, sidecar=parts.sidecar)
 
 
 class PartedContainer(Container):

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import os
 import stat
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
@@ -14,9 +13,11 @@ from typing import Any
 
 from nel_mesh.blocks import Block
 from nel_mesh.destinations.base import Checkpoint
+from nel_mesh.destinations.folder_sidecar import FolderSidecar, rename_if_free
+from nel_mesh.destinations.metadata import sidecar_of
 from nel_mesh.errors import StorageError
 from nel_mesh.io.buffers import PlacedBuffer, PrefetchBuffer
-from nel_mesh.io.files import FileLock, open_in_folder, sync_folder, translate_storage_errors, write_all
+from nel_mesh.io.files import open_in_folder, sync_folder, translate_storage_errors, write_all
 from nel_mesh.io.journal import SqliteJournal
 from nel_mesh.io.transfers import TransferRecords
 from nel_mesh.models import MessageMetadata, Report
@@ -26,7 +27,6 @@ JOURNAL_NAME = ".nel-mesh-journal"
 """The file, in the folder, that remembers what has been delivered."""
 
 _DIGEST_BLOCK_BYTES = 1024 * 1024
-_NAMES_LOCK_INTERVAL_SECONDS = 0.002
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -35,16 +35,19 @@ class FolderDestination:
 
     A file is called as its message says, made safe; where there is a file of that name, the message id is put into
     the name. A report is stored as `report-<message id>.json`. What is unfinished has a hidden name: `.<message
-    id>.part` for the content, `.<message id>.json` for the record.
+    id>.part` for the content, `.<message id>.json` for the record, `.<message id>.sidecar` for the sidecar.
 
     Args:
         folder: the folder; made if need be.
         file_mode: the permissions of the files. Default: only the owner may read and write them (0600).
+        sidecar: also write all metadata, as JSON, to the name with `.json` added, before the file is there. If there is
+            a file of that name, the message id is put into both names.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, file_mode: int = 0o600) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, file_mode: int = 0o600, sidecar: bool = False) -> None:
         self.folder = Path(folder)
         self.file_mode = file_mode
+        self.sidecar = sidecar
         self.records = TransferRecords(self.folder, prefix=".")
 
     def journal(self) -> SqliteJournal:
@@ -53,7 +56,7 @@ class FolderDestination:
 
     def upload(self, message_id: str) -> FolderUpload:
         """Return the file for a message's content; nothing is opened yet."""
-        return FolderUpload(self.folder / f".{message_id}.part", mode=self.file_mode)
+        return FolderUpload(self.folder / f".{message_id}.part", mode=self.file_mode, sidecar=self.sidecar)
 
     def names(self, metadata: MessageMetadata, file_name: str | None) -> Iterator[str]:
         """Give the names to try, the best first."""
@@ -86,9 +89,10 @@ class FolderUpload:
     Args:
         path: the temporary name.
         mode: the permissions of the file.
+        sidecar: also write the metadata, as JSON, to the name with `.json` added.
     """
 
-    def __init__(self, path: Path, *, mode: int = 0o600) -> None:
+    def __init__(self, path: Path, *, mode: int = 0o600, sidecar: bool = False) -> None:
         self._path = path
         self._folder = path.parent
         self._mode = mode
@@ -97,11 +101,15 @@ class FolderUpload:
         self._digested = 0
         self._has_temporary_name = True
         """Whether there may be a file of that name."""
+        self._sidecar = FolderSidecar(path.with_suffix(".sidecar"), mode=mode) if sidecar else None
+        self._metadata: MessageMetadata | None = None
+        self._is_resumed = False
 
     def start(self, metadata: MessageMetadata) -> None:
         """Begin an empty file. One that is there is removed, not emptied: it may have its final name too."""
         self.close()
         self._digest = None
+        self._metadata = metadata
         with translate_storage_errors(self._folder):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | getattr(os, "O_BINARY", 0)
             try:
@@ -117,6 +125,7 @@ class FolderUpload:
 
         A symbolic link, or anything else that is no file, is refused: the folder may be one that others write to.
         """
+        self._metadata, self._is_resumed = metadata, True
         with translate_storage_errors(self._folder):
             try:
                 descriptor = os.open(self._path, os.O_RDWR | _NO_FOLLOW | getattr(os, "O_BINARY", 0))
@@ -203,6 +212,20 @@ class FolderUpload:
         Afterwards there is no partial file: that tells a later process that this one came so far. Its removal need not
         be durable: one that comes back has its final name as well. See docs/promises.md, "Which syncs are needed".
         """
+        if self._sidecar is None:
+            return self._give_name(name)
+        if self._metadata is None:
+            raise StorageError("the partial file has not been opened")
+        if os.path.lexists(self._folder / name) and not self._has_name(name):
+            return False
+        if not self._sidecar.publish(name, sidecar_of(self._metadata), is_resumed=self._is_resumed):
+            return False
+        if not self._give_name(name):
+            self._sidecar.withdraw(name)
+            return False
+        return True
+
+    def _give_name(self, name: str) -> bool:
         with translate_storage_errors(self._folder):
             try:
                 os.link(self._path, self._folder / name)
@@ -222,20 +245,14 @@ class FolderUpload:
         return True
 
     def _rename(self, name: str) -> bool:
-        """Name the file where there are no hard links (FAT, some shares): a look and a rename, under a lock."""
-        path = self._folder / name
-        lock = FileLock(self._folder / ".nel-mesh-names.lock")
-        while not lock.acquire():
-            time.sleep(_NAMES_LOCK_INTERVAL_SECONDS)
-        try:
-            if os.path.lexists(path):
-                return False
-            self.close()
-            self._path.rename(path)
-            self._has_temporary_name = False
-            sync_folder(self._folder)
-        finally:
-            lock.release()
+        """Name the file where there are no hard links. Windows renames no file that is open."""
+        if os.path.lexists(self._folder / name):
+            return False
+        self.close()
+        if not rename_if_free(self._path, self._folder / name):
+            self._file = FileIO(os.open(self._path, os.O_RDWR | _NO_FOLLOW | getattr(os, "O_BINARY", 0)), "r+")
+            return False
+        self._has_temporary_name = False
         return True
 
     def withdraw(self, name: str) -> None:
@@ -256,6 +273,8 @@ class FolderUpload:
     def remove(self) -> None:
         """Close the file and remove its temporary name."""
         self.close()
+        if self._sidecar is not None:
+            self._sidecar.remove()
         if self._has_temporary_name:
             with translate_storage_errors(self._folder):
                 self._path.unlink(missing_ok=True)

@@ -11,7 +11,10 @@ from nel_mesh.protocol import checksum
 
 
 def sidecar_of(metadata: MessageMetadata) -> bytes:
-    """Return all of it as JSON, for the file or object beside the content."""
+    """Return all of it as JSON, for the file or object beside the content.
+
+    The agent's outgoing folders take the same names; see `agent/outgoing.py`.
+    """
     return json.dumps(metadata.model_dump(mode="json", exclude_none=True), indent=2).encode()
 
 

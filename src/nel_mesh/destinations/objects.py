@@ -6,11 +6,12 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from nel_mesh.destinations.keys import KeyTemplate
 from nel_mesh.destinations.parts import Part, PartedUpload, PartStore
 from nel_mesh.destinations.state import StoreJournal, StoreRecords
+from nel_mesh.destinations.url_options import UrlOptions
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.models import MessageMetadata
 
@@ -68,10 +69,11 @@ class ObjectDestination:
 
 
 class ObjectUrl(NamedTuple):
-    """A destination's URL: `scheme://host/path`, and the end of the path as `?prefix=` if need be."""
+    """A destination's URL: `scheme://host/path`, with the end of the path as `?prefix=` if need be."""
 
     host: str
     path: str
+    sidecar: bool
 
 
 def split_url(url: str, credentials: str) -> ObjectUrl:
@@ -85,17 +87,13 @@ def split_url(url: str, credentials: str) -> ObjectUrl:
         InvalidArgument: it has another option, or credentials, which it may not hold.
     """
     parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if "@" in parts.netloc or "sig" in options:
+    if "@" in parts.netloc or "sig" in parse_qs(parts.query, keep_blank_values=True):
         raise InvalidArgument(f"destination: a URL holds no credentials; {credentials}")
-    if unknown := sorted(options.keys() - {"prefix"}):
-        raise InvalidArgument(
-            f"destination: {parts.scheme}:// has no option {', '.join(unknown)}; the only one is prefix"
-        )
+    options = UrlOptions.parse(parts.query, parts.scheme)
     if parts.fragment:
         raise InvalidArgument("destination: a URL ends before its #; write %23 for one in a key")
-    path = unquote(parts.path).strip("/"), options.get("prefix", "").strip("/")
-    return ObjectUrl(parts.netloc, "/".join(part for part in path if part))
+    path = unquote(parts.path).strip("/"), options.prefix
+    return ObjectUrl(parts.netloc, "/".join(part for part in path if part), options.sidecar)
 
 
 def labels_of(metadata: MessageMetadata) -> dict[str, str]:

@@ -80,13 +80,13 @@ class S3Destination(ObjectDestination):
         """Open the destination of a URL: `s3://bucket/key`, where the key is a template.
 
         The part of the key that has fields can also be given as `?prefix=`, as in
-        `s3://results/mesh?prefix={workflow_id}/{message_id}`.
+        `s3://results/mesh?prefix={workflow_id}/{message_id}`. With `?sidecar=true` the metadata is stored too.
 
         Raises:
             InvalidArgument: the URL has no bucket, another option, or credentials, which it may not hold.
         """
         parts = split_url(url, "boto3 takes them from the environment")
-        return cls(bucket=parts.host, key=parts.path)
+        return cls(bucket=parts.host, key=parts.path, sidecar=parts.sidecar)
 
 
 class PartedBucket(Bucket):

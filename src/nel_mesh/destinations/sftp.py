@@ -7,11 +7,11 @@ import posixpath
 import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 from nel_mesh.destinations.keys import KeyTemplate
 from nel_mesh.destinations.sftp_upload import SftpUpload, write_file
 from nel_mesh.destinations.state import StoreJournal, StoreRecords
+from nel_mesh.destinations.url_options import UrlOptions
 from nel_mesh.errors import InvalidArgument
 from nel_mesh.models import MessageMetadata
 from nel_mesh.stores.sftp import SftpServer
@@ -92,22 +92,21 @@ class SftpDestination:
 
         As with `sftp` and `scp`, the name is relative to where the account begins; `sftp://host//srv/in` is `/srv/in`.
         The part of the name that has fields can also be given as `?prefix=`, as in
-        `sftp://host/in?prefix={workflow_id}/{message_id}`.
+        `sftp://host/in?prefix={workflow_id}/{message_id}`. With `?sidecar=true` the metadata is stored too.
 
         Raises:
             InvalidArgument: the URL has no host, another option, or a password, which it may not hold.
         """
         parts = SftpUrl.split(url, "destination")
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if unknown := sorted(options.keys() - {"prefix"}):
-            raise InvalidArgument(f"destination: sftp:// has no option {', '.join(unknown)}; the only one is prefix")
-        name = parts.path.strip("/"), options.get("prefix", "").strip("/")
+        options = UrlOptions.parse(parts.query, "sftp")
+        name = parts.path.strip("/"), options.prefix
         return cls(
             host=parts.host,
             folder="/" if parts.path.startswith("/") else "",
             username=parts.username,
             port=parts.port,
             key="/".join(part for part in name if part),
+            sidecar=options.sidecar,
         )
 
     def journal(self) -> StoreJournal:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 
-_MAX_CHARACTERS = 150
-"""Leaves room for a message id of 100 characters within the 255 bytes of most file systems."""
+_MAX_CHARACTERS = 140
+"""Leaves room for a message id of 100 characters, and for `.json`, within the 255 bytes of most file systems."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9 ._()+,=@~\-]+")
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|clock\$|com[0-9]|lpt[0-9])", re.IGNORECASE)
