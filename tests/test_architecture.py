@@ -148,9 +148,9 @@ def test_the_command_line_sees_the_public_package_and_check(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "agent").rglob("*.py")), ids=lambda path: path.name)
-def test_the_agent_sees_the_public_package_the_ledger_destinations_and_files(path: Path) -> None:
+def test_the_agent_sees_the_public_package_the_ledger_destinations_checks_and_files(path: Path) -> None:
     """Of the modules below it knows those that every program would need: durable files, and time."""
-    rooms = {PACKAGE / name for name in ("agent", "ledger", "destinations")}
+    rooms = {PACKAGE / name for name in ("agent", "check", "ledger", "destinations")}
     others = {file for file in GRAPH[path] if not rooms & set(file.parents)}
     assert {file for file in others - PUBLIC_PACKAGES if file.parent != PACKAGE / "io"} <= {
         PACKAGE / "errors.py",

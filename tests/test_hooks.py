@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def test_a_hook_receives_each_operation_request_and_retry(
     refused, accepted = received.of(RequestFinished)
     assert (started.span_id, again.span_id) == (refused.span_id, accepted.span_id)
     assert (refused.status, refused.failure) == (503, retry.failure)
+    assert abs(accepted.server_time - datetime.now(UTC)) < timedelta(minutes=1)
     assert (accepted.status, accepted.failure, accepted.attempt) == (202, None, 2)
     assert (accepted.method, accepted.url_template) == ("POST", "/messageexchange/{mailbox_id}/outbox")
     (whole,) = received.of(OperationFinished)

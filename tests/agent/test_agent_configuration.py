@@ -71,6 +71,8 @@ MISTAKES = {
     "sends what it receives": (SMALLEST.replace('"in"', '"out"'), "line 6", "would be sent"),
     "sends what it receives, by URL": (SMALLEST.replace('"in"', '"out"\nsidecar = true'), "line 6", "would be sent"),
     "sidecar of a pair": (SMALLEST.replace('"in"', '"java:in"\nsidecar = true'), "line 5", "no sidecar"),
+    "keeps longer than it knows": (SMALLEST.replace('"in"', '"in"\nkeep_for_days = 365'), "line 7", "less than keep"),
+    "budget of a store": (SMALLEST.replace('"in"', '"s3://b"\nbudget_in_megabytes = 1'), "line 5", "is for folders"),
     "archive in the folder": (SMALLEST + 'archive = "out"\n', "line 9", "sent again"),
     "hook without a secret": (SMALLEST + 'on_sent = { url = "https://h.example" }\n', "line 12", "secret_file"),
     "hook in clear": (SMALLEST + 'on_sent = { url = "http://h.example", secret_file = "s" }\n', "line 12", "https"),

@@ -132,6 +132,8 @@ class MailboxOperations:
             request.method, request.path, headers, body() if body else None, length, prepared=self._prepared
         )
         span.status = response.status
+        if span.is_reported:
+            span.server_time = responses.server_time(response.headers)
         succeeded = response.status in request.success
         if streamed and succeeded:
             return response

@@ -96,6 +96,8 @@ class ReceiveRoute(_Table):
         type: `data` or `report`; default: both.
         into: the folders or URLs that all get the message, each by itself.
         sidecar: also store its metadata, as JSON, under its name with `.json` added.
+        budget_in_megabytes: how much may lie in each of its folders; beyond it, messages wait in the inbox.
+        keep_for_days: how long received files are kept in its folders; default: for ever.
         on_stored: hooks that are called once a message is stored everywhere.
         on_quarantined: hooks that are called once a message is given up.
     """
@@ -106,6 +108,8 @@ class ReceiveRoute(_Table):
     type: Literal["data", "report"] | None = None
     into: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
     sidecar: bool = False
+    budget_in_megabytes: Annotated[float, Field(gt=0)] | None = None
+    keep_for_days: Annotated[float, Field(gt=0)] | None = None
     on_stored: Hooks = ()
     on_quarantined: Hooks = ()
 
@@ -113,6 +117,9 @@ class ReceiveRoute(_Table):
     def _has_sidecars(self) -> ReceiveRoute:
         if self.sidecar and any(place.startswith(JAVA) for place in self.into):
             raise ValueError(f"there is no sidecar in a `{JAVA}` folder: its `.ctl` files say the same")
+        for name in ("budget_in_megabytes", "keep_for_days"):
+            if getattr(self, name) is not None and all(received_into(place) is None for place in self.into):
+                raise ValueError(f"{name} is for folders; a store has rules of its own (lifecycle, quota)")
         return self
 
     @property
@@ -403,6 +410,13 @@ def _plan(
     if settings.mailbox_id != name.upper():
         message = f"they are of mailbox {settings.mailbox_id}, not of {name}; name the settings of this mailbox"
         faults.append(SettingFault(None, lines.at(("mailboxes", name, "settings")), "invalid", message))
+    for number, route in enumerate(options.receive):
+        if route.keep_for_days is not None and route.keep_for_days >= defaults.keep_events_for_days:
+            where = lines.at(("mailboxes", name, "receive", number, "keep_for_days"))
+            message = (
+                "give less than keep_events_for_days: after that the agent no longer knows which files are its own"
+            )
+            faults.append(SettingFault(None, where, "invalid", message))
     options = _absolute(options, path.parent)
     minutes = options.poll_interval_in_minutes or defaults.poll_interval_in_minutes
     host = re.sub(r"^https?://|[:/]\d*$", "", settings.url).strip("[]")

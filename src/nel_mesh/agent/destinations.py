@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nel_mesh import Destination, StorageError, open_destination
-from nel_mesh.agent.configuration import JAVA, received_into
+from nel_mesh.agent.configuration import JAVA, AgentConfiguration, received_into
 from nel_mesh.agent.java.destination import JavaDestination
 
 _MEGABYTE = 1_000_000
+_MEASURED_FOR_SECONDS = 5.0
 
 
 class Destinations:
@@ -19,10 +23,20 @@ class Destinations:
 
     Args:
         disk_reserve_in_megabytes: how much must stay free on a disk that messages are stored on.
+        budgets: how many megabytes may lie in a folder, for those that have a limit.
+        monotonic: returns the seconds by which it is known when a folder was measured.
     """
 
-    def __init__(self, disk_reserve_in_megabytes: float) -> None:
+    def __init__(
+        self,
+        disk_reserve_in_megabytes: float,
+        budgets: Mapping[Path, float] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._reserve = disk_reserve_in_megabytes
+        self._budgets = budgets or {}
+        self._monotonic = monotonic
+        self._measured: dict[Path, tuple[float, float]] = {}
         self._opened: dict[str, Destination] = {}
         self._guard = threading.Lock()
 
@@ -36,6 +50,7 @@ class Destinations:
         folder = received_into(place)
         if folder is not None:
             self._check_disk(folder)
+            self._check_budget(folder)
         with self._guard:
             if place not in self._opened:
                 self._opened[place] = _opened(place)
@@ -62,6 +77,28 @@ class Destinations:
                 "(disk_reserve_in_megabytes); messages wait in the inbox until there is room"
             )
 
+    def _check_budget(self, folder: Path) -> None:
+        budget = self._budgets.get(folder)
+        if budget is None:
+            return
+        used = self._used(folder)
+        if used >= budget:
+            raise StorageError(
+                f"{folder}: {used:.0f} MB lie in it, and {budget:.0f} MB may (budget_in_megabytes); messages wait in "
+                "the inbox until some are taken away"
+            )
+
+    def _used(self, folder: Path) -> float:
+        """Return how many megabytes lie in a folder, measured a short time ago."""
+        now = self._monotonic()
+        with self._guard:
+            at, used = self._measured.get(folder, (-_MEASURED_FOR_SECONDS, 0.0))
+        if now - at >= _MEASURED_FOR_SECONDS:
+            used = megabytes_in(folder)
+            with self._guard:
+                self._measured[folder] = (now, used)
+        return used
+
 
 def _opened(place: str) -> Destination:
     if place.startswith(JAVA):
@@ -75,3 +112,25 @@ def free_megabytes(folder: Path) -> float | None:
         with contextlib.suppress(OSError):
             return shutil.disk_usage(place).free / _MEGABYTE
     return None
+
+
+def budgets_of(configuration: AgentConfiguration) -> dict[Path, float]:
+    """Return how many megabytes may lie in each folder that has a limit: the least, if routes share it."""
+    budgets: dict[Path, float] = {}
+    for plan in configuration.mailboxes.values():
+        for route in plan.options.receive:
+            for place in route.into:
+                folder = received_into(place)
+                if folder is not None and route.budget_in_megabytes is not None:
+                    budgets[folder] = min(route.budget_in_megabytes, budgets.get(folder, float("inf")))
+    return budgets
+
+
+def megabytes_in(folder: Path) -> float:
+    """Return how much lies in a folder, and in those below it; what vanishes meanwhile does not count."""
+    total = 0
+    for above, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(above, name)).st_size  # noqa: PTH118  for each of many files
+    return total / _MEGABYTE

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from nel_mesh import Identity, MeshClient, MeshError, StorageError, Transport
+from nel_mesh.agent.clock_watch import ClockWatch
 from nel_mesh.agent.configuration import Defaults, MailboxPlan
 from nel_mesh.agent.destinations import Destinations
 from nel_mesh.agent.java.layout import ControlFileLayout
 from nel_mesh.agent.outgoing import FileLayout, Layout, has_files
 from nel_mesh.agent.receiving import Receiver
 from nel_mesh.agent.sending import Sender, Tracker
+from nel_mesh.ledger.attention import expiry_step
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.ledger.mailboxes import Fenced, LedgerMailbox
+
+logger = logging.getLogger("nel_mesh.agent")
 
 _HANDSHAKE_EVERY = timedelta(hours=12)
 """MESH wants one every 24 hours, and not more than one an hour."""
@@ -34,6 +39,7 @@ class Surroundings:
     destinations: Destinations
     defaults: Defaults
     owner: str
+    clock_watch: ClockWatch
 
 
 class MailboxWork:
@@ -63,7 +69,9 @@ class MailboxWork:
         """Return the client, which is made when it is first needed. Raises CertificateError."""
         with self._guard:
             if self._client is None:
-                self._client = MeshClient(self.plan.settings, transport=self._shared.transport)
+                self._client = MeshClient(
+                    self.plan.settings, transport=self._shared.transport, hooks=[self._shared.clock_watch]
+                )
             return self._client
 
     def visit(self) -> None:
@@ -93,6 +101,7 @@ class MailboxWork:
             error = failure
         except Exception as failure:  # noqa: BLE001 - the next visit must not come at once, again and again
             bug, error = failure, MeshError(f"{type(failure).__name__}: a bug in nel-mesh; the log has more")
+        self._shared.clock_watch.tell(ledger)
         for layout in self._layouts:
             with contextlib.suppress(StorageError):
                 layout.polled(error)
@@ -113,6 +122,8 @@ class MailboxWork:
             expires_at = Identity.from_settings(self.plan.settings).not_after if self._is_tls() else None
             ledger.mailboxes.certificate_seen(self.plan.mailbox_id, expires_at)
             self._is_certificate_known = True
+            if expires_at is not None:
+                warn_of_expiry(ledger, self.plan.mailbox_id, expires_at)
 
     def _is_tls(self) -> bool:
         return self.plan.settings.url.startswith("https:")
@@ -151,3 +162,16 @@ class MailboxWork:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+
+
+def warn_of_expiry(ledger: Ledger, mailbox_id: str, expires_at: datetime) -> None:
+    """Warn of a certificate that expires, once for each step towards it, also across starts of the agent."""
+    step = expiry_step(expires_at, ledger.clock.now())
+    if step is None:
+        return
+    said = {"expires_at": expires_at.isoformat(), "days": step}
+    last = ledger.search.events(kind="certificate expires", mailbox_id=mailbox_id, limit=1)
+    if last and last[0].details == said:
+        return
+    ledger.note("certificate expires", mailbox_id=mailbox_id, expires_at=said["expires_at"], days=step)
+    logger.warning("%s: the certificate expires at %s, in at most %d days", mailbox_id, expires_at, step)

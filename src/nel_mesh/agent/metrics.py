@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Connection, func, select
 
+from nel_mesh.agent.clock_watch import ClockWatch
 from nel_mesh.agent.configuration import AgentConfiguration
 from nel_mesh.agent.destinations import free_megabytes
 from nel_mesh.ledger.ledger import Ledger
@@ -30,10 +31,15 @@ class Metrics:
         ledger: what they are about.
         configuration: returns the present one.
         hook_failures: returns how many calls of hooks have failed since the start.
+        clock_watch: knows how far the clocks differ.
     """
 
     def __init__(
-        self, ledger: Ledger, configuration: Callable[[], AgentConfiguration], hook_failures: Callable[[], int]
+        self,
+        ledger: Ledger,
+        configuration: Callable[[], AgentConfiguration],
+        hook_failures: Callable[[], int],
+        clock_watch: ClockWatch,
     ) -> None:
         self._registry = CollectorRegistry()
         self._messages = Counter(
@@ -54,7 +60,7 @@ class Metrics:
         self._destination_errors = Counter(
             "mesh_destination_errors", "Attempts that a destination failed.", ("destination",), registry=self._registry
         )
-        self._registry.register(_Gauges(ledger, configuration, hook_failures))
+        self._registry.register(_Gauges(ledger, configuration, hook_failures, clock_watch))
 
     def listen(self, connection: Connection, message: LedgerMessage, event: Event) -> None:
         """Count a step of a message: a listener of the ledger."""
@@ -88,11 +94,16 @@ class Metrics:
 
 class _Gauges(Collector):
     def __init__(
-        self, ledger: Ledger, configuration: Callable[[], AgentConfiguration], hook_failures: Callable[[], int]
+        self,
+        ledger: Ledger,
+        configuration: Callable[[], AgentConfiguration],
+        hook_failures: Callable[[], int],
+        clock_watch: ClockWatch,
     ) -> None:
         self._ledger = ledger
         self._configuration = configuration
         self._hook_failures = hook_failures
+        self._clock_watch = clock_watch
 
     def describe(self) -> list[Metric]:
         """Say nothing beforehand: the ledger is not open yet."""
@@ -110,6 +121,10 @@ class _Gauges(Collector):
         failures = GaugeMetricFamily("mesh_hook_failures_total", "Calls of hooks that failed since the start.")
         failures.add_metric([], self._hook_failures())
         yield failures
+        skew = GaugeMetricFamily("mesh_clock_skew_seconds", "How far this machine's clock is ahead of MESH's.")
+        if self._clock_watch.skew_in_seconds is not None:
+            skew.add_metric([], self._clock_watch.skew_in_seconds)
+        yield skew
 
     def _of_mailboxes(self) -> Iterator[Metric]:
         columns = {

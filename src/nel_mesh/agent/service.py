@@ -14,17 +14,19 @@ from functools import partial
 from pathlib import Path
 
 from nel_mesh import ConfigurationError, MeshError, StorageError, Transport
-from nel_mesh.agent import filing, health, systemd
+from nel_mesh.agent import filing, health, running, systemd
 from nel_mesh.agent.alive import call_alive
+from nel_mesh.agent.clock_watch import ClockWatch
 from nel_mesh.agent.composing import remove_composed_before
 from nel_mesh.agent.configuration import AgentConfiguration, load
-from nel_mesh.agent.destinations import Destinations
+from nel_mesh.agent.destinations import Destinations, budgets_of
 from nel_mesh.agent.folder_watch import FolderWatch
 from nel_mesh.agent.hooks import HookCaller, planner
 from nel_mesh.agent.java.folders import SignalFile
 from nel_mesh.agent.mailbox import MailboxWork, Surroundings
 from nel_mesh.agent.metrics import Metrics
 from nel_mesh.agent.open_ledger import open_ledger
+from nel_mesh.agent.retention import remove_received
 from nel_mesh.agent.runner import ThreadRunner
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.files import FileLock, make_folder
@@ -66,7 +68,8 @@ class Agent:
         self._guard = threading.Lock()
         self.ledger = open_ledger(self.configuration, self._clock)
         self._hooks = HookCaller(self.ledger, self._present)
-        self._metrics = Metrics(self.ledger, self._present, lambda: self._hooks.failures)
+        self._clock_watch = ClockWatch(self._clock)
+        self._metrics = Metrics(self.ledger, self._present, lambda: self._hooks.failures, self._clock_watch)
         self.ledger.messages.listeners += [planner(self.ledger, self._present), self._metrics.listen]
         self._turned_at = self._clock.monotonic()
         self._locks = [FileLock(path) for path in self.configuration.locks]
@@ -196,12 +199,13 @@ class Agent:
 
         Connections and destinations are made anew, as certificates and passwords may be.
         """
-        mailboxes = _Mailboxes(configuration, self.ledger, self._stopped.is_set)
+        mailboxes = _Mailboxes(configuration, self.ledger, self._stopped.is_set, self._clock_watch)
         with self._guard:
             if self._current is not None:
                 self._retired.append(self._current)
             self.configuration, self._current = configuration, mailboxes
         self.ledger.mailboxes.configure(configuration.mailboxes)
+        running.keep(configuration, self._clock.now())
 
     def _all_mailboxes(self) -> list[_Mailboxes]:
         return [*self._retired, *([self._current] if self._current else [])]
@@ -295,6 +299,7 @@ class Agent:
         now = self._clock.now()
         days = self.configuration.defaults.keep_events_for_days
         self.ledger.forget_before(now - timedelta(days=days))
+        remove_received(self.configuration, self.ledger)
         remove_composed_before(self.configuration, time.time() - days * 86400)
         for plan in self.configuration.mailboxes.values():
             for route in plan.options.send:
@@ -312,10 +317,18 @@ class Agent:
 class _Mailboxes:
     """The mailboxes of one configuration, and what they share."""
 
-    def __init__(self, configuration: AgentConfiguration, ledger: Ledger, is_over: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        configuration: AgentConfiguration,
+        ledger: Ledger,
+        is_over: Callable[[], bool],
+        clock_watch: ClockWatch,
+    ) -> None:
         self._transport = Transport()
-        self._destinations = Destinations(configuration.agent.disk_reserve_in_megabytes)
-        shared = Surroundings(ledger, self._transport, self._destinations, configuration.defaults, owner=_owner())
+        self._destinations = Destinations(configuration.agent.disk_reserve_in_megabytes, budgets_of(configuration))
+        shared = Surroundings(
+            ledger, self._transport, self._destinations, configuration.defaults, owner=_owner(), clock_watch=clock_watch
+        )
         self.works = {
             mailbox_id: MailboxWork(plan, shared, is_over) for mailbox_id, plan in configuration.mailboxes.items()
         }

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from nel_mesh.check.loading import Loaded
 from nel_mesh.settings import DIRECT, MeshSettings
 
-_CERTIFICATES = {
+CERTIFICATES = {
     "tls_root_certificates",
     "tls_intermediate_certificates",
     "proxy_root_certificates",
@@ -47,7 +47,7 @@ def effective_settings(loaded: Loaded) -> Iterator[EffectiveSetting]:
         return
     for name in MeshSettings.model_fields:
         source = loaded.settings.source_of(name)
-        value = _shown(name, getattr(loaded.settings, name))
+        value = shown(name, getattr(loaded.settings, name))
         if name in loaded.replaced:
             fault = next(fault for fault in loaded.faults if fault.setting == name)
             yield EffectiveSetting(name, None, "missing" if fault.kind == "missing" else fault.source)
@@ -55,8 +55,9 @@ def effective_settings(loaded: Loaded) -> Iterator[EffectiveSetting]:
             yield EffectiveSetting(name, value, "default" if source == name else source)
 
 
-def _shown(name: str, value: object) -> str | int | float | bool | list[str] | None:
-    if name in _CERTIFICATES:
+def shown(name: str, value: object) -> str | int | float | bool | list[str] | None:
+    """Return the value of a setting: HIDDEN for a secret, AS_TEXT for a certificate that is not in a file."""
+    if name in CERTIFICATES:
         if isinstance(value, tuple):
             return [_path_or_text(item) for item in value]
         return _path_or_text(value.get_secret_value()) if isinstance(value, SecretStr) else None

@@ -21,6 +21,7 @@ import logging
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeAlias
 from urllib.parse import urlsplit
@@ -173,6 +174,7 @@ class RequestFinished(Event):
     Attributes:
         span_id, method, url_template, attempt, bytes, message_id: those of its RequestStarted.
         status: of the response; None if there was none.
+        server_time: the server's clock, by its `Date`, to the second; None if it said none.
         duration_in_seconds: of this attempt.
         failure: None if it succeeded.
     """
@@ -184,6 +186,7 @@ class RequestFinished(Event):
     bytes: int
     message_id: str | None
     status: int | None
+    server_time: datetime | None
     duration_in_seconds: float
     failure: Failure | None
 
@@ -558,12 +561,17 @@ class RequestSpan:
 
     Attributes:
         status: of the response; set by the sender of the request.
+        server_time: the server's, by the response; likewise, if a hook wants to know.
+        is_reported: whether one does.
     """
 
-    __slots__ = ("status",)
+    __slots__ = ("server_time", "status")
+
+    is_reported = False
 
     def __init__(self) -> None:
         self.status: int | None = None
+        self.server_time: datetime | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -581,6 +589,8 @@ class _ReportedRequestSpan(RequestSpan):
     """An HTTP request in progress, with hooks."""
 
     __slots__ = ("_began", "_fields", "_hooks", "_instrumentation", "_operation")
+
+    is_reported = True
 
     def __init__(
         self,
@@ -612,6 +622,7 @@ class _ReportedRequestSpan(RequestSpan):
             self._operation,
             **self._fields,
             status=self.status,
+            server_time=self.server_time,
             duration_in_seconds=self._instrumentation.monotonic() - self._began,
             failure=None if error is None else _failure(error),
         )

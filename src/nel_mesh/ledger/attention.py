@@ -20,8 +20,13 @@ EXPIRES_AFTER = timedelta(days=5)
 ALARM_AFTER = timedelta(days=4)
 """When a person has to be told of it, so that a day is left."""
 
+CLOCK_DIFFERS = "clock differs"
+CLOCK_AGREES = "clock agrees"
+"""Events: this machine's clock has begun to differ from MESH's, and agrees again."""
+
 WARN_DAYS_BEFORE_EXPIRY = (60, 30, 14, 7, 1)
-"""Before a certificate expires it is shown from the first of these on; from the third on it needs a person."""
+"""Before a certificate expires it is shown from the first of these on; from the third on it needs a person. At each of
+them the agent warns in its log."""
 
 _MANY_FAILURES = 3
 """After so many visits in a row that failed, it will hardly end by itself."""
@@ -33,7 +38,7 @@ class Attention:
 
     Attributes:
         kind: what it is: `mailbox fails`, `quarantined`, `undelivered`, `refused`, `unknown`, `not collected`,
-            `retrying`, `paused`, `hook`, `configuration`, `certificate`.
+            `retrying`, `paused`, `hook`, `configuration`, `certificate`, `clock`.
         since: since when.
         text: what is wrong, in one sentence.
         advice: what to do.
@@ -64,6 +69,7 @@ def look(database: Database, now: datetime) -> list[Attention]:
             *_retrying(connection),
             *_hooks(connection),
             *_configuration(connection),
+            *_clock(connection),
         ]
     return sorted(found, key=lambda one: (not one.needs_person, one.since))
 
@@ -96,10 +102,16 @@ def _mailboxes(connection: Connection) -> Iterator[Attention]:
             )
 
 
+def expiry_step(expires_at: datetime, now: datetime) -> int | None:
+    """Return the last of the days before expiry that has come; None if none has."""
+    left = expires_at - now
+    return min((days for days in WARN_DAYS_BEFORE_EXPIRY if left <= timedelta(days=days)), default=None)
+
+
 def _certificates(connection: Connection, now: datetime) -> Iterator[Attention]:
     first = now + timedelta(days=WARN_DAYS_BEFORE_EXPIRY[0])
     query = select(mailboxes.c.mailbox_id, mailboxes.c.certificate_expires_at).where(
-        mailboxes.c.is_configured, mailboxes.c.certificate_expires_at < first
+        mailboxes.c.is_configured, mailboxes.c.certificate_expires_at <= first
     )
     for row in connection.execute(query):
         days = (row.certificate_expires_at - now).days
@@ -111,7 +123,7 @@ def _certificates(connection: Connection, now: datetime) -> Iterator[Attention]:
             advice="Order a new one (nel-mesh csr), put it in place of the old one, then send the agent SIGHUP",
             mailbox_id=row.mailbox_id,
             count=0,
-            needs_person=days < WARN_DAYS_BEFORE_EXPIRY[2],
+            needs_person=(expiry_step(row.certificate_expires_at, now) or days) <= WARN_DAYS_BEFORE_EXPIRY[2],
         )
 
 
@@ -245,6 +257,24 @@ def _configuration(connection: Connection) -> Iterator[Attention]:
             since=row.at,
             text=f"The configuration was not loaded again, and the one before is in use: {faults[0]}",
             advice="Correct the file (nel-mesh agent check), then send the agent SIGHUP",
+            count=0,
+        )
+
+
+def _clock(connection: Connection) -> Iterator[Attention]:
+    # A new start looks anew.
+    kinds = ("agent started", CLOCK_DIFFERS, CLOCK_AGREES)
+    query = select(events.c.kind, events.c.at, events.c.details).where(events.c.kind.in_(kinds))
+    row = connection.execute(query.order_by(events.c.number.desc()).limit(1)).one_or_none()
+    if row is not None and row.kind == CLOCK_DIFFERS:
+        seconds = int(row.details["seconds"])
+        way = "ahead of" if seconds > 0 else "behind"
+        yield Attention(
+            kind="clock",
+            since=row.at,
+            text=f"This machine's clock is {timedelta(seconds=abs(seconds))} {way} MESH's; beyond two hours MESH "
+            "refuses every request",
+            advice="Set the clock, and have it kept (NTP)",
             count=0,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,8 @@ from nel_mesh.ledger.database import Database, row_values
 from nel_mesh.ledger.messages import Copy, LedgerMessage, read_message
 from nel_mesh.ledger.schema import copies, events, messages
 from nel_mesh.ledger.states import Direction, State
+
+_LOCATIONS_AT_ONCE = 500
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,16 @@ class Search:
         query = select(copies).where(copies.c.message == number).order_by(copies.c.stored_at)
         with self._database.read() as connection:
             return [Copy(**row_values(row)) for row in connection.execute(query)]
+
+    def stored_before(self, locations: Sequence[str], moment: datetime) -> list[str]:
+        """Return those of some places that a message was stored at before a moment."""
+        found: list[str] = []
+        with self._database.read() as connection:
+            for start in range(0, len(locations), _LOCATIONS_AT_ONCE):
+                some = locations[start : start + _LOCATIONS_AT_ONCE]
+                query = select(copies.c.location).where(copies.c.location.in_(some), copies.c.stored_at < moment)
+                found += [str(location) for location in connection.scalars(query.distinct())]
+        return found
 
     def reports_about(self, message: LedgerMessage) -> list[LedgerMessage]:
         """Return the reports that MESH sent about a message."""

@@ -19,8 +19,10 @@ from nel_mesh.cli.agent.console import served_console
 from nel_mesh.cli.app import Command
 from nel_mesh.cli.exit_codes import ExitCode
 from nel_mesh.cli.session import Session, session_of
+from nel_mesh.cli.text import local_time
 
 if TYPE_CHECKING:
+    from nel_mesh.agent.configuration import AgentConfiguration
     from nel_mesh.agent.service import Agent
 
 
@@ -34,6 +36,9 @@ def run(
     ] = None,
     once: Annotated[
         bool, typer.Option("--once", help="Send what is there, look into each inbox once, and end.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what one round would do; nothing is changed.")
     ] = False,
     console: Annotated[
         bool, typer.Option("--console", help="Serve the console too; so does `[agent] console` in the configuration.")
@@ -50,11 +55,16 @@ def run(
       nel-mesh agent run --config /etc/nel-mesh/agent.toml
       nel-mesh agent run --console
       nel-mesh agent run --once
+      nel-mesh agent run --dry-run
       nel-mesh agent run --java-config /opt/mesh/meshclient.cfg
     """
     session = session_of(ctx)
     with agent_extra():
         from nel_mesh.agent.java.configuration import load_any, load_java
+    if dry_run:
+        _dry_run(session, load_java(java_config) if java_config is not None else load_any(path_of(config)))
+        return
+    with agent_extra():
         from nel_mesh.agent.service import Agent
     _log(session)
     agent = Agent(java_config, read=load_java) if java_config is not None else Agent(path_of(config), read=load_any)
@@ -122,6 +132,60 @@ def hooks(
     if not tried:
         session.out.note("The configuration has no hooks.")
     if not all(one.is_good for one in tried):
+        raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+@app.command(cls=Command)
+def diff(ctx: typer.Context, config: ConfigOption = None) -> None:
+    """Compare the configuration in use with the file.
+
+    The agent writes into its data folder what it works by. Passwords are not in it: a file with them, or a
+    certificate, counts as changed when it is another version than was loaded. Exit code 14: something differs.
+
+    \b
+    Example:
+      nel-mesh agent diff
+    """
+    session = session_of(ctx)
+    configuration = configuration_of(config)
+    from nel_mesh.agent.running import compare
+
+    found = compare(configuration)
+    who = "The agent works" if found.is_running else "No agent is running; the last one worked"
+    session.out.note(f"{who} by what was loaded at {local_time(found.loaded_at)}.")
+    for change in found.changes:
+        before, after = ("(not shown)", "(not shown)") if change.is_private else (change.before, change.after)
+        record = {"name": change.name, "before": before, "after": after, "needs_restart": change.needs_restart}
+        when = " (takes a restart)" if change.needs_restart else ""
+        text = f"{change.name}{when}\n  - {_value(before)}\n  + {_value(after)}"
+        session.out.result(record, text, brief=change.name)
+    if not found.changes:
+        session.out.note("The file says the same.")
+        return
+    session.out.note("Try it with `nel-mesh agent check`; then SIGHUP has it loaded.")
+    raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+def _value(value: object) -> str:
+    return "(not set)" if value is None else str(value)
+
+
+def _dry_run(session: Session, configuration: AgentConfiguration) -> None:
+    from nel_mesh.agent.dry_run import plan_of
+
+    count = 0
+    failed = False
+    for one in plan_of(configuration):
+        count += 1
+        failed = failed or one.action == "fail"
+        what = one.message_id or (f"a file in {one.folder}" if one.folder else "")
+        more = " and ".join(one.places) or one.text
+        text = f"{one.mailbox_id}: {one.action} {what}{f': {more}' if more else ''}"
+        session.out.result(dataclasses.asdict(one), text, brief=text)
+    if not count:
+        session.out.note("There is nothing to do.")
+    session.out.note("This was a dry run: nothing was changed.")
+    if failed:
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
