@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from command_server import forked_nel_mesh
+
 PATIENCE = 20.0
 
 
@@ -43,7 +45,7 @@ class Ended:
 def run(folder: Path, *arguments: str, **variables: str) -> Ended:
     """Runs it with nobody at the keyboard."""
     done = subprocess.run(
-        _command(arguments),
+        [forked_nel_mesh(), *arguments],
         cwd=folder,
         env=_environment(folder, variables),
         stdin=subprocess.DEVNULL,

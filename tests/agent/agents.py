@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from command_server import forked_nel_mesh
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.sandbox import Sandbox
 
@@ -52,7 +53,7 @@ class Site:
 
     def run(self, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
         """Run a command of the agent; return its exit code, its records and what it said."""
-        command = [*self.command(*arguments), "--config", str(self.config), "--json"]
+        command = [str(forked_nel_mesh()), "agent", *arguments, "--config", str(self.config), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert "Traceback" not in done.stderr
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr

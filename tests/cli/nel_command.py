@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from command_server import forked_nel_mesh
+
 _SCRIPT = Path(sys.executable).with_name("nel-mesh")
 COMMAND = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "nel_mesh.cli"]
 
@@ -109,12 +111,15 @@ class Nel:
                 for capability in _IGNORE_PERMISSIONS:
                     assert _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
 
+        environment = {name: value for name, value in {**self._environment, **(env or {})}.items() if value is not None}
+        # A module of the test's own has to be imported first, and limits are for programs that are started.
+        is_fresh = "PYTHONPATH" in environment or not privileged or largest_file is not None
         done = subprocess.run(
-            [*COMMAND, *map(str, arguments)],
+            [*(COMMAND if is_fresh else [forked_nel_mesh()]), *map(str, arguments)],
             input=stdin,
             stdout=stdout,
             stderr=subprocess.PIPE,
-            env={name: value for name, value in {**self._environment, **(env or {})}.items() if value is not None},
+            env=environment,
             cwd=self.home,
             timeout=60,
             check=False,

@@ -23,6 +23,7 @@ from typing import Any
 
 from pages import Block, Page
 
+from command_server import forked_nel_mesh
 from nel_mesh import MeshClient, MeshSettings
 from nel_mesh.agent.configuration import load
 from nel_mesh.sandbox import Sandbox
@@ -224,7 +225,9 @@ class Reader:
         home = self.folder / "home"
         return {
             **kept,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(
+                [str(forked_nel_mesh().parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+            ),
             "HOME": str(home),
             "XDG_CONFIG_HOME": str(home / "config"),
             "XDG_STATE_HOME": str(home / "state"),
