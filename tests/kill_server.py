@@ -148,11 +148,14 @@ def transfer(job: dict[str, Any], killer: Killer) -> None:
 
 
 def main() -> None:
+    imported: set[str] = set()
     for line in sys.stdin:
         job = json.loads(line)
-        if "://" in job.get("folder", ""):
+        scheme, is_store, _ = job.get("folder", "").partition("://")
+        if is_store and scheme not in imported:
             # The store's library is imported once, and not in each child.
             open_destination(job["folder"]).close()
+            imported.add(scheme)
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:

@@ -77,7 +77,7 @@ def test_the_clinical_file_is_the_same_each_time_and_nobodys(tmp_path: Path) -> 
 
 
 def test_every_row_can_be_made_and_has_the_name_that_it_is_called_by(tmp_path: Path) -> None:
-    material, sizes = Material(tmp_path), Sizes(big=2, medium=1, held_chunks=1)
+    material, sizes = Material(tmp_path), Sizes(big=2, medium=1, held_chunks=1, store=1)
     made = [make(material, sizes) for make in ROWS.values()]
     assert [row.name for row in made] == list(ROWS)
     assert len({row.work for row in made}) == len(ROWS)

@@ -13,7 +13,7 @@ from stores import MissingServer
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.mark.parametrize(("variant", "every"), [("sync", 9), ("asyncio", 13)])
+@pytest.mark.parametrize(("variant", "every"), [("sync", 17), ("asyncio", 23)])
 def test_no_fault_loses_doubles_or_corrupts(variant: str, every: int) -> None:
     results = list(each_fault(variant, every))
     assert [result for result in results if not result.is_clean] == []
@@ -24,7 +24,7 @@ def test_no_fault_loses_doubles_or_corrupts(variant: str, every: int) -> None:
 @pytest.mark.parametrize("operation", ["send", "receive"])
 @pytest.mark.parametrize("shape", SHAPES[::2], ids=str)
 def test_no_kill_loses_doubles_or_corrupts(operation: str, shape: Shape) -> None:
-    result = each_kill("sync", shape, operation, every=7 if operation == "send" else 17)
+    result = each_kill("sync", shape, operation, every=13 if operation == "send" else 29)
     assert result.is_clean, result
     assert result.points >= 3
 
@@ -33,7 +33,7 @@ def test_no_kill_loses_doubles_or_corrupts(operation: str, shape: Shape) -> None
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_no_kill_loses_doubles_or_corrupts_in_any_form(form: Form) -> None:
     try:
-        result = each_kill("sync", SHAPES[1], "receive", every=23 * form.stride, form=form)
+        result = each_kill("sync", SHAPES[1], "receive", every=37 * form.stride, form=form)
     except MissingServer as missing:
         pytest.skip(str(missing))
     assert result.is_clean, result
@@ -43,7 +43,7 @@ def test_no_kill_loses_doubles_or_corrupts_in_any_form(form: Form) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and interrupts what it forked")
 @pytest.mark.parametrize("variant", ["sync", "asyncio"])
 def test_no_interrupt_or_cancellation_loses_doubles_or_corrupts(variant: str) -> None:
-    result = each_kill(variant, SHAPES[2], "receive", every=29, number=signal.SIGINT)
+    result = each_kill(variant, SHAPES[2], "receive", every=53, number=signal.SIGINT)
     assert result.is_clean, result
     assert result.points >= 2
 

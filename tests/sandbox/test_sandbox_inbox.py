@@ -100,17 +100,17 @@ def test_filtered_page_can_be_empty_before_one_that_is_not(raw: RawMesh, mesh_sa
     assert pages(raw, "max_results=10&workflow_filter=WANTED") == [[], [], wanted]
 
 
-def test_100_000_messages(raw: RawMesh, mesh_sandbox: Sandbox) -> None:
-    ids = fill(mesh_sandbox, 100_000)
+def test_20_000_messages(raw: RawMesh, mesh_sandbox: Sandbox) -> None:
+    ids = fill(mesh_sandbox, 20_000)
     listed = pages(raw, "max_results=500")
     assert [message_id for page in listed for message_id in page] == ids
     # The oldest half is worked off, as a receive loop does it, and listing begins anew each time.
     store = raw.mesh._running_store()
-    for start in range(0, 50_000, 500):
+    for start in range(0, 10_000, 500):
         page = raw.request("GET", "/inbox", mailbox_id="X26ABC2").json()["messages"]
         assert page == ids[start : start + 500]
         for message_id in page:
             message = store.find(message_id)
             assert message
             store.acknowledge(message)
-    assert raw.request("GET", "/count", mailbox_id="X26ABC2").json() == {"count": 50_000}
+    assert raw.request("GET", "/count", mailbox_id="X26ABC2").json() == {"count": 10_000}
