@@ -1,6 +1,7 @@
-"""`make scale`: what an agent costs with many idle mailboxes, and how fast it sends many small files.
+"""`make scale`: what an agent costs with many idle mailboxes, and how fast it starts, and sends many small files.
 
-    make scale SCALE="--mailboxes 500 --minutes 2 --files 1000"
+    make scale SCALE="--mailboxes 500 --minutes 2 --files 1000 --starts 7"
+    make scale SCALE="--only-starts"
 
 The sandbox runs in this process, and takes its share of the machine.
 """
@@ -9,6 +10,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,6 +20,7 @@ from pathlib import Path
 
 from agents import Site, until
 
+from java_client import write_configuration
 from nel_mesh import MeshClient, MeshSettings
 from nel_mesh.ledger.search import Filter
 from nel_mesh.ledger.states import State
@@ -94,6 +99,30 @@ def small_files(site: Site, sender: str, recipient: str, count: int) -> None:
     say(f"{count} files of 2 kB: the agent sends {agent:.0f} a second, exactly once; a plain loop {loop:.0f}")
 
 
+def starts(folder: Path, server: Sandbox, mailbox: str, count: int) -> None:
+    """The time from the start of a process, in place of the Java client, to its first look into the inbox."""
+    site = Site(folder, server)
+    write_configuration(folder, server, folder / "settings", [mailbox])
+    command = site.command("run", "--java-config", str(folder / "meshclient.cfg"))
+    found: dict[str, list[float]] = {"without a ledger": [], "with one": []}
+    for name in [name for _ in range(count) for name in found]:
+        if name == "without a ledger":
+            shutil.rmtree(folder / "nel-mesh-agent", ignore_errors=True)
+        else:
+            # The inbox is due again only after its interval.
+            with site.ledger() as ledger:
+                ledger.mailboxes.visit_now(mailbox, actor="scale")
+        server.reset()
+        began = time.monotonic()
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            while not server.requests("list_messages"):
+                time.sleep(0.002)
+            found[name].append(time.monotonic() - began)
+            process.terminate()
+    for name, seconds in found.items():
+        say(f"{name}, an agent looks into its first inbox {statistics.median(seconds):.2f} s after its start (median)")
+
+
 def say(text: str) -> None:
     print(text, flush=True)
 
@@ -104,6 +133,8 @@ def main() -> int:
     parser.add_argument("--mailboxes", type=int, default=500)
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--files", type=int, default=1000)
+    parser.add_argument("--starts", type=int, default=7)
+    parser.add_argument("--only-starts", action="store_true")
     options = parser.parse_args()
     mailboxes = [f"X26S{number:04}" for number in range(options.mailboxes)]
     boxes = tuple(SandboxMailbox(mailbox_id=mailbox) for mailbox in mailboxes)
@@ -111,8 +142,12 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="nel-mesh-scale-") as folder,
         Sandbox(SandboxConfiguration(mailboxes=boxes)) as server,
     ):
-        for name in ("files", "idle"):
+        for name in ("files", "idle", "starts"):
             (Path(folder) / name).mkdir()
+        starts(Path(folder) / "starts", server, mailboxes[0], options.starts)
+        if options.only_starts:
+            return 0
+        server.reset()
         files, many = Site(Path(folder) / "files", server), Site(Path(folder) / "idle", server)
         try:
             small_files(files, mailboxes[0], mailboxes[1], options.files)

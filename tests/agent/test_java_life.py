@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from agents import ALICE, BOB, Site, until
 
 from java_client import write_configuration
 from nel_mesh.agent.configuration import SendRoute
+from nel_mesh.agent.java.configuration import load_java
 from nel_mesh.agent.java.control_file import parse
 from nel_mesh.agent.java.layout import ControlFileLayout
+from nel_mesh.agent.service import Agent
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.files import FileLock
 from nel_mesh.sandbox import Sandbox
@@ -134,6 +137,24 @@ def test_its_launcher_is_never_told_to_start_it_again(site: JavaSite, arguments:
     command = site.command("run", *arguments)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=site.folder, check=False)
     assert done.returncode == 3, done.stderr
+
+
+_NOT_NEEDED = ("alembic", "asyncssh", "azure", "boto3", "prometheus_client", "starlette", "uvicorn")
+
+
+def test_a_start_loads_nothing_that_it_does_not_need(site: JavaSite) -> None:
+    """The first look into the inbox comes within a second: `make scale` measures it."""
+    Agent(site.config, read=load_java).run(once=True)
+    program = (
+        "import sys; from pathlib import Path; from nel_mesh.agent.service import Agent;"
+        "from nel_mesh.agent.java.configuration import load_java; import nel_mesh.cli.agent.running;"
+        "Agent(Path(sys.argv[1]), read=load_java).run(once=True);"
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    command = [sys.executable, "-c", program, str(site.config)]
+    loaded = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    assert "sqlalchemy" in loaded
+    assert sorted(set(loaded) & set(_NOT_NEEDED)) == []
 
 
 def test_a_second_client_waits_until_the_folders_are_free(site: JavaSite) -> None:

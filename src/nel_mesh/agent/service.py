@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from nel_mesh import ConfigurationError, MeshError, StorageError, Transport
-from nel_mesh.agent import filing, health, running, systemd
+from nel_mesh.agent import filing, running, systemd
 from nel_mesh.agent.alive import call_alive
 from nel_mesh.agent.clock_watch import ClockWatch
 from nel_mesh.agent.composing import remove_composed_before
@@ -24,7 +24,6 @@ from nel_mesh.agent.folder_watch import FolderWatch
 from nel_mesh.agent.hooks import HookCaller, planner
 from nel_mesh.agent.java.folders import SignalFile
 from nel_mesh.agent.mailbox import MailboxWork, Surroundings
-from nel_mesh.agent.metrics import Metrics
 from nel_mesh.agent.open_ledger import open_ledger
 from nel_mesh.agent.retention import remove_received
 from nel_mesh.agent.runner import ThreadRunner
@@ -69,8 +68,7 @@ class Agent:
         self.ledger = open_ledger(self.configuration, self._clock)
         self._hooks = HookCaller(self.ledger, self._present)
         self._clock_watch = ClockWatch(self._clock)
-        self._metrics = Metrics(self.ledger, self._present, lambda: self._hooks.failures, self._clock_watch)
-        self.ledger.messages.listeners += [planner(self.ledger, self._present), self._metrics.listen]
+        self.ledger.messages.listeners.append(planner(self.ledger, self._present))
         self._turned_at = self._clock.monotonic()
         self._locks = [FileLock(path) for path in self.configuration.locks]
         signal_file = self.configuration.signal_file
@@ -145,7 +143,13 @@ class Agent:
         if address is None:
             yield
             return
-        app = health.application(self.ledger, self._metrics, is_alive=self._is_alive, is_stopping=self._stopped.is_set)
+        # A third of the time of a start, for those that serve nothing.
+        from nel_mesh.agent import health
+        from nel_mesh.agent.metrics import Metrics
+
+        metrics = Metrics(self.ledger, self._present, lambda: self._hooks.failures, self._clock_watch)
+        self.ledger.messages.listeners.append(metrics.listen)
+        app = health.application(self.ledger, metrics, is_alive=self._is_alive, is_stopping=self._stopped.is_set)
         with health.served(address, app) as url:
             logger.info("Health and metrics at %s", url)
             yield
