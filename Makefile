@@ -49,7 +49,15 @@ $(AZURITE):
 	@npm install --prefix .services --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --silent \
 		azurite@3.37.0 || echo 'npm did not bring Azurite: its tests will be skipped, or fail where they are required'
 
-test: $(VENV)/.dev $(AZURITE)
+# What the tests look at the console's pages with, in the browser.
+AXE := .services/axe/node_modules/axe-core/axe.min.js
+
+$(AXE):
+	@echo 'Bringing axe-core ...'
+	@npm install --prefix .services/axe --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --silent \
+		axe-core@4.14.1 || echo 'npm did not bring axe-core: its tests will be skipped, or fail where they are required'
+
+test: $(VENV)/.dev $(AZURITE) $(AXE)
 	$(PY) -m pytest --numprocesses 4 --dist worksteal
 
 # The official packages need others than ours do.

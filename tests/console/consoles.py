@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +22,7 @@ from nel_mesh.console.guard import COOKIE
 from nel_mesh.console.roles import Role
 from nel_mesh.console.serving import console_served
 from nel_mesh.io.clock import Clock
-from nel_mesh.ledger.ledger import Ledger
+from nel_mesh.ledger.ledger import FILE_NAME, Ledger
 from nel_mesh.ledger.messages import LedgerMessage, NewSend
 from nel_mesh.ledger.states import Event
 
@@ -84,7 +86,8 @@ class Served:
     @contextlib.contextmanager
     def visitor(self, name: str | None = None) -> Iterator[Visitor]:
         """Give a browser without scripts; logged in, if a name is given."""
-        with httpx.Client(base_url=self.url, follow_redirects=False, timeout=20) as client:
+        # There is no TLS; reading the system's authorities takes as long as ten pages.
+        with httpx.Client(base_url=self.url, follow_redirects=False, timeout=20, verify=False) as client:
             visitor = Visitor(self, client)
             if name is not None:
                 answer = visitor.log_in(name)
@@ -131,18 +134,32 @@ def served_console(folder: Path, *, mailboxes: str | None = None, more: str = ""
     config.write_text(f"{more}\n{mailboxes or _mailboxes(folder)}")
     configuration = load(config)
     clock = MovableClock()
+    content, secrets = _prepared_ledger()
+    configuration.data.mkdir(exist_ok=True)
+    (configuration.data / FILE_NAME).write_bytes(content)
     with (
         console_served(
             "127.0.0.1:0", lambda: configuration, clock=clock, accounts=lambda ledger: Accounts(ledger, HASHER)
         ) as url,
         Ledger(configuration.data, clock=clock) as ledger,
     ):
-        served = Served(url, ledger, clock, config, {})
-        ledger.mailboxes.configure([ALICE, BOB])
-        for role in Role:
-            served.add_user(str(role), role)
-        served.add_user("reader", Role.VIEWER, content=True)
-        yield served
+        yield Served(url, ledger, clock, config, dict(secrets))
+
+
+@functools.cache
+def _prepared_ledger() -> tuple[bytes, dict[str, str]]:
+    """Return a ledger with its people, as it is made once, and the secrets of their second factors."""
+    with tempfile.TemporaryDirectory(prefix="nel-mesh-console-") as name:
+        folder = Path(name)
+        with Ledger(folder) as ledger:
+            ledger.mailboxes.configure([ALICE, BOB])
+            accounts = Accounts(ledger, HASHER)
+            people = [(str(role), role, False) for role in Role] + [("reader", Role.VIEWER, True)]
+            secrets = {
+                who: accounts.add(who, role, PASSWORD, sees_content=content, actor="test")
+                for who, role, content in people
+            }
+        return (folder / FILE_NAME).read_bytes(), secrets
 
 
 def _mailboxes(folder: Path) -> str:

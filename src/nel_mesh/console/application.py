@@ -21,7 +21,7 @@ from nel_mesh.console.tables import Table, one
 TABLES: list[Table] = [*messages.TABLES, *places.TABLES, *audit.TABLES, *people.TABLES]
 """Every table, in the order of the pages."""
 
-_STATIC = {"console.css": "text/css", "console.js": "text/javascript"}
+_STATIC = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
 def openapi() -> dict[str, Any]:
