@@ -17,6 +17,15 @@ import anyio
 import nel_mesh
 from nel_mesh import AsyncMeshClient, MeshClient, MeshSettings
 
+NEEDED = {
+    "agent": {"agent"},
+    "cli": {"cli"},
+    "console": {"agent", "console"},
+    "ledger": {"agent"},
+    "sandbox": {"sandbox"},
+}
+"""The extras that a room of the package needs."""
+
 CONTENT = b"id,value\n" + bytes(range(256)) * 8000
 
 
@@ -33,7 +42,7 @@ def import_all(extras: list[str]) -> None:
     check(nel_mesh.__version__ == importlib.metadata.version("nel-mesh"), "the version is not that of the metadata")
     for name in nel_mesh.__all__:
         getattr(nel_mesh, name)
-    without = tuple(f"nel_mesh.{extra}." for extra in ("cli", "sandbox") if extra not in extras)
+    without = tuple(f"nel_mesh.{room}." for room, needed in NEEDED.items() if not needed <= set(extras))
     for module in pkgutil.walk_packages(nel_mesh.__path__, "nel_mesh."):
         if not module.name.startswith(without) and not module.name.endswith("pytest_plugin"):
             importlib.import_module(module.name)

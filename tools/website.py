@@ -42,7 +42,7 @@ _ASKS = re.compile(
 
 def staged() -> dict[str, str]:
     """Every file that goes into the site: its path from the root, and its name there."""
-    docs = sorted(path for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".svg", ".css", ".js"))
+    docs = sorted(path for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".svg", ".png", ".css", ".js"))
     return {path.relative_to(ROOT).as_posix(): path.name for path in docs} | PAGES
 
 

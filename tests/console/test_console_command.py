@@ -82,8 +82,11 @@ def test_a_mistake_is_named(command: Command, arguments: tuple[str, ...], typed:
     assert said.casefold() in err.casefold()
 
 
-def test_it_is_served_until_it_is_told_to_stop(command: Command) -> None:
-    arguments = [sys.executable, "-m", "nel_mesh.cli", "agent", "console", "--listen", "127.0.0.1:0", "--json"]
+@pytest.mark.parametrize("given", [("console", "--listen", "127.0.0.1:0"), ("run",)], ids=str)
+def test_it_is_served_until_it_is_told_to_stop(command: Command, tmp_path: Path, given: tuple[str, ...]) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(f'[agent]\nconsole = "127.0.0.1:0"\n{config.read_text()}')
+    arguments = [sys.executable, "-m", "nel_mesh.cli", "agent", *given, "--json"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ.copy()) as process:
         limit = threading.Timer(30, process.kill)
         limit.start()

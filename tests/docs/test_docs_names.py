@@ -24,6 +24,7 @@ import nel_mesh.sandbox
 import nel_mesh.settings
 from nel_mesh import MeshSettings
 from nel_mesh.agent.configuration import Defaults, Hook, Mailbox, Options, ReceiveRoute, SendRoute
+from nel_mesh.agent.console_options import ConsoleOptions
 from nel_mesh.agent.templates import FIELDS
 from nel_mesh.cli.app import COMMANDS, app
 from nel_mesh.instrumentation import opentelemetry
@@ -67,7 +68,7 @@ def ours() -> frozenset[str]:
     for name in MeshSettings.model_fields:
         found |= {name, dotnet_name(name), variable_name(name)}
     # The agent's configuration.
-    for table in (Options, Defaults, Mailbox, ReceiveRoute, SendRoute, Hook):
+    for table in (Options, ConsoleOptions, Defaults, Mailbox, ReceiveRoute, SendRoute, Hook):
         found |= {name for field, info in table.model_fields.items() for name in (field, info.alias or field)}
     found |= {*FIELDS, *State}
     metrics = (ROOT / "src/nel_mesh/agent/metrics.py").read_text(encoding="utf-8")

@@ -138,11 +138,12 @@ messages = Table(
     Index(None, "next_track_at"),
     Index(None, "is_filed", "mailbox_id"),
     # What the console searches by, newest first.
-    Index(None, "workflow_id", "id"),
-    Index(None, "sender", "id"),
-    Index(None, "recipient", "id"),
-    Index(None, "state", "id"),
-    Index(None, "message_type", "id"),
+    Index(None, "mailbox_id", "created_at"),
+    Index(None, "message_type", "created_at"),
+    Index(None, "recipient", "created_at"),
+    Index(None, "sender", "created_at"),
+    Index(None, "state", "created_at"),
+    Index(None, "workflow_id", "created_at"),
 )
 
 copies = Table(
@@ -210,7 +211,7 @@ hook_calls = Table(
     Column("done_at", UtcTime),
     UniqueConstraint("idempotency_key"),
     Index(None, "next_attempt_at"),
-    Index(None, "done_at"),
+    Index(None, "done_at", "next_attempt_at"),
     Index(None, "message"),
 )
 """Calls of hooks that are to be made, and were made."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from nel_mesh.ledger.database import Database, row_values
 from nel_mesh.ledger.messages import Copy, LedgerMessage, read_message
@@ -71,17 +73,19 @@ class Search:
         Args:
             wanted: which.
             limit: how many at most.
-            before: only those with a lower number: the last of the page before.
+            before: only older ones than that with this number: the last of the page before.
         """
-        query = _where(select(messages), wanted)
-        if before is not None:
-            query = query.where(messages.c.id < before)
+        found: dict[int, LedgerMessage] = {}
         with self._database.read() as connection:
-            return [read_message(row) for row in connection.execute(query.order_by(messages.c.id.desc()).limit(limit))]
+            older = _older(connection, before)
+            for alternative in _alternatives(connection, wanted):
+                query = select(messages).where(*alternative, *older).order_by(*_NEWEST_FIRST).limit(limit)
+                found |= {row.id: read_message(row) for row in connection.execute(query)}
+        return sorted(found.values(), key=lambda one: (one.created_at, one.id), reverse=True)[:limit]
 
     def numbers(self, wanted: Filter, *, limit: int | None = None) -> Iterator[int]:
         """Return the number of every message that is wanted, oldest first; at most `limit` of them."""
-        query = _where(select(messages.c.id), wanted).order_by(messages.c.id).limit(limit)
+        query = select(messages.c.id).where(*_conditions(wanted)).order_by(messages.c.id).limit(limit)
         with self._database.read() as connection:
             yield from connection.scalars(query)
 
@@ -138,29 +142,83 @@ class Search:
             return connection.scalar(select(func.max(events.c.number))) or 0
 
 
-def _where(query: Select[Any], wanted: Filter) -> Select[Any]:
+_NEWEST_FIRST = (messages.c.created_at.desc(), messages.c.id.desc())
+
+_MOST_ALTERNATIVES = 60
+_MOST_WORKFLOWS = 200
+
+Condition = ColumnElement[bool]
+
+
+def _older(connection: Connection, number: int | None) -> list[Condition]:
+    """Return the conditions of what is older than a message."""
+    if number is None:
+        return []
+    at = connection.scalar(select(messages.c.created_at).where(messages.c.id == number))
+    if at is None:
+        return [messages.c.id < number]
+    return [messages.c.created_at <= at, or_(messages.c.created_at < at, messages.c.id < number)]
+
+
+def _alternatives(connection: Connection, wanted: Filter) -> list[list[Condition]]:
+    """Return the conditions of a search as several, of which each is answered from one index in its order.
+
+    A database looks for "one of these" in the order of age by going through the whole table, or else it sorts all that
+    it finds. Each by itself, with a limit, is a look at the end of an index.
+    """
+    rest = dataclasses.replace(wanted, states=(), party=None)
+    choices: list[list[Condition]] = []
+    if wanted.states:
+        choices.append([messages.c.state == state for state in wanted.states])
+    if wanted.party is not None:
+        choices.append([messages.c.sender == wanted.party, messages.c.recipient == wanted.party])
+    if wanted.workflow_id is not None and wanted.workflow_id.endswith("*"):
+        known = _workflows(connection)
+        if known is not None:
+            rest = dataclasses.replace(rest, workflow_id=None)
+            beginning = wanted.workflow_id[:-1]
+            choices.append([messages.c.workflow_id == one for one in known if one.startswith(beginning)])
+    if math.prod(len(choice) for choice in choices) > _MOST_ALTERNATIVES:
+        return [_conditions(wanted)]
+    return [[*chosen, *_conditions(rest)] for chosen in itertools.product(*choices)]
+
+
+def _workflows(connection: Connection) -> list[str] | None:
+    """Return every workflow id, each by one look into an index; None if there are too many for that."""
+    found: list[str] = []
+    query = select(func.min(messages.c.workflow_id))
+    while (one := connection.scalar(query)) is not None:
+        found.append(one)
+        if len(found) > _MOST_WORKFLOWS:
+            return None
+        query = select(func.min(messages.c.workflow_id)).where(messages.c.workflow_id > one)
+    return found
+
+
+def _conditions(wanted: Filter) -> list[Condition]:
     columns = messages.c
+    found: list[Condition] = []
     if wanted.identifier is not None:
         either = [columns.message_id == wanted.identifier, columns.local_id == wanted.identifier]
         if wanted.identifier.isdecimal() and len(wanted.identifier) < 18:
             either.append(columns.id == int(wanted.identifier))
-        query = query.where(or_(*either))
+        found.append(or_(*either))
     if wanted.mailbox_id is not None:
-        query = query.where(columns.mailbox_id == wanted.mailbox_id)
+        found.append(columns.mailbox_id == wanted.mailbox_id)
     if wanted.direction is not None:
-        query = query.where(columns.direction == wanted.direction)
+        found.append(columns.direction == wanted.direction)
     if wanted.states:
-        query = query.where(columns.state.in_(wanted.states))
+        found.append(columns.state.in_(wanted.states))
     if wanted.workflow_id is not None and wanted.workflow_id.endswith("*"):
-        query = query.where(columns.workflow_id.startswith(wanted.workflow_id[:-1], autoescape=True))
+        found.append(columns.workflow_id.startswith(wanted.workflow_id[:-1], autoescape=True))
     elif wanted.workflow_id is not None:
-        query = query.where(columns.workflow_id == wanted.workflow_id)
+        found.append(columns.workflow_id == wanted.workflow_id)
     if wanted.party is not None:
-        query = query.where(or_(columns.sender == wanted.party, columns.recipient == wanted.party))
+        found.append(or_(columns.sender == wanted.party, columns.recipient == wanted.party))
     if wanted.message_type is not None:
-        query = query.where(columns.message_type == wanted.message_type)
+        found.append(columns.message_type == wanted.message_type)
     if wanted.since is not None:
-        query = query.where(columns.created_at >= wanted.since)
+        found.append(columns.created_at >= wanted.since)
     if wanted.until is not None:
-        query = query.where(columns.created_at < wanted.until)
-    return query
+        found.append(columns.created_at < wanted.until)
+    return found

@@ -84,7 +84,8 @@ def messages(
     ] = None,
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Maximum number of messages.")] = 50,
     before: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="Only messages with a lower number, for the next page.")
+        int | None,
+        typer.Option(metavar="NUMBER", help="Only messages older than that of this number, for the next page."),
     ] = None,
 ) -> None:
     """List messages, the newest first.
