@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -50,7 +50,7 @@ def _summary(visit: Visit) -> dict[str, Any]:
     mailboxes = ledger.mailboxes.all()
     oldest: datetime | None = min(statistics.oldest_open(ledger.database).values(), default=None)
     midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-    today = statistics.since(ledger.database, midnight)
+    today = statistics.between(ledger.database, midnight, now + timedelta(days=1))
     return {
         "mailboxes": len(mailboxes),
         "mailboxes_well": sum(one.failing_since is None and one.paused_at is None for one in mailboxes),

@@ -74,22 +74,26 @@ def hours(database: Database, now: datetime, count: int = 24) -> list[Hour]:
 
 
 def _hour(connection: Connection, start: datetime) -> Hour:
+    return Hour(start=start, counts=_counts(connection, start, start + timedelta(hours=1)))
+
+
+def _counts(connection: Connection, start: datetime, end: datetime) -> dict[tuple[Direction, State], int]:
     columns = (messages.c.direction, messages.c.state)
+    # With both ends SQLite takes the index of this column; with one it goes through the whole table, in the order of
+    # the groups.
     query = (
         select(*columns, func.count())
-        .where(messages.c.created_at >= start, messages.c.created_at < start + timedelta(hours=1))
+        .where(messages.c.created_at >= start, messages.c.created_at < end)
         .group_by(*columns)
     )
-    counts = {(Direction(way), State(state)): number for way, state, number in connection.execute(query)}
-    return Hour(start=start, counts=counts)
+    return {(Direction(way), State(state)): number for way, state, number in connection.execute(query)}
 
 
-def since(database: Database, moment: datetime) -> dict[Direction, int]:
-    """Count the messages that came up since a moment, by direction."""
-    query = select(messages.c.direction, func.count()).where(messages.c.created_at >= moment)
+def between(database: Database, start: datetime, end: datetime) -> dict[Direction, int]:
+    """Count the messages that came up from one moment to another, by direction."""
     with database.read() as connection:
-        found = {Direction(way): count for way, count in connection.execute(query.group_by(messages.c.direction))}
-    return {way: found.get(way, 0) for way in Direction}
+        counts = _counts(connection, start, end)
+    return {way: sum(number for (one, _), number in counts.items() if one is way) for way in Direction}
 
 
 def oldest_open(database: Database) -> dict[tuple[str, Direction], datetime]:
