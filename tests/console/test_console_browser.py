@@ -175,7 +175,7 @@ def test_a_page_is_live_while_an_agent_delivers(browser: Browser, mesh_sandbox: 
             with context_of(browser, served.url, cookie_of(served, "viewer")) as context:
                 page = context.new_page()
                 page.goto("/messages?states=acknowledged")
-                page.wait_for_function("document.documentElement.dataset.live === 'yes'")
+                page.locator("html[data-live=yes]").wait_for(state="attached")
                 page.get_by_text("No message fits the search.").wait_for()
                 mesh_sandbox.deliver_message(BOB, b"made up", workflow_id="MADE_UP_WORKFLOW")
                 page.get_by_text("MADE_UP_WORKFLOW").wait_for()
