@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo services test compatibility chaos console-speed day scale screenshots big memory bench check generate reference recording docs format clean dist pythons sbom audit
+.PHONY: help demo services test compatibility chaos day scale screenshots speed big memory bench check generate reference recording docs format clean dist pythons sbom audit
 
 help:
 	@echo 'make demo      send files over TLS to an embedded MESH server, and receive them'
@@ -16,8 +16,8 @@ help:
 	@echo 'make chaos     every fault at every request, a kill at every point'
 	@echo 'make day       a scripted day of the agent: 20 mailboxes, 2,000 messages, kills and every trouble; DAY="--seed 2"'
 	@echo 'make scale     500 idle mailboxes, and 1,000 small files, with one agent'
-	@echo 'make console-speed  the pages of the console over 1,000,000 messages; SPEED="--rows 100000"'
-	@echo 'make screenshots    make the pictures of docs/console.md; needs chromium'
+	@echo 'make speed     the pages of the console over 1,000,000 messages; SPEED="--rows 100000"'
+	@echo 'make screenshots  make the pictures of docs/console.md; needs chromium'
 	@echo 'make big       a message of 5 GiB, with two kills on the way; INTO=s3'
 	@echo 'make memory    the memory tests at 1 GiB'
 	@echo 'make bench     compare with the official client and curl; ROUNDS=5, ONLY="send-csv starts", QUICK=1'
@@ -76,7 +76,7 @@ chaos: $(VENV)/.dev
 day: $(VENV)/.dev
 	PYTHONPATH=tests:tests/agent $(PY) tests/agent/day.py $(DAY)
 
-console-speed: $(VENV)/.dev
+speed: $(VENV)/.dev
 	PYTHONPATH=tests:tests/console $(PY) tests/console/speed.py $(SPEED)
 
 screenshots: $(VENV)/.dev

@@ -1,4 +1,4 @@
-"""How fast the console is over a ledger with many messages: `make console-speed`.
+"""How fast the console is over a ledger with many messages: `make speed`.
 
 It makes a ledger with ROWS messages of a year, with events, copies and hook calls beside them, serves a console over
 it, and asks for each page ROUNDS times over one connection. Medians and the worst, in milliseconds.
@@ -173,7 +173,7 @@ def run(served: Served, count: int, rounds: int) -> bool:
 
 
 def main() -> int:
-    """Run by `make console-speed`."""
+    """Run by `make speed`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=9)
