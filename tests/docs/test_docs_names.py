@@ -24,7 +24,7 @@ import nel_mesh.sandbox
 import nel_mesh.settings
 from nel_mesh import MeshSettings
 from nel_mesh.agent.configuration import Defaults, Hook, Mailbox, Options, ReceiveRoute, SendRoute
-from nel_mesh.agent.console_options import ConsoleOptions
+from nel_mesh.agent.console_options import ConsoleOptions, OpenIdOptions
 from nel_mesh.agent.templates import FIELDS
 from nel_mesh.cli.app import COMMANDS, app
 from nel_mesh.instrumentation import opentelemetry
@@ -51,6 +51,8 @@ OTHERS = {
         "DefaultAzureCredential",
         "mesh_sha256",
     ),
+    # a claim of OpenID Connect
+    "preferred_username",
     # what CONTRIBUTING says of the inside
     *("in_thread", "AsyncClock"),
 }
@@ -68,7 +70,7 @@ def ours() -> frozenset[str]:
     for name in MeshSettings.model_fields:
         found |= {name, dotnet_name(name), variable_name(name)}
     # The agent's configuration.
-    for table in (Options, ConsoleOptions, Defaults, Mailbox, ReceiveRoute, SendRoute, Hook):
+    for table in (Options, ConsoleOptions, OpenIdOptions, Defaults, Mailbox, ReceiveRoute, SendRoute, Hook):
         found |= {name for field, info in table.model_fields.items() for name in (field, info.alias or field)}
     found |= {*FIELDS, *State}
     metrics = (ROOT / "src/nel_mesh/agent/metrics.py").read_text(encoding="utf-8")

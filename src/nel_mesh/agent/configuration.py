@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from nel_mesh.agent.console_options import ConsoleOptions
+from nel_mesh.agent.console_options import ConsoleOptions, OpenIdOptions
 from nel_mesh.agent.templates import NameTemplate
 from nel_mesh.destinations.urls import folder_of, with_sidecar
 from nel_mesh.errors import ConfigurationError, InvalidArgument, SettingFault
@@ -507,6 +507,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "": _File,
     "agent": Options,
     "console": ConsoleOptions,
+    "openid": OpenIdOptions,
     "defaults": Defaults,
     "mailboxes": Mailbox,
     "receive": ReceiveRoute,

@@ -3,10 +3,36 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class OpenIdOptions(BaseModel):
+    """Login by OpenID Connect, in the table `[console.openid]`.
+
+    Attributes:
+        issuer: the address of the organisation's server, `https:` or on this machine.
+        client_id: what that server calls the console.
+        client_secret_file: a file with the secret that it gave the console.
+        name_claim: which of its claims is the name of the account; one that the person cannot change.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str
+    client_id: str
+    client_secret_file: Path
+    name_claim: str = "preferred_username"
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_safe(cls, value: str) -> str:
+        if not re.match(r"https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]", value):
+            raise ValueError("the issuer must begin with https://, or be on this machine")
+        return value
 
 
 class ConsoleOptions(BaseModel):
@@ -20,6 +46,7 @@ class ConsoleOptions(BaseModel):
         hosts: the names by which it is reached, besides those of this machine's loopback and its own address.
         idle_minutes: a session that was not used for so long ends.
         session_hours: a session ends after so long in any case.
+        openid: login by OpenID Connect.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +57,7 @@ class ConsoleOptions(BaseModel):
     hosts: tuple[str, ...] = ()
     idle_minutes: Annotated[float, Field(gt=0, le=1440)] = 30
     session_hours: Annotated[float, Field(gt=0, le=168)] = 12
+    openid: OpenIdOptions | None = None
 
     @field_validator("trusted_proxy")
     @classmethod
@@ -53,4 +81,7 @@ class ConsoleOptions(BaseModel):
         """Return them with each path from the folder of the configuration."""
         names = ("certificate", "private_key")
         paths = {name: folder / path for name in names if (path := getattr(self, name)) is not None}
+        if self.openid is not None:
+            secret = {"client_secret_file": folder / self.openid.client_secret_file}
+            return self.model_copy(update={**paths, "openid": self.openid.model_copy(update=secret)})
         return self.model_copy(update=paths)

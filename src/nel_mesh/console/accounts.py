@@ -81,16 +81,19 @@ class Accounts:
         self._hasher = hasher or PasswordHasher()
         self._unknown: str | None = None
 
-    def add(self, name: str, role: Role, password: str, *, sees_content: bool, actor: str) -> str:
+    def add(self, name: str, role: Role, password: str | None, *, sees_content: bool, actor: str) -> str:
         """Make an account; return the secret of its second factor, which is shown once.
+
+        Without a password, it is one for OpenID Connect alone, and has no second factor here.
 
         Raises:
             InvalidArgument: the name is taken or cannot be used, or the password is too short.
         """
         if not _NAME.fullmatch(name):
             raise InvalidArgument("the name may have letters, digits and . _ @ -, and 64 characters at most")
-        check_password(password, name)
-        secret = pyotp.random_base32()
+        if password is not None:
+            check_password(password, name)
+        secret = pyotp.random_base32() if password is not None else ""
         now = self._ledger.clock.now()
         with self._ledger.database.write() as connection:
             if connection.execute(select(console_users.c.name).where(console_users.c.name == name)).first():
@@ -100,7 +103,7 @@ class Accounts:
                     name=name,
                     role=str(role),
                     sees_content=sees_content,
-                    password=self._hasher.hash(password),
+                    password=self._hasher.hash(password) if password is not None else "",
                     totp_secret=secret,
                     created_at=now,
                 )
@@ -176,7 +179,7 @@ class Accounts:
         if until is not None:
             raise LoginRefused(f"Too many attempts failed. Try again in {_wait(until - now)}.")
         is_right = self._is_password(row.password if row is not None else None, password[:_MAX_PASSWORD_LENGTH])
-        step = _step_of(row.totp_secret, code, now) if row is not None else None
+        step = _step_of(row.totp_secret, code, now) if row is not None and row.totp_secret else None
         with self._ledger.database.write() as connection:
             user = None
             if row is not None and is_right and step is not None and row.disabled_at is None:
@@ -196,12 +199,36 @@ class Accounts:
             raise LoginRefused("Name, password or code is wrong. A code is good for 30 seconds, and for one login.")
         return user
 
+    def log_in_by_openid(self, name: str) -> User:
+        """Log in whom the organisation's server has named.
+
+        Raises:
+            LoginRefused: there is no such account, it is disabled, or it has a password here.
+        """
+        now = self._ledger.clock.now()
+        query = select(console_users).where(
+            console_users.c.name == name, console_users.c.password == "", console_users.c.disabled_at.is_(None)
+        )
+        with self._ledger.database.write() as connection:
+            row = connection.execute(query).one_or_none()
+            if row is not None:
+                mine = console_users.c.name == row.name
+                connection.execute(update(console_users).where(mine).values(last_login_at=now))
+            actor = _user(row).actor if row is not None else "unknown"
+            kind = "logged in" if row is not None else "login failed"
+            events.append(connection, now, kind, actor=actor, details={"by": "OpenID Connect"})
+        if row is None:
+            raise LoginRefused(
+                "Your organisation knows you, but no account here is made for you. Ask an administrator."
+            )
+        return _user(row)
+
     def _is_password(self, kept: str | None, password: str) -> bool:
-        if kept is None:
+        if not kept:
             # As long as for a name that exists.
             self._unknown = self._unknown or self._hasher.hash("of nobody")
         try:
-            return self._hasher.verify(kept or self._unknown or "", password) and kept is not None
+            return self._hasher.verify(kept or self._unknown or "", password) and bool(kept)
         except (Argon2Error, InvalidHashError):
             return False
 

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from starlette.responses import Response
+import hashlib
+import hmac
+from typing import TYPE_CHECKING
 
+from starlette.responses import RedirectResponse, Response
+
+from nel_mesh import InvalidArgument
 from nel_mesh.console.accounts import LoginRefused
 from nel_mesh.console.guard import COOKIE
 from nel_mesh.console.sessions import form_token, new_token
 from nel_mesh.console.site import Visit
 from nel_mesh.console.tables import form, one
 
+if TYPE_CHECKING:
+    from nel_mesh.console.openid import OpenId
+
+_OPENID_COOKIE = "nel_mesh_console_openid"
+
 
 def _login_page(visit: Visit, fault: str = "", status: int = 200) -> Response:
     # The form of one who has no session yet needs a token too; it is no session's.
     token = visit.token or new_token()
-    response = visit.page("login.html", title="Log in", status=status, fault=fault, login_token=form_token(token))
+    openid = visit.site.configuration().console.openid is not None
+    response = visit.page(
+        "login.html", title="Log in", status=status, fault=fault, login_token=form_token(token), openid=openid
+    )
     if not visit.token:
         _set_cookie(visit, response, token)
     return response
@@ -51,6 +64,56 @@ def _log_out(visit: Visit) -> Response:
     return response
 
 
+def _begin_openid(visit: Visit) -> Response:
+    server = _server(visit)
+    address, kept = server.begin()
+    binding = new_token()
+    key = visit.site.selections.keep(_bound(binding), kept)
+    response = RedirectResponse(address, status_code=303)
+    # Lax: it has to come back from another site. It is good for this one login.
+    value = f"{key}.{binding}"
+    response.set_cookie(
+        _OPENID_COOKIE, value, max_age=600, path="/login", httponly=True, samesite="lax", secure=_is_tls(visit)
+    )
+    return response
+
+
+def _finish_openid(visit: Visit) -> Response:
+    key, _, binding = visit.request.cookies.get(_OPENID_COOKIE, "").partition(".")
+    try:
+        kept = visit.site.selections.take(_bound(binding), key)
+    except InvalidArgument:
+        return _login_page(visit, "That login is over. Begin it again.", 403)
+    state = visit.field("state", longest=500)
+    if not hmac.compare_digest(state.encode(), str(kept["state"]).encode()):
+        return _login_page(visit, "That login was begun in another window. Begin it again.", 403)
+    try:
+        name = _server(visit).finish(visit.field("code", longest=4000), kept, visit.ledger.clock.now().timestamp())
+        user = visit.site.accounts.log_in_by_openid(name)
+    except LoginRefused as refused:
+        return _login_page(visit, refused.reason, 403)
+    # A page, and no redirect: the session's cookie is not sent on a way that began at another site.
+    response = visit.page("welcome.html", title="Logged in", name=user.name)
+    _set_cookie(visit, response, visit.site.sessions.begin(user.name))
+    response.delete_cookie(_OPENID_COOKIE, path="/login", httponly=True, samesite="lax", secure=_is_tls(visit))
+    return response
+
+
+def _server(visit: Visit) -> OpenId:
+    options = visit.site.configuration().console.openid
+    if options is None:
+        raise InvalidArgument("there is no login by OpenID Connect; it is set up in the table [console.openid]")
+    # Needed by few, and slow to load.
+    from nel_mesh.console.openid import OpenId
+
+    # The host has been checked: it is one of the console's own names.
+    return OpenId(options, f"{visit.request.url.scheme}://{visit.request.headers['host']}")
+
+
+def _bound(binding: str) -> str:
+    return f"openid:{hashlib.sha256(binding.encode()).hexdigest()}"
+
+
 def _set_cookie(visit: Visit, response: Response, token: str) -> None:
     # Without an age: it goes when the browser is closed.
     response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=_is_tls(visit))
@@ -60,4 +123,10 @@ def _is_tls(visit: Visit) -> bool:
     return visit.request.url.scheme == "https"
 
 
-PAGES = [one("/login", _show, None), form("/login", _log_in, None), form("/logout", _log_out, None)]
+PAGES = [
+    one("/login", _show, None),
+    form("/login", _log_in, None),
+    one("/login/openid", _begin_openid, None),
+    one("/login/openid/back", _finish_openid, None),
+    form("/logout", _log_out, None),
+]

@@ -43,6 +43,9 @@ def console(
     role: Annotated[
         str, typer.Option("--role", metavar="ROLE", help="Of `user add`: viewer, operator, administrator or auditor.")
     ] = "viewer",
+    openid: Annotated[
+        bool, typer.Option("--openid", help="Of `user add`: logs in by OpenID Connect, and has no password here.")
+    ] = False,
     content: Annotated[
         bool, typer.Option("--content", help="Of `user add`: may see the content of messages; each look is recorded.")
     ] = False,
@@ -57,6 +60,7 @@ def console(
       nel-mesh agent console
       nel-mesh agent console --listen 127.0.0.1:9000
       nel-mesh agent console user add ann --role operator
+      nel-mesh agent console user add bob --role viewer --openid
       nel-mesh agent console user list
       nel-mesh agent console user disable ann
     """
@@ -77,10 +81,12 @@ def console(
         elif name is None:
             raise InvalidArgument(f"NAME is needed: whom to {action}")
         else:
-            _manage(session, accounts, action, name, role, content=content)
+            _manage(session, accounts, action, name, role, content=content, openid=openid)
 
 
-def _manage(session: Session, accounts: Accounts, action: str, name: str, role: str, *, content: bool) -> None:
+def _manage(
+    session: Session, accounts: Accounts, action: str, name: str, role: str, *, content: bool, openid: bool
+) -> None:
     from nel_mesh.console.accounts import check_password, factor_address
     from nel_mesh.console.roles import Role
 
@@ -88,6 +94,10 @@ def _manage(session: Session, accounts: Accounts, action: str, name: str, role: 
         change: Callable[..., None] = accounts.disable if action == "disable" else accounts.enable
         change(name, actor=person())
         session.out.result({"name": name, "enabled": action == "enable"}, f"{name} is {action}d.")
+        return
+    if action == "add" and openid:
+        accounts.add(name, Role(role), None, sees_content=content, actor=person())
+        session.out.result({"name": name}, f"{name} can log in by OpenID Connect.", brief=name)
         return
     password = _password(lambda typed: check_password(typed, name))
     if action == "add":
