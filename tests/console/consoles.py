@@ -128,20 +128,27 @@ def form_token(text: str) -> str:
 
 
 @contextlib.contextmanager
-def served_console(folder: Path, *, mailboxes: str | None = None, more: str = "") -> Iterator[Served]:
-    """Serve a console with a user of each role, each with its name."""
+def served_console(
+    folder: Path, *, mailboxes: str | None = None, more: str = "", database: str | None = None
+) -> Iterator[Served]:
+    """Serve a console with a user of each role, each with its name; over an empty database, if its URL is given."""
     config = folder / "agent.toml"
-    config.write_text(f"{more}\n{mailboxes or _mailboxes(folder)}")
+    ledger_at = f'[agent]\nledger = "{database}"\n' if database is not None else ""
+    config.write_text(f"{ledger_at}{more}\n{mailboxes or _mailboxes(folder)}")
     configuration = load(config)
     clock = MovableClock()
-    content, secrets = _prepared_ledger()
-    configuration.data.mkdir(exist_ok=True)
-    (configuration.data / FILE_NAME).write_bytes(content)
+    if database is None:
+        content, secrets = _prepared_ledger()
+        configuration.data.mkdir(exist_ok=True)
+        (configuration.data / FILE_NAME).write_bytes(content)
+    else:
+        with Ledger(database) as empty:
+            secrets = _add_people(empty)
     with (
         console_served(
             "127.0.0.1:0", lambda: configuration, clock=clock, accounts=lambda ledger: Accounts(ledger, HASHER)
         ) as url,
-        Ledger(configuration.data, clock=clock) as ledger,
+        Ledger(database or configuration.data, clock=clock) as ledger,
     ):
         yield Served(url, ledger, clock, config, dict(secrets))
 
@@ -152,14 +159,15 @@ def _prepared_ledger() -> tuple[bytes, dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="nel-mesh-console-") as name:
         folder = Path(name)
         with Ledger(folder) as ledger:
-            ledger.mailboxes.configure([ALICE, BOB])
-            accounts = Accounts(ledger, HASHER)
-            people = [(str(role), role, False) for role in Role] + [("reader", Role.VIEWER, True)]
-            secrets = {
-                who: accounts.add(who, role, PASSWORD, sees_content=content, actor="test")
-                for who, role, content in people
-            }
+            secrets = _add_people(ledger)
         return (folder / FILE_NAME).read_bytes(), secrets
+
+
+def _add_people(ledger: Ledger) -> dict[str, str]:
+    ledger.mailboxes.configure([ALICE, BOB])
+    accounts = Accounts(ledger, HASHER)
+    people = [(str(role), role, False) for role in Role] + [("reader", Role.VIEWER, True)]
+    return {who: accounts.add(who, role, PASSWORD, sees_content=content, actor="test") for who, role, content in people}
 
 
 def _mailboxes(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -244,6 +245,24 @@ def test_the_audit_is_checked_and_exported(served: Served, tmp_path: Path) -> No
         with served.ledger.database.write() as connection:
             connection.exec_driver_sql("UPDATE event SET actor = 'nobody' WHERE number = 7")
         assert "Event 7 does not follow" in visitor.post("/audit/check").text
+
+
+def test_it_ends_in_good_order_while_a_page_listens(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with contextlib.ExitStack() as stack:
+        with served_console(tmp_path) as served:
+            visitor = stack.enter_context(served.visitor("viewer"))
+            events = stack.enter_context(visitor.client.stream("GET", "/live"))
+            lines = events.iter_lines()
+            assert next(lines) == "event: ready"
+            served.ledger.mailboxes.pause(ALICE, actor="ann", reason="made up")
+            assert "event: change" in lines
+        assert list(lines)[-1] == ""
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_the_events_are_for_those_who_have_logged_in(shared: Served) -> None:
+    with shared.visitor() as visitor:
+        assert visitor.get("/live").status_code == 401
 
 
 def test_no_secret_is_among_the_settings(served: Served) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -26,6 +27,7 @@ from nel_mesh.ledger.schema import console_attempts, console_selections, console
 
 MIN_PASSWORD_LENGTH = 12
 _MAX_PASSWORD_LENGTH = 1000
+_LOGINS_AT_ONCE = 2
 _FREE_FAILURES = 5
 _FREE_FAILURES_OF_ADDRESS = 20
 _FIRST_LOCK_SECONDS = 30
@@ -80,6 +82,8 @@ class Accounts:
         self._ledger = ledger
         self._hasher = hasher or PasswordHasher()
         self._unknown: str | None = None
+        # Each takes 64 MiB and some time; and who guesses is to see the lock before the next guess.
+        self._turn = threading.BoundedSemaphore(_LOGINS_AT_ONCE)
 
     def add(self, name: str, role: Role, password: str | None, *, sees_content: bool, actor: str) -> str:
         """Make an account; return the secret of its second factor, which is shown once.
@@ -171,6 +175,10 @@ class Accounts:
         Raises:
             LoginRefused: one of them is wrong, the account is disabled, or there were too many attempts.
         """
+        with self._turn:
+            return self._log_in(name, password, code, address)
+
+    def _log_in(self, name: str, password: str, code: str, address: str) -> User:
         now = self._ledger.clock.now()
         keys = {_key("name", name): _FREE_FAILURES, _key("address", address): _FREE_FAILURES_OF_ADDRESS}
         with self._ledger.database.read() as connection:

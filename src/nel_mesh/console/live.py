@@ -16,6 +16,7 @@ from nel_mesh.console.guard import COOKIE
 from nel_mesh.console.site import Site
 
 _LOOK_EVERY_SECONDS = 1.0
+_STEP_SECONDS = 0.2
 _MOST_LISTENERS = 100
 
 
@@ -34,7 +35,11 @@ def endpoint(site: Site) -> Callable[[Request], Awaitable[Response]]:
             last = await run_in_threadpool(site.ledger.search.last_event)
             yield {"event": "ready", "data": str(last)}
             while await run_in_threadpool(is_open, token):
-                await anyio.sleep(_LOOK_EVERY_SECONDS)
+                end = anyio.current_time() + _LOOK_EVERY_SECONDS
+                while anyio.current_time() < end:
+                    if site.stopping.is_set():
+                        return
+                    await anyio.sleep(_STEP_SECONDS)
                 with contextlib.suppress(MeshError):
                     newest = await run_in_threadpool(site.ledger.search.last_event)
                     if newest != last:

@@ -57,7 +57,10 @@ def console_served(
         with _listening(host, port, address) as listener, _running(app, listener, options, is_tls=context is not None):
             scheme = "https" if context is not None else "http"
             shown = f"[{host}]" if ":" in host else host
-            yield f"{scheme}://{shown}:{listener.getsockname()[1]}"
+            try:
+                yield f"{scheme}://{shown}:{listener.getsockname()[1]}"
+            finally:
+                site.stopping.set()
 
 
 def _check_reach(host: str, options: ConsoleOptions, *, is_tls: bool) -> None:
@@ -117,7 +120,7 @@ def _running(app: object, listener: socket.socket, options: ConsoleOptions, *, i
         # Only the word of the named proxy is taken; without one, nobody's.
         proxy_headers=options.trusted_proxy is not None,
         forwarded_allow_ips=options.trusted_proxy or [],
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=3,
         ssl_certfile=str(options.certificate) if is_tls else None,
         ssl_keyfile=str(options.private_key) if is_tls else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from importlib.resources import files
@@ -60,6 +61,8 @@ class Site:
             ledger, idle=timedelta(minutes=options.idle_minutes), longest=timedelta(hours=options.session_hours)
         )
         self.selections = Selections(ledger)
+        self.stopping = threading.Event()
+        """Set when the console is about to end; what would go on without end ends by itself."""
         self._templates = Environment(
             loader=PackageLoader("nel_mesh.console"),
             autoescape=select_autoescape(default=True, default_for_string=True),
