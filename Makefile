@@ -40,6 +40,7 @@ SERVICES := chromium git npm openssl
 
 services:
 	@missing=; for name in $(SERVICES); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$$missing postgresql"; \
 	test -x /usr/sbin/sshd || missing="$$missing openssh-server"; \
 	test -z "$$missing" || $$(test $$(id -u) -eq 0 || echo sudo) apt-get install --yes --no-install-recommends $$missing
 
@@ -142,9 +143,9 @@ pythons: $(VENV)/.dev $(WHEEL)
 	PATH="$$NEL_MESH_PYTHONS:$$PATH:$$folders" $(CURDIR)/$(PY) -m nox --session tests
 
 # An environment for each kind of installation, with the versions of today.
-KINDS := base agent azure cli console s3 sandbox sftp telemetry all
+KINDS := base agent azure cli console fleet s3 sandbox sftp telemetry all
 comma := ,
-EXTRAS = $(if $(filter-out base,$*),[$(subst all,agent$(comma)azure$(comma)cli$(comma)console$(comma)s3$(comma)sandbox$(comma)sftp$(comma)telemetry,$*)])
+EXTRAS = $(if $(filter-out base,$*),[$(subst all,agent$(comma)azure$(comma)cli$(comma)console$(comma)fleet$(comma)s3$(comma)sandbox$(comma)sftp$(comma)telemetry,$*)])
 
 $(KINDS:%=build/installed/%/.ready): build/installed/%/.ready: $(WHEEL)
 	$(PYTHON) -m venv --clear --without-pip $(@D)
@@ -180,7 +181,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	@$(PIP) --upgrade pip
-	@$(PIP) --editable '.[agent,azure,cli,console,s3,sandbox,sftp]' --group dev
+	@$(PIP) --editable '.[agent,azure,cli,console,fleet,s3,sandbox,sftp]' --group dev
 	@touch $@ $(VENV)/.demo
 
 # The tools that build, audit and make the site have environments of their own.

@@ -53,7 +53,20 @@ MAY_IMPORT = {
     "ledger": {"errors", "io", "models"},
     "agent": {"destinations", "errors", "io", "ledger", "models", "settings", "tls", "check", "instrumentation"},
     "console": {"agent", "errors", "io", "ledger", "_version"},
-    "cli": {"agent", "console", "errors", "models", "instrumentation", "ledger", "settings", "tls", "check", "sandbox"},
+    "fleet": {"agent", "errors", "io", "ledger"},
+    "cli": {
+        "agent",
+        "console",
+        "fleet",
+        "errors",
+        "models",
+        "instrumentation",
+        "ledger",
+        "settings",
+        "tls",
+        "check",
+        "sandbox",
+    },
     "__main__": {"cli"},
     "transfers": {"errors", "protocol", "io"},
     "__init__": {
@@ -142,7 +155,7 @@ PUBLIC_PACKAGES = {PACKAGE / name / "__init__.py" for name in ("settings", "tls"
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.name)
 def test_the_command_line_sees_the_public_package_and_check(path: Path) -> None:
     """Of the other rooms it knows the names that their package gives, and none of their files."""
-    faces = {PACKAGE / name for name in ("cli", "check", "agent", "console", "ledger")}
+    faces = {PACKAGE / name for name in ("cli", "check", "agent", "console", "fleet", "ledger")}
     others = {file for file in GRAPH[path] if not faces & set(file.parents)}
     assert others - PUBLIC_PACKAGES <= {PACKAGE / "errors.py", PACKAGE / "models.py"}
 
@@ -239,6 +252,8 @@ def test_the_protocol_does_no_io() -> None:
         ("requests", "openid.py"),
         ("jinja2", "site.py"),
         ("sse_starlette", "live.py"),
+        ("procrastinate", "engine.py"),
+        ("psycopg", "postgresql.py"),
     ],
 )
 def test_one_module_knows_the_package(package: str, module: str) -> None:
@@ -248,9 +263,9 @@ def test_one_module_knows_the_package(package: str, module: str) -> None:
 
 def test_the_base_needs_no_extra() -> None:
     extras = {"starlette", "uvicorn", "trustme", "pytest", "typer", "rich", "opentelemetry.sdk"}
-    extras |= {"sqlalchemy", "alembic", "prometheus_client", "watchfiles", "defusedxml"}
+    extras |= {"sqlalchemy", "alembic", "prometheus_client", "watchfiles", "defusedxml", "procrastinate", "psycopg"}
     for area, path in modules():
-        if area not in ("sandbox", "cli", "check", "agent", "console", "ledger"):
+        if area not in ("sandbox", "cli", "check", "agent", "console", "fleet", "ledger"):
             assert not {name.split(".")[0] for name in imported(path)} & extras
 
 

@@ -26,10 +26,12 @@ class Site:
     Args:
         folder: the folder.
         sandbox: whose mailboxes.
+        url: of a database on PostgreSQL: then its agents are a fleet, each with a name and data folder of its own.
     """
 
-    def __init__(self, folder: Path, sandbox: Sandbox) -> None:
+    def __init__(self, folder: Path, sandbox: Sandbox, url: str | None = None) -> None:
         self.folder = folder
+        self.url = url
         self.config = folder / "agent.toml"
         self.settings = {path.name.split(".")[1]: path for path in sandbox.write_settings(folder / "settings")}
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -45,7 +47,7 @@ class Site:
 
     @contextlib.contextmanager
     def ledger(self) -> Iterator[Ledger]:
-        with Ledger(self.folder / "nel-mesh-agent") as ledger:
+        with Ledger(self.url or self.folder / "nel-mesh-agent") as ledger:
             yield ledger
 
     def command(self, *arguments: str) -> list[str]:
@@ -58,17 +60,27 @@ class Site:
         assert "Traceback" not in done.stderr
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
-    def launch(self) -> subprocess.Popen[bytes]:
+    def node(self, name: str, url: str | None = None) -> Path:
+        """Write the configuration of one machine of the fleet: what all have, and its own name, data and database."""
+        own = f'[agent]\nledger = "{url or self.url}"\nnode = "{name}"\ndata = "{self.folder / f"data-{name}"}"\n'
+        path = self.folder / f"agent-{name}.toml"
+        path.write_text(self.config.read_text(encoding="utf-8").replace("[agent]\n", own, 1))
+        return path
+
+    def launch(
+        self, name: str | None = None, *, before: tuple[str, ...] = (), url: str | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start an agent. What it says goes into a file: nobody has to read it meanwhile."""
-        command = [*self.command("run"), "--config", str(self.config)]
+        config = self.config if self.url is None else self.node(name or "one", url)
+        command = [*before, *self.command("run"), "--config", str(config)]
         with self._log(len(self.processes)).open("wb") as log:
             process = subprocess.Popen(command, stderr=log, cwd=self.folder)
         self.processes.append(process)
         return process
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, name: str | None = None) -> subprocess.Popen[bytes]:
         """Start an agent, and wait until it works."""
-        process = self.launch()
+        process = self.launch(name)
         while "works on" not in self.said(process):
             if process.poll() is not None:
                 raise AssertionError(f"the agent did not start: {self.said(process)}")

@@ -24,9 +24,13 @@ KILLS = int(os.environ.get("NEL_MESH_TEST_KILLS", "4"))
 FILES_BETWEEN_KILLS = 12
 
 
-@pytest.fixture
-def site(mesh_sandbox: Sandbox, tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path, mesh_sandbox)
+pytest_plugins = ["ledger_fixtures"]
+
+
+@pytest.fixture(params=["threads", "fleet"])
+def site(mesh_sandbox: Sandbox, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    url = request.getfixturevalue("postgresql_url") if request.param == "fleet" else None
+    site = Site(tmp_path, mesh_sandbox, url)
     yield site
     site.close()
 

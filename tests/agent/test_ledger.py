@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
+import os
 import stat
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from ledgers import MovableClock
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from nel_mesh import Gone, IntegrityError, InvalidArgument, JournalEntry, MessageMetadata, Report, StorageError
 from nel_mesh.ledger.attention import look
@@ -26,19 +25,14 @@ from nel_mesh.ledger.schema import messages, metadata
 from nel_mesh.ledger.search import Filter
 from nel_mesh.ledger.states import Direction, Event, State
 
+pytest_plugins = ["ledger_fixtures"]
+
 A, B = "X26ABC1", "X26ABC2"
 
 
-@pytest.fixture
-def clock() -> MovableClock:
-    return MovableClock()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: MovableClock) -> Iterator[Ledger]:
-    with Ledger(tmp_path, clock=clock) as opened:
-        opened.mailboxes.configure([A, B])
-        yield opened
+@pytest.fixture(autouse=True)
+def _mailboxes(ledger: Ledger) -> None:
+    ledger.mailboxes.configure([A, B])
 
 
 def listed(ledger: Ledger, *ids: str) -> list[LedgerMessage]:
@@ -69,6 +63,11 @@ def entry(ledger: Ledger, message_id: str, metadata: MessageMetadata | None = No
     )
 
 
+def change(ledger: Ledger, statement: str) -> None:
+    with ledger.database.write() as connection:
+        connection.execute(text(statement))
+
+
 def broken(ledger: Ledger) -> int | None:
     with ledger.database.read() as connection:
         return first_broken(connection)
@@ -81,14 +80,14 @@ def test_the_migrations_make_the_schema(ledger: Ledger) -> None:
         assert context.get_current_revision() == HEAD
 
 
-def test_only_the_owner_may_read_the_file(tmp_path: Path, ledger: Ledger) -> None:
-    assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
+def test_only_the_owner_may_read_the_file(tmp_path: Path) -> None:
+    with Ledger(tmp_path):
+        assert os.name == "nt" or stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
 
 
-def test_a_ledger_of_a_later_version_is_used_as_it_is(tmp_path: Path, ledger: Ledger, clock: MovableClock) -> None:
-    with sqlite3.connect(tmp_path / FILE_NAME) as database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
-    with Ledger(tmp_path, clock=clock) as earlier:
+def test_a_ledger_of_a_later_version_is_used_as_it_is(place: Path | str, ledger: Ledger, clock: MovableClock) -> None:
+    change(ledger, "UPDATE alembic_version SET version_num = '9999'")
+    with Ledger(place, clock=clock) as earlier:
         assert [mailbox.mailbox_id for mailbox in earlier.mailboxes.all()] == [A, B]
 
 
@@ -108,12 +107,11 @@ def test_stored_once_every_destination_has_it(ledger: Ledger) -> None:
     [message] = listed(ledger, "M1")
     ledger.messages.choose_destinations(message.id, ["/a", "/b"], None)
     ledger.messages.begin([message.id])
-    epoch = begin(ledger)
-    first = ledger.journal(A, epoch=epoch, destination="/a")
+    first = ledger.journal(owner=None, destination="/a")
     first.add(entry(ledger, "M1"))
     assert ledger.messages.get(message.id).state is State.FETCHING
     assert first.find(A, "M1") is not None
-    second = ledger.journal(A, epoch=epoch, destination="/b")
+    second = ledger.journal(owner=None, destination="/b")
     assert second.find(A, "M1") is None
     second.add(entry(ledger, "M1"))
     second.add(entry(ledger, "M1"))
@@ -129,14 +127,102 @@ def begin(ledger: Ledger) -> int:
     return begun.epoch
 
 
-def test_a_visit_that_was_taken_over_records_nothing(ledger: Ledger) -> None:
+def test_a_message_that_was_taken_over_is_not_recorded_by_its_first_owner(ledger: Ledger) -> None:
     [message] = listed(ledger, "M1")
-    ledger.messages.begin([message.id])
-    journal = ledger.journal(A, epoch=begin(ledger), destination="/a")
-    begin(ledger)
+    ledger.messages.begin([message.id], "one")
+    assert listed(ledger, "M1") == []
+    assert ledger.messages.begin([message.id], "two") == []
+    journal = ledger.journal(owner="one", destination="/a")
+    ledger.messages.let_go([message.id], "one")
+    assert [one.owner for one in ledger.messages.begin([message.id], "two")] == ["two"]
     with pytest.raises(Fenced, match="taken over"):
         journal.add(entry(ledger, "M1"))
     assert journal.find(A, "M1") is None
+    ledger.journal(owner="two", destination="/a").add(entry(ledger, "M1"))
+    assert ledger.messages.get(message.id).state is State.STORED
+
+
+def test_a_mailbox_is_visited_by_one_process_at_a_time(ledger: Ledger) -> None:
+    assert ledger.mailboxes.begin_visit(A, "one") is not None
+    assert ledger.mailboxes.due() == [B]
+    assert ledger.mailboxes.begin_visit(A, "two") is None
+
+
+def test_a_lost_node_is_fenced_and_its_work_is_due(place: Path | str, ledger: Ledger, clock: MovableClock) -> None:
+    within = timedelta(seconds=10)
+    with Ledger(place, clock=clock) as lost:
+        node = lost.nodes.start("one", place="here:/data", version="1", alive_within=within)
+        assert node is not None
+        [message] = listed(ledger, "M1")
+        lost.mailboxes.begin_visit(A, node.owner)
+        lost.messages.begin([message.id], node.owner)
+        lost.nodes.beat(node, {f"visit {A}": "now"}, None)
+        assert ledger.nodes.start("one", place="there:/data", version="1", alive_within=within) is None
+        assert ledger.nodes.silent(within) == []
+        assert not ledger.nodes.give_to_others(node, within)
+        clock.advance(seconds=11)
+        assert [one.name for one in ledger.nodes.silent(within)] == ["one"]
+        assert ledger.nodes.give_to_others(node, within)
+        assert not ledger.nodes.give_to_others(node, within)
+        assert set(ledger.mailboxes.due()) == {A, B}
+        assert [one.id for one in listed(ledger, "M1")] == [message.id]
+        for write in (
+            lambda: lost.nodes.beat(node, {}, None),
+            lambda: lost.messages.list_incoming(A, ["M2"]),
+            lambda: lost.sends.record("1").write(b"x"),
+            lambda: lost.mailboxes.listed(A, 3),
+        ):
+            with pytest.raises(Fenced, match="node one"):
+                write()
+        again = ledger.nodes.start("one", place="there:/data", version="2", alive_within=within)
+    assert again is not None
+    assert (again.epoch, again.owner) == (node.epoch + 1, "one#2")
+    assert broken(ledger) is None
+
+
+def test_a_process_that_starts_again_in_its_folder_takes_its_own_work_over_at_once(ledger: Ledger) -> None:
+    within = timedelta(seconds=10)
+    first = ledger.nodes.start("one", place="here:/data", version="1", alive_within=within)
+    assert first is not None
+    ledger.mailboxes.begin_visit(A, first.owner)
+    second = ledger.nodes.start("one", place="here:/data", version="1", alive_within=within)
+    assert second is not None
+    assert set(ledger.mailboxes.due()) == {A, B}
+    ledger.nodes.drain("one", actor="ann", reason="a new disk")
+    assert ledger.nodes.beat(second, {}, None).is_drained
+    ledger.nodes.undrain("one", actor="ann")
+    assert not ledger.nodes.beat(second, {}, None).is_drained
+    with pytest.raises(InvalidArgument, match="no node two"):
+        ledger.nodes.drain("two", actor="ann", reason="")
+    ledger.nodes.end(second)
+    assert [node.ended_at is not None for node in ledger.nodes.all()] == [True]
+
+
+def test_a_file_of_one_machine_is_sent_by_that_machine(ledger: Ledger) -> None:
+    def note(node: str | None) -> LedgerMessage:
+        new = NewSend(source="/out/a", stamp="1:2:3", options={}, route=0, file_name="a", length=1, node=node)
+        return ledger.messages.add_outgoing(A, [new])[0]
+
+    ours, theirs, shared = note("one"), note("two"), note(None)
+    assert note("one").id == ours.id
+    assert [one.id for one in ledger.messages.due_outgoing(A, 9, "one")] == [ours.id]
+    assert [one.id for one in ledger.messages.due_outgoing(A, 9)] == [shared.id]
+    assert ledger.messages.mailboxes_with_outgoing("two") == {A}
+    assert ledger.messages.unfiled_sources(A, "two") == {("/out/a", "1:2:3")}
+    assert ledger.nodes.waiting_files() == {"one": 1, "two": 1}
+    assert theirs.node == "two"
+
+
+def test_each_version_of_the_configuration_is_kept(ledger: Ledger) -> None:
+    assert ledger.configurations.newest() is None
+    first = ledger.configurations.push("a = 1", actor="ann", reason="new")
+    assert ledger.configurations.push("a = 1", actor="ann", reason="again") == first
+    second = ledger.configurations.push("a = 2", actor="ann", reason="more")
+    assert ledger.configurations.newest() == second
+    assert ledger.configurations.get(first.version).text == "a = 1"
+    assert [one.version for one in ledger.configurations.history(limit=9)] == [second.version, first.version]
+    with pytest.raises(InvalidArgument, match="no version 99"):
+        ledger.configurations.get(99)
 
 
 def test_a_message_that_left_the_inbox_is_gone_and_comes_back_if_it_is_listed_again(ledger: Ledger) -> None:
@@ -170,7 +256,7 @@ def test_a_report_is_linked_to_what_it_is_about(ledger: Ledger) -> None:
     headers = Report(
         message_id="R1", message_type="REPORT", linked_message_id="M1", status_event="SEND", status_code="14"
     )
-    ledger.journal(A, epoch=begin(ledger), destination="/a").add(entry(ledger, "R1", headers))
+    ledger.journal(owner=None, destination="/a").add(entry(ledger, "R1", headers))
     after = ledger.messages.get(message.id)
     assert (after.state, after.status_code) == (State.UNDELIVERED, "14")
     assert [one.message_id for one in ledger.search.reports_about(after)] == ["R1"]
@@ -297,18 +383,17 @@ def test_a_mailbox_that_is_no_longer_configured_is_not_visited(ledger: Ledger) -
 
 
 @pytest.mark.parametrize(
-    "change",
+    "damage",
     [
         "UPDATE event SET actor = 'nobody' WHERE number = 3",
         "DELETE FROM event WHERE number = 3",
         "DELETE FROM event WHERE number = (SELECT max(number) FROM event)",
     ],
 )
-def test_a_changed_or_missing_event_is_found(tmp_path: Path, ledger: Ledger, change: str) -> None:
+def test_a_changed_or_missing_event_is_found(ledger: Ledger, damage: str) -> None:
     listed(ledger, "M1", "M2", "M3")
     assert broken(ledger) is None
-    with sqlite3.connect(tmp_path / FILE_NAME) as database:
-        database.execute(change)
+    change(ledger, damage)
     assert broken(ledger) is not None
 
 

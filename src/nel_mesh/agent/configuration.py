@@ -144,6 +144,8 @@ class SendRoute(_Table):
             the rest; `ctl`: pairs of `.dat` and `.ctl`, as the Java client takes them.
         compress: gzip in transit.
         settle_in_seconds: how long a file must have been unchanged before it is taken.
+        shared: in a fleet: every machine reaches the same folder at this path, so any of them sends what is there.
+            Default: the folder is each machine's own.
         archive: where sent files go; default: the folder `sent` in it.
         failed: where refused files go; default: the folder `failed` in it.
         archive_for_days: how long sent files are kept; default: for ever.
@@ -168,6 +170,7 @@ class SendRoute(_Table):
     layout: Literal["file", "sidecar", "ctl"] = "file"
     compress: bool = False
     settle_in_seconds: Annotated[float, Field(ge=0, le=86400)] = 2
+    shared: bool = False
     archive: Path | None = None
     failed: Path | None = None
     archive_for_days: Annotated[float, Field(gt=0)] | None = None
@@ -189,6 +192,8 @@ class SendRoute(_Table):
                 fields = NameTemplate(self.name).fields
             except InvalidArgument as error:
                 raise ValueError(error.reason) from None
+        if self.shared and self.layout == "ctl":
+            raise ValueError("pairs of .dat and .ctl are one machine's: leave `shared` out")
         if self.layout == "file":
             for needed in ("to", "workflow_id"):
                 if getattr(self, needed) is None and needed not in fields:
@@ -255,7 +260,10 @@ class Options(_Table):
 
     Attributes:
         data: the folder of the ledger; default: `nel-mesh-agent` beside the configuration file.
-        ledger: a database's URL in place of that folder's file, such as `postgresql:///mesh`.
+        ledger: a database's URL in place of that folder's file, such as `postgresql://mesh@db.example.org/mesh`: all
+            agents with the same one are a fleet. The password stands better in PGPASSWORD, `~/.pgpass` or a file.
+        ledger_password_file: a file with the password of that database.
+        node: what a fleet calls this machine; default: its host name.
         health: address and port of `/livez`, `/readyz` and `/metrics`; default: none.
         console: address and port of the console; default: none.
         workers: how many mailboxes are worked on at the same time.
@@ -266,6 +274,8 @@ class Options(_Table):
 
     data: Path = Path("nel-mesh-agent")
     ledger: str | None = Field(default=None, repr=False)
+    ledger_password_file: Path | None = None
+    node: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")] | None = None
     health: str | None = None
     console: str | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 8
@@ -278,6 +288,13 @@ class Options(_Table):
     def _is_address(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"(\S+):(\d{1,5})", value):
             raise ValueError("expected an address and a port, such as 127.0.0.1:8480")
+        return value
+
+    @field_validator("ledger")
+    @classmethod
+    def _is_ledger(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("expected a URL such as postgresql://mesh@db.example.org/mesh")
         return value
 
     @field_validator("alive_url")
@@ -323,6 +340,7 @@ class AgentConfiguration:
         mailboxes: each by its id.
         signal_file: a file by which the agent is told to stop, as the Java client is; None without.
         console: how the console is reached.
+        version: of the configuration in the ledger that mailboxes and defaults are from; None: they are this file's.
     """
 
     path: Path
@@ -331,11 +349,17 @@ class AgentConfiguration:
     mailboxes: Mapping[str, MailboxPlan]
     signal_file: Path | None = None
     console: ConsoleOptions = dataclasses.field(default_factory=ConsoleOptions)
+    version: int | None = None
 
     @property
     def data(self) -> Path:
         """The folder of the ledger."""
         return self.path.parent / self.agent.data
+
+    @property
+    def is_fleet(self) -> bool:
+        """Whether the ledger is shared by the agents of several machines."""
+        return self.agent.ledger is not None
 
     @property
     def locks(self) -> tuple[Path, ...]:

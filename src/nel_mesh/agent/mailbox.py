@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 
 from nel_mesh import Identity, MeshClient, MeshError, StorageError, Transport
 from nel_mesh.agent.clock_watch import ClockWatch
-from nel_mesh.agent.configuration import Defaults, MailboxPlan
+from nel_mesh.agent.configuration import Defaults, MailboxPlan, SendRoute
 from nel_mesh.agent.destinations import Destinations
 from nel_mesh.agent.java.layout import ControlFileLayout
 from nel_mesh.agent.outgoing import FileLayout, Layout, has_files
 from nel_mesh.agent.receiving import Receiver
-from nel_mesh.agent.sending import Sender, Tracker
+from nel_mesh.agent.sending import OutgoingFolder, Sender, Tracker
+from nel_mesh.agent.transfers import Transfers
 from nel_mesh.ledger.attention import expiry_step
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.ledger.mailboxes import Fenced, LedgerMailbox
@@ -26,20 +27,36 @@ logger = logging.getLogger("nel_mesh.agent")
 _HANDSHAKE_EVERY = timedelta(hours=12)
 """MESH wants one every 24 hours, and not more than one an hour."""
 
+_VISIT_SECONDS = 285.0
+"""How long a visit lasts. A transfer that takes longer goes on by itself, and holds up neither the mailbox nor others
+that wait for their turn."""
+
 _FIRST_RETRY_IN_SECONDS = 60.0
 """The wait after a visit that failed; it doubles, up to the poll interval."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the mailboxes of an agent share."""
+    """What the mailboxes of an agent share.
+
+    Attributes:
+        ledger: the agent's.
+        transport: the connections to MESH.
+        destinations: the opened destinations.
+        defaults: how failures are dealt with.
+        transfers: what this process is receiving and sending.
+        owner: this process, as the ledger calls it.
+        node: the name of this machine in a fleet; None without one.
+    """
 
     ledger: Ledger
     transport: Transport
     destinations: Destinations
     defaults: Defaults
+    transfers: Transfers
     owner: str
     clock_watch: ClockWatch
+    node: str | None
 
 
 class MailboxWork:
@@ -58,12 +75,16 @@ class MailboxWork:
         self._guard = threading.Lock()
         self._client: MeshClient | None = None
         self._is_certificate_known = False
-        self._layouts: list[Layout] = [
-            ControlFileLayout(route, plan.mailbox_id, shared.ledger.clock.now, chunk_bytes=plan.settings.chunk_bytes)
-            if route.layout == "ctl"
-            else FileLayout(route)
-            for route in plan.options.send
+        self._folders = [
+            OutgoingFolder(number, route.folder, self._layout(route), is_shared=route.shared or shared.node is None)
+            for number, route in enumerate(plan.options.send)
         ]
+
+    def _layout(self, route: SendRoute) -> Layout:
+        if route.layout != "ctl":
+            return FileLayout(route)
+        clock, chunk_bytes = self._shared.ledger.clock, self.plan.settings.chunk_bytes
+        return ControlFileLayout(route, self.plan.mailbox_id, clock.now, chunk_bytes=chunk_bytes)
 
     def client(self) -> MeshClient:
         """Return the client, which is made when it is first needed. Raises CertificateError."""
@@ -82,18 +103,25 @@ class MailboxWork:
             return
         error: MeshError | None = None
         bug: Exception | None = None
+        is_all = True
+        end = ledger.clock.monotonic() + _VISIT_SECONDS
+
+        def is_over() -> bool:
+            return self._is_over() or ledger.clock.monotonic() >= end
+
         try:
             client = self.client()
             self._handshake(client, begun)
-            Tracker(self.plan, self._shared.defaults, client, ledger).run(self._is_over)
-            Receiver(
+            Tracker(self.plan, self._shared.defaults, client, ledger).run(is_over)
+            is_all = Receiver(
                 self.plan,
                 self._shared.defaults,
                 client,
                 ledger,
                 self._shared.destinations,
-                epoch=begun.epoch,
-                is_over=self._is_over,
+                transfers=self._shared.transfers,
+                owner=self._shared.owner,
+                is_over=is_over,
             ).run()
         except Fenced:
             return
@@ -102,10 +130,12 @@ class MailboxWork:
         except Exception as failure:  # noqa: BLE001 - the next visit must not come at once, again and again
             bug, error = failure, MeshError(f"{type(failure).__name__}: a bug in nel-mesh; the log has more")
         self._shared.clock_watch.tell(ledger)
-        for layout in self._layouts:
+        for folder in self._folders:
             with contextlib.suppress(StorageError):
-                layout.polled(error)
-        next_visit = ledger.clock.now() + timedelta(seconds=self._wait(begun, error))
+                folder.layout.polled(error)
+        # After a visit that did not come to the end of the inbox the next one follows, behind those that wait.
+        wait = self._wait(begun, error) if is_all or self._is_over() else 0.0
+        next_visit = ledger.clock.now() + timedelta(seconds=wait)
         ledger.mailboxes.end_visit(self.plan.mailbox_id, begun.epoch, next_visit, error)
         if bug is not None:
             raise bug
@@ -137,8 +167,15 @@ class MailboxWork:
         # Never earlier than the interval: MESH asks for that.
         return interval * (1 + 0.1 * clock.chance())
 
-    def send(self) -> None:
-        """Send what lies in the outgoing folders, and what was given by hand, unless the mailbox is paused."""
+    def send(self, *, is_shared: bool) -> None:
+        """Send what lies in outgoing folders, and what was given by hand, unless the mailbox is paused.
+
+        Args:
+            is_shared: out of the folders that all machines reach, or out of this machine's own. Without a fleet, all
+                are of the first kind.
+        """
+        folders = [one for one in self._folders if one.is_shared == is_shared]
+        node = None if is_shared else self._shared.node
         if self.plan.options.shadow:
             return
         if self._shared.ledger.mailboxes.get(self.plan.mailbox_id).paused_at is not None:
@@ -148,13 +185,16 @@ class MailboxWork:
             self._shared.defaults,
             self.client,
             self._shared.ledger,
-            self._layouts,
+            folders,
+            transfers=self._shared.transfers,
+            owner=self._shared.owner,
+            node=node,
             is_over=self._is_over,
         ).run()
 
-    def is_occupied(self) -> bool:
-        """Whether there is a file in one of its outgoing folders."""
-        return any(has_files(route.folder) for route in self.plan.options.send)
+    def is_occupied(self, *, is_shared: bool) -> bool:
+        """Whether there is a file in one of its outgoing folders; see `send`."""
+        return any(has_files(one.folder) for one in self._folders if one.is_shared == is_shared)
 
     def close(self) -> None:
         """Close the client."""

@@ -9,4 +9,6 @@ from nel_mesh.ledger.ledger import Ledger
 
 def open_ledger(configuration: AgentConfiguration, clock: Clock | None = None) -> Ledger:
     """Return the ledger of a configuration, not opened yet."""
-    return Ledger(configuration.agent.ledger or configuration.data, clock=clock)
+    agent = configuration.agent
+    password_file = configuration.path.parent / agent.ledger_password_file if agent.ledger_password_file else None
+    return Ledger(agent.ledger or configuration.data, password_file=password_file, clock=clock)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 
 from nel_mesh import (
@@ -23,6 +24,7 @@ from nel_mesh import (
 from nel_mesh.agent.configuration import Defaults, MailboxPlan, ReceiveRoute
 from nel_mesh.agent.destinations import Destinations
 from nel_mesh.agent.routes import first_that_fits
+from nel_mesh.agent.transfers import Transfers
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.ledger.mailboxes import Fenced
 from nel_mesh.ledger.messages import LedgerMessage
@@ -44,8 +46,9 @@ class Receiver:
         client: its client.
         ledger: where it is recorded.
         destinations: the opened destinations.
-        epoch: the number of the visit.
-        is_over: asked before each message; True ends the visit.
+        transfers: what this process is receiving.
+        owner: this process, as the ledger calls it.
+        is_over: asked before each message; True ends the visit. A message that is being received by then goes on.
     """
 
     def __init__(
@@ -56,7 +59,8 @@ class Receiver:
         ledger: Ledger,
         destinations: Destinations,
         *,
-        epoch: int,
+        transfers: Transfers,
+        owner: str,
         is_over: Callable[[], bool],
     ) -> None:
         self._plan = plan
@@ -64,11 +68,12 @@ class Receiver:
         self._client = client
         self._ledger = ledger
         self._destinations = destinations
-        self._epoch = epoch
+        self._transfers = transfers
+        self._owner = owner
         self._is_over = is_over
 
-    def run(self) -> None:
-        """Receive what is due.
+    def run(self) -> bool:
+        """Receive what is due; whether that was all.
 
         All of the inbox is gone through, page by page: messages that wait, or are in quarantine, hold up no others.
 
@@ -83,9 +88,10 @@ class Receiver:
             if self._plan.options.receive or self._plan.options.shadow:
                 self._ledger.messages.list_incoming(mailbox_id, page)
             if not self._plan.options.shadow and not self._receive(page):
-                return
+                return False
         self._ledger.mailboxes.listed(mailbox_id, len(seen))
         self._ledger.messages.vanish(mailbox_id, seen)
+        return True
 
     def _receive(self, page: Sequence[str]) -> bool:
         """Deliver what is due of some messages; whether the visit goes on."""
@@ -95,15 +101,26 @@ class Receiver:
         for start in range(0, len(due), _BATCH):
             if self._is_over():
                 return False
-            self._deliver(due[start : start + _BATCH])
+            batch = due[start : start + _BATCH]
+            work = partial(self._deliver, batch)
+            if not self._transfers.run(f"receive into {self._plan.mailbox_id}", work, self._is_over):
+                return False
         return True
 
     def _deliver(self, batch: Sequence[LedgerMessage]) -> None:
+        numbers = [one.id for one in batch]
+        with self._transfers.held(numbers):
+            try:
+                self._deliver_held(batch)
+            finally:
+                # Of those that were begun and not ended: the visit was over, or the ledger failed.
+                self._ledger.messages.let_go(numbers, self._owner)
+
+    def _deliver_held(self, batch: Sequence[LedgerMessage]) -> None:
         open_ones = [one for one in batch if one.state is not State.ACKNOWLEDGED]
-        begun = {one.id: one for one in self._ledger.messages.begin(one.id for one in open_ones)}
+        begun = self._ledger.messages.begin((one.id for one in open_ones), self._owner)
         groups: dict[tuple[str, ...], list[LedgerMessage]] = {}
-        for one in batch:
-            message = begun.get(one.id, one)
+        for message in (*begun, *(one for one in batch if one.state is State.ACKNOWLEDGED)):
             chosen = tuple(message.destinations or ()) or self._choose(message)
             if chosen:
                 groups.setdefault(chosen, []).append(message)
@@ -138,7 +155,7 @@ class Receiver:
                     self._destinations.open(place),
                     message_ids=list(pending),
                     acknowledge=is_last,
-                    journal=self._ledger.journal(self._plan.mailbox_id, epoch=self._epoch, destination=place),
+                    journal=self._ledger.journal(owner=self._owner, destination=place),
                     concurrency=self._defaults.messages_at_once,
                     stop=self._is_over,
                 )

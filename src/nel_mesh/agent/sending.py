@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from nel_mesh import (
 from nel_mesh.agent.configuration import Defaults, MailboxPlan
 from nel_mesh.agent.outgoing import Layout, OutgoingFile, stamp_of
 from nel_mesh.agent.receiving import retry_delay
+from nel_mesh.agent.transfers import Transfers
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.ledger.messages import LedgerMessage, NewSend
 from nel_mesh.ledger.states import Event, State
@@ -50,9 +52,28 @@ COMPOSED = "composed:"
 
 _KEPT = ("resent:", COMPOSED)
 """Stamps of messages whose files are nobody else's to change, and are not moved."""
+_RUN_SECONDS = 285.0
+"""How long a run lasts. A send that takes longer goes on by itself, and the next run sends what came meanwhile."""
 
 _REFUSALS = (Refused, BadRequest, InvalidArgument)
 """Errors by which a message is refused as it is: the next attempt would end as this one did."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutgoingFolder:
+    """One outgoing folder of a mailbox.
+
+    Attributes:
+        number: of its route in the configuration.
+        folder: its path.
+        layout: how messages lie in it.
+        is_shared: whether every machine of the fleet reaches it; without a fleet, always.
+    """
+
+    number: int
+    folder: Path
+    layout: Layout
+    is_shared: bool
 
 
 class Sender:
@@ -63,7 +84,10 @@ class Sender:
         defaults: how failures are dealt with.
         client: gives its client, when there is something to send.
         ledger: where it is recorded.
-        layouts: its outgoing folders, in the order of its routes.
+        folders: its outgoing folders.
+        transfers: what this process is sending.
+        owner: this process, as the ledger calls it.
+        node: the machine that the folders belong to; None for those that all reach.
         is_over: asked before each message; True ends the run.
     """
 
@@ -73,38 +97,55 @@ class Sender:
         defaults: Defaults,
         client: Callable[[], MeshClient],
         ledger: Ledger,
-        layouts: Sequence[Layout],
+        folders: Sequence[OutgoingFolder],
         *,
+        transfers: Transfers,
+        owner: str,
+        node: str | None,
         is_over: Callable[[], bool],
     ) -> None:
         self._plan = plan
         self._defaults = defaults
         self._client = client
         self._ledger = ledger
-        self._layouts = layouts
+        self._folders = folders
+        self._transfers = transfers
+        self._owner = owner
+        self._node = node
         self._is_over = is_over
 
     def run(self) -> int:
         """Note what is in the folders, and send what is due; return how many messages were sent."""
-        for message in self._ledger.messages.unfiled(self._plan.mailbox_id):
+        for message in self._ledger.messages.unfiled(self._plan.mailbox_id, self._node):
             self._file_away(message)
         self._note_files()
         sent = 0
-        while due := self._ledger.messages.due_outgoing(self._plan.mailbox_id, _AT_ONCE):
-            with ThreadPoolExecutor(self._defaults.messages_at_once, thread_name_prefix="send") as threads:
-                results = list(threads.map(self._send, due))
+        end = self._ledger.clock.monotonic() + _RUN_SECONDS
+
+        def is_over() -> bool:
+            return self._is_over() or self._ledger.clock.monotonic() >= end
+
+        while due := self._ledger.messages.due_outgoing(self._plan.mailbox_id, _AT_ONCE, self._node):
+            results: list[bool] = []
+            work = partial(self._send_all, due, results, is_over)
+            if not self._transfers.run(f"send from {self._plan.mailbox_id}", work, is_over):
+                break
             sent += sum(results)
-            if self._is_over() or not any(results):
+            if is_over() or not any(results):
                 break
         return sent
 
+    def _send_all(self, due: Sequence[LedgerMessage], results: list[bool], is_over: Callable[[], bool]) -> None:
+        with ThreadPoolExecutor(self._defaults.messages_at_once, thread_name_prefix="send") as threads:
+            results += threads.map(lambda message: not is_over() and self._send(message), due)
+
     def _note_files(self) -> None:
         now = self._ledger.clock.monotonic()
-        known = self._ledger.messages.unfiled_sources(self._plan.mailbox_id)
-        for number, layout in enumerate(self._layouts):
-            files = (file for file in layout.find(now) if (str(file.path), file.stamp) not in known)
+        known = self._ledger.messages.unfiled_sources(self._plan.mailbox_id, self._node)
+        for folder in self._folders:
+            files = (file for file in folder.layout.find(now) if (str(file.path), file.stamp) not in known)
             while batch := list(islice(files, _BATCH)):
-                self._note(batch, number)
+                self._note(batch, folder.number)
 
     def _note(self, files: Sequence[OutgoingFile], route: int) -> None:
         sends = [
@@ -115,6 +156,7 @@ class Sender:
                 route=route,
                 file_name=file.options.get("file_name"),
                 length=file.length,
+                node=self._node,
             )
             for file in files
         ]
@@ -125,9 +167,11 @@ class Sender:
 
     def _send(self, message: LedgerMessage) -> bool:
         """Send one message; whether MESH has it now. Never raises an error of the message's."""
-        if self._is_over():
-            return False
-        [message] = self._ledger.messages.begin([message.id])
+        with self._transfers.held([message.id]):
+            begun = self._ledger.messages.begin([message.id], self._owner)
+            return bool(begun) and self._send_begun(begun[0])
+
+    def _send_begun(self, message: LedgerMessage) -> bool:
         try:
             if not self._is_as_found(message):
                 return self._settle_without_file(message)
@@ -202,11 +246,8 @@ class Sender:
 
     def _layout_of(self, message: LedgerMessage) -> Layout | None:
         """Return the layout of the folder that a message came from; the configuration may have changed since."""
-        folder = Path(message.source or "").parent
-        for route, layout in zip(self._plan.options.send, self._layouts, strict=True):
-            if route.folder == folder:
-                return layout
-        return None
+        parent = Path(message.source or "").parent
+        return next((one.layout for one in self._folders if one.folder == parent), None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from nel_mesh import ConfigurationError, MeshError, StorageError, Transport
+from nel_mesh import ConfigurationError, MeshError, StorageError
 from nel_mesh.agent import filing, running, systemd
 from nel_mesh.agent.alive import call_alive
 from nel_mesh.agent.clock_watch import ClockWatch
 from nel_mesh.agent.composing import remove_composed_before
 from nel_mesh.agent.configuration import AgentConfiguration, load
-from nel_mesh.agent.destinations import Destinations, budgets_of
 from nel_mesh.agent.folder_watch import FolderWatch
 from nel_mesh.agent.hooks import HookCaller, planner
 from nel_mesh.agent.java.folders import SignalFile
-from nel_mesh.agent.mailbox import MailboxWork, Surroundings
+from nel_mesh.agent.mailbox import MailboxWork
+from nel_mesh.agent.membership import Membership
 from nel_mesh.agent.open_ledger import open_ledger
+from nel_mesh.agent.open_mailboxes import Identity, OpenMailboxes
 from nel_mesh.agent.retention import remove_received
-from nel_mesh.agent.runner import ThreadRunner
+from nel_mesh.agent.runner import Runner, Task, ThreadRunner
+from nel_mesh.agent.transfers import Transfers
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.files import FileLock, make_folder
-from nel_mesh.ledger.ledger import Ledger
+from nel_mesh.ledger.mailboxes import Fenced
 
 logger = logging.getLogger("nel_mesh.agent")
 
@@ -38,6 +38,7 @@ _ALIVE_EVERY_SECONDS = 60.0
 _STUCK_AFTER_SECONDS = 60.0
 _HOUSEKEEPING_EVERY_SECONDS = 3600.0
 _LOCK_LOOK_SECONDS = 0.2
+_LEASES_EVERY_SECONDS = 10.0
 
 
 class Agent:
@@ -47,6 +48,9 @@ class Agent:
         path: the configuration file.
         read: how it is read.
         clock: where time comes from.
+        make_runner: makes what decides which process does which work: threads of this one, or a fleet's engine.
+        on_lost: called with the reason when the work of this process was given to others of its fleet. It should end
+            the process at once. Default: it begins nothing more, and `run` raises `Fenced`.
 
     Raises:
         ConfigurationError: the file has faults.
@@ -58,24 +62,43 @@ class Agent:
         *,
         read: Callable[[Path], AgentConfiguration] = load,
         clock: Clock | None = None,
+        make_runner: Callable[[Agent], Runner] | None = None,
+        on_lost: Callable[[str], object] | None = None,
     ) -> None:
         self._read = read
         self.configuration = read(path)
-        self._clock = clock or Clock()
+        self.clock = clock or Clock()
         self._stopped = threading.Event()
         self._reload = threading.Event()
         self._guard = threading.Lock()
-        self.ledger = open_ledger(self.configuration, self._clock)
+        self.ledger = open_ledger(self.configuration, self.clock)
         self._hooks = HookCaller(self.ledger, self._present)
-        self._clock_watch = ClockWatch(self._clock)
+        self._clock_watch = ClockWatch(self.clock)
         self.ledger.messages.listeners.append(planner(self.ledger, self._present))
-        self._turned_at = self._clock.monotonic()
+        self._turned_at = self.clock.monotonic()
         self._locks = [FileLock(path) for path in self.configuration.locks]
         signal_file = self.configuration.signal_file
         self._signal_file = SignalFile(signal_file) if signal_file is not None else None
-        self._current: _Mailboxes | None = None
-        self._retired: list[_Mailboxes] = []
-        self._runner = ThreadRunner(self.configuration.agent.workers, self._clock, self._bug)
+        self._current: OpenMailboxes | None = None
+        self._retired: list[OpenMailboxes] = []
+        self._transfers = Transfers(self.clock, self.report)
+        self._lost: str | None = None
+        self._on_lost = on_lost
+        self.membership = Membership(
+            self.ledger,
+            self.clock,
+            data=self.configuration.data,
+            name=self.configuration.agent.node,
+            is_fleet=self.configuration.is_fleet,
+            doing=self._doing,
+            configuration=lambda: self.configuration.version,
+            on_lost=self._lose,
+        )
+        self._runner = make_runner(self) if make_runner is not None else self.thread_runner()
+
+    def thread_runner(self) -> Runner:
+        """Return what runs the agent's work in threads of this process."""
+        return ThreadRunner(self.configuration.agent.workers, self.clock, self.do, self.report)
 
     def stop(self) -> None:
         """Begin no more work; `run` returns when what is under way has ended. May be called in a signal handler."""
@@ -96,10 +119,11 @@ class Agent:
 
         Raises:
             StorageError: the ledger cannot be used, or another agent does not let go of it.
+            Fenced: the work of this process was given to others of its fleet.
         """
-        with self._alone(), self.ledger, self._served():
+        with self._alone(), self.ledger, self.membership.joined(self._stopped.is_set), self._served():
             self._apply(self.configuration)
-            self.ledger.note("agent started", owner=_owner())
+            self.ledger.note("agent started", owner=self.membership.owner)
             on_ready()
             systemd.notify("READY=1")
             try:
@@ -109,9 +133,12 @@ class Agent:
                     self._run_until_stopped()
             finally:
                 systemd.notify("STOPPING=1")
+                self._transfers.wait()
                 for mailboxes in self._all_mailboxes():
                     mailboxes.close()
-                self.ledger.note("agent stopped", owner=_owner())
+                if self._lost is not None:
+                    raise Fenced(self._lost)
+                self.ledger.note("agent stopped", owner=self.membership.owner)
 
     def _run_until_stopped(self) -> None:
         for seconds, work in (
@@ -122,6 +149,8 @@ class Agent:
             (_LOOK_EVERY_SECONDS, self._enqueue_hooks),
             (_ALIVE_EVERY_SECONDS, self._enqueue_alive),
             (_HOUSEKEEPING_EVERY_SECONDS, self._enqueue_housekeeping),
+            (_LOOK_EVERY_SECONDS, self.membership.look_after_others),
+            (_LEASES_EVERY_SECONDS, self._free_own_leases),
         ):
             self._runner.every(seconds, work)
         with self._woken():
@@ -155,14 +184,14 @@ class Agent:
             yield
 
     def _turn(self) -> None:
-        self._turned_at = self._clock.monotonic()
+        self._turned_at = self.clock.monotonic()
         if self._signal_file is not None and self._signal_file.is_given():
             self.stop()
         if systemd.watchdog_seconds() is not None:
             systemd.notify("WATCHDOG=1")
 
     def _is_alive(self) -> bool:
-        return self._stopped.is_set() or self._clock.monotonic() - self._turned_at < _STUCK_AFTER_SECONDS
+        return self._stopped.is_set() or self.clock.monotonic() - self._turned_at < _STUCK_AFTER_SECONDS
 
     def _present(self) -> AgentConfiguration:
         return self.configuration
@@ -171,12 +200,12 @@ class Agent:
     def _alone(self) -> Iterator[None]:
         """Wait for an agent that is ending; two never work on one ledger's folder, nor on one folder of pairs."""
         make_folder(self.configuration.data, 0o700)
-        end = self._clock.monotonic() + self.configuration.agent.stop_within_in_seconds + 5
+        end = self.clock.monotonic() + self.configuration.agent.stop_within_in_seconds + 5
         held: list[FileLock] = []
         try:
             for path, lock in zip(self.configuration.locks, self._locks, strict=True):
                 while not self._acquired(lock, path):
-                    if self._stopped.is_set() or self._clock.monotonic() >= end:
+                    if self._stopped.is_set() or self.clock.monotonic() >= end:
                         raise StorageError(
                             f"{path.parent}: another agent is working here; stop it, or give this one "
                             "a folder of its own ([agent] data)"
@@ -203,15 +232,19 @@ class Agent:
 
         Connections and destinations are made anew, as certificates and passwords may be.
         """
-        mailboxes = _Mailboxes(configuration, self.ledger, self._stopped.is_set, self._clock_watch)
+        node = self.membership.node
+        identity = Identity(self.membership.owner, node.name if node and configuration.is_fleet else None)
+        mailboxes = OpenMailboxes(
+            configuration, self.ledger, self._transfers, identity, self._stopped.is_set, self._clock_watch
+        )
         with self._guard:
             if self._current is not None:
                 self._retired.append(self._current)
             self.configuration, self._current = configuration, mailboxes
         self.ledger.mailboxes.configure(configuration.mailboxes)
-        running.keep(configuration, self._clock.now())
+        running.keep(configuration, self.clock.now())
 
-    def _all_mailboxes(self) -> list[_Mailboxes]:
+    def _all_mailboxes(self) -> list[OpenMailboxes]:
         return [*self._retired, *([self._current] if self._current else [])]
 
     def _reload_if_asked(self) -> None:
@@ -238,31 +271,70 @@ class Agent:
         logger.info("The configuration was loaded again: %d mailboxes", len(configuration.mailboxes))
 
     def _enqueue_visits(self) -> None:
-        for mailbox_id in self.ledger.mailboxes.due():
-            self._runner.enqueue(f"visit {mailbox_id}", partial(self._work, mailbox_id, MailboxWork.visit))
+        if not self.membership.is_drained:
+            self._runner.enqueue(Task("visit", mailbox_id) for mailbox_id in self.ledger.mailboxes.due())
 
     def _enqueue_sends(self) -> None:
         """Look into every outgoing folder; a look that finds nothing is to cost next to nothing."""
+        if self.membership.is_drained:
+            return
         with self._guard:
             works = dict(self._current.works) if self._current else {}
-        waiting = self.ledger.messages.mailboxes_with_outgoing()
-        for mailbox_id, work in works.items():
-            if mailbox_id in waiting or work.is_occupied():
-                self._runner.enqueue(f"send {mailbox_id}", partial(self._work, mailbox_id, MailboxWork.send))
+        node = self.membership.node
+        kinds: list[tuple[bool, str | None]] = [(True, None)]
+        if self.configuration.is_fleet and node is not None:
+            kinds.append((False, node.name))
+        for is_shared, name in kinds:
+            waiting = self.ledger.messages.mailboxes_with_outgoing(name)
+            self._runner.enqueue(
+                Task("send", mailbox_id) if is_shared else Task("send own", mailbox_id, is_local=True)
+                for mailbox_id, work in works.items()
+                if mailbox_id in waiting or work.is_occupied(is_shared=is_shared)
+            )
 
     def _enqueue_hooks(self) -> None:
-        self._runner.enqueue("hooks", partial(self._hooks.run, self._stopped.is_set))
+        if not self.membership.is_drained and self.ledger.hook_calls.due(1):
+            self._runner.enqueue([Task("hooks")])
 
     def _enqueue_housekeeping(self) -> None:
-        self._runner.enqueue("housekeeping", self._keep_house)
+        self._runner.enqueue([Task("housekeeping", is_local=True)])
 
     def _enqueue_alive(self) -> None:
         if self.configuration.agent.alive_url is not None:
-            self._runner.enqueue("alive", self._say_alive)
+            self._runner.enqueue([Task("alive")])
+
+    def _free_own_leases(self) -> None:
+        """Let go of what this process has begun and works on no more: the ledger was not there when it ended."""
+        owner = self.membership.owner
+        visited = self.ledger.mailboxes.of_owner(owner)
+        begun = self.ledger.messages.of_owner(owner)
+        running = set(self._runner.running())
+        for mailbox_id, epoch in visited.items():
+            if f"visit {mailbox_id}" not in running:
+                self.ledger.mailboxes.let_go(mailbox_id, epoch)
+        if left := begun - self._transfers.holds():
+            self.ledger.messages.let_go(left, owner)
+
+    def _doing(self) -> dict[str, datetime]:
+        return {**self._runner.running(), **self._transfers.running()}
+
+    def do(self, task: Task) -> None:
+        """Do a task, by the configuration of this moment. Raises what the work raises."""
+        match task.kind:
+            case "visit":
+                self._work(task.subject, MailboxWork.visit)
+            case "send" | "send own":
+                self._work(task.subject, partial(MailboxWork.send, is_shared=task.kind == "send"))
+            case "hooks":
+                self._hooks.run(self._stopped.is_set)
+            case "alive":
+                self._say_alive()
+            case _:
+                self._keep_house()
 
     def _say_alive(self) -> None:
         """Call the dead man's switch, if every mailbox that is not paused was visited well of late."""
-        now = self._clock.now()
+        now = self.clock.now()
         for mailbox in self.ledger.mailboxes.all():
             plan = self.configuration.mailboxes.get(mailbox.mailbox_id)
             if plan is None or mailbox.paused_at is not None:
@@ -292,15 +364,19 @@ class Agent:
         if settling > 0:
             # A file is taken at the second look, once it has not changed in between.
             for mailbox_id in plans:
-                self._work(mailbox_id, MailboxWork.send)
+                self._send_once(mailbox_id)
             self._stopped.wait(settling)
         for mailbox_id in plans:
-            for do in (MailboxWork.send, MailboxWork.visit):
+            for do in (self._send_once, lambda mailbox_id: self._work(mailbox_id, MailboxWork.visit)):
                 if not self._stopped.is_set():
-                    self._work(mailbox_id, do)
+                    do(mailbox_id)
+
+    def _send_once(self, mailbox_id: str) -> None:
+        for is_shared in (True, False) if self.configuration.is_fleet else (True,):
+            self._work(mailbox_id, partial(MailboxWork.send, is_shared=is_shared))
 
     def _keep_house(self) -> None:
-        now = self._clock.now()
+        now = self.clock.now()
         days = self.configuration.defaults.keep_events_for_days
         self.ledger.forget_before(now - timedelta(days=days))
         remove_received(self.configuration, self.ledger)
@@ -311,40 +387,16 @@ class Agent:
                     oldest = time.time() - route.archive_for_days * 86400
                     filing.remove_older(route.archive_folder, oldest)
 
-    def _bug(self, key: str, error: Exception) -> None:
+    def _lose(self, reason: str) -> None:
+        self._lost = reason
+        if self._on_lost is not None:
+            self._on_lost(reason)
+        logger.error("%s", reason)
+        self.stop()
+
+    def report(self, key: str, error: Exception) -> None:
+        """Log an error that a task has raised."""
         if isinstance(error, MeshError):
             logger.error("%s: %s", key, error)
         else:
             logger.error("%s: this is a bug in nel-mesh; please report it", key, exc_info=error)
-
-
-class _Mailboxes:
-    """The mailboxes of one configuration, and what they share."""
-
-    def __init__(
-        self,
-        configuration: AgentConfiguration,
-        ledger: Ledger,
-        is_over: Callable[[], bool],
-        clock_watch: ClockWatch,
-    ) -> None:
-        self._transport = Transport()
-        self._destinations = Destinations(configuration.agent.disk_reserve_in_megabytes, budgets_of(configuration))
-        shared = Surroundings(
-            ledger, self._transport, self._destinations, configuration.defaults, owner=_owner(), clock_watch=clock_watch
-        )
-        self.works = {
-            mailbox_id: MailboxWork(plan, shared, is_over) for mailbox_id, plan in configuration.mailboxes.items()
-        }
-        self.busy = 0
-
-    def close(self) -> None:
-        """Close every connection."""
-        for work in self.works.values():
-            work.close()
-        self._transport.close()
-        self._destinations.close()
-
-
-def _owner() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"

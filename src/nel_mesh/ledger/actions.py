@@ -124,6 +124,7 @@ class Actions:
             mailbox_id=message.mailbox_id,
             local_id=self._clock.unique(),
             source=message.archived_as,
+            node=message.node,
             stamp=f"resent:{message.id}",
             options=options,
             route=message.route,

@@ -3,6 +3,9 @@
 SQLite by default: one machine, several processes, a write-ahead log. A transaction that writes takes the lock at its
 beginning, so that two cannot read the same row and both act on it. It is durable when `write` ends: threads that have
 committed at the same time share one sync of the log.
+
+PostgreSQL for a fleet: what two could both act on is locked row by row where it is read. Each transaction that writes
+asks first whether this process may: see `fence`.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nel_mesh.errors import StorageError
 from nel_mesh.io.files import SharedSync, make_folder, sync_folder, translate_storage_errors
+from nel_mesh.ledger import postgresql
 
 HEAD = "0002"
 """The newest version of the schema; versions are numbered in four digits."""
@@ -30,14 +34,24 @@ _MIGRATION_LOCK = 1852140653
 
 
 class Database:
-    """A database by its URL, such as `sqlite:///PATH`.
+    """A database by its URL, such as `postgresql://user@host/mesh`.
 
     Args:
-        url: SQLAlchemy's URL; `for_file` makes that of a file.
+        url: the URL; `for_file` makes that of a file.
+        password_file: a file with the password, if it is in none of the places where libpq looks.
+
+    Attributes:
+        fence: called at the beginning of each transaction that writes; it raises `Fenced` if others have taken over
+            the work of this process, which must then write nothing more.
+
+    Raises:
+        InvalidArgument: the URL is of no database that can be a ledger.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = sqlalchemy.make_url(url)
+    def __init__(self, url: str, password_file: Path | None = None) -> None:
+        self._url = postgresql.parse_url(url)
+        self._password_file = password_file
+        self.fence: Callable[[Connection], object] | None = None
         self._engine: Engine | None = None
         # SQLite lets waiting writers sleep; threads of one process had better queue.
         self._writing = threading.Lock()
@@ -48,7 +62,7 @@ class Database:
     @classmethod
     def for_file(cls, path: Path) -> Database:
         """Return the database in an SQLite file, which is made when it is opened."""
-        return cls(sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string())
+        return cls(sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False))
 
     def __repr__(self) -> str:
         return f"Database({self._url.render_as_string(hide_password=True)!r})"
@@ -56,7 +70,18 @@ class Database:
     @property
     def place(self) -> str:
         """Where it is, for people: without a password."""
-        return self._url.database if self.is_sqlite and self._url.database else self._url.render_as_string()
+        if self.is_sqlite and self._url.database:
+            return self._url.database
+        return self._url.set(drivername="postgresql", password=None, query={}).render_as_string()
+
+    def connection_text(self) -> str:
+        """Return the connection string of libpq, with its password: for the engine of a fleet, and never shown."""
+        return postgresql.connection_text(self._url_with_password())
+
+    def _url_with_password(self) -> sqlalchemy.URL:
+        if self._password_file is None:
+            return self._url
+        return self._url.set(password=postgresql.password_of(self._password_file))
 
     @property
     def is_sqlite(self) -> bool:
@@ -89,7 +114,19 @@ class Database:
 
     def _make_engine(self) -> Engine:
         if not self.is_sqlite:
-            return sqlalchemy.create_engine(self._url, pool_pre_ping=True, pool_size=20, max_overflow=20)
+            try:
+                return sqlalchemy.create_engine(
+                    self._url_with_password(),
+                    connect_args=postgresql.connect_arguments(),
+                    pool_pre_ping=True,
+                    pool_size=20,
+                    max_overflow=20,
+                    pool_timeout=_BUSY_TIMEOUT_SECONDS,
+                    hide_parameters=True,
+                )
+            except ImportError:
+                text = "a ledger on PostgreSQL needs an extra: pip install 'nel-mesh[agent,fleet]'"
+                raise StorageError(text) from None
         engine = sqlalchemy.create_engine(
             self._url, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS}, pool_size=20, max_overflow=20
         )
@@ -112,15 +149,26 @@ class Database:
 
     def _migrate(self) -> None:
         """Run the versions of the schema that this database has not seen; another process may be doing so."""
+        if not self.is_sqlite:
+            # Most starts find it done, and need not wait for one another.
+            with self.read() as connection:
+                if self._is_current(connection):
+                    return
         with self.write() as connection:
             if not self.is_sqlite:
+                for name in ("statement_timeout", "lock_timeout"):
+                    connection.exec_driver_sql(f"SET LOCAL {name} = 0")
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-            found = None
-            if sqlalchemy.inspect(connection).has_table("alembic_version"):
-                found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
-            # A later agent may have been here. Its versions only add, so this one can work with them.
-            if found is None or found < HEAD:
+            if not self._is_current(connection):
                 self._upgrade(connection)
+
+    @staticmethod
+    def _is_current(connection: Connection) -> bool:
+        if not sqlalchemy.inspect(connection).has_table("alembic_version"):
+            return False
+        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
+        # A later agent may have been here. Its versions only add, so this one can work with them.
+        return found is not None and str(found) >= HEAD
 
     def _upgrade(self, connection: Connection) -> None:
         # Half of the time of a command's start, and needed once.
@@ -146,6 +194,8 @@ class Database:
         """Write in one transaction, which is durable when the block ends, and undone if it raises."""
         turn = self._writing if self.is_sqlite else contextlib.nullcontext()
         with turn, self._translated(), self._opened().begin() as connection:
+            if self.fence is not None:
+                self.fence(connection)
             yield connection
         if self._log is not None:
             with translate_storage_errors(Path(self.place)):

@@ -16,11 +16,11 @@ from sqlalchemy import Connection, insert, select, update
 
 from nel_mesh.ledger.schema import chain, events
 
+_ROWS_AT_ONCE = 1000
+"""How many events are fetched at a time: a ledger has more than fit into memory."""
+
 AGENT = "agent"
 """The actor of what the agent does by itself."""
-
-BEGINNING = "0" * 64
-"""What the first event of all follows."""
 
 
 def append(
@@ -47,10 +47,7 @@ def append(
     query = select(chain.c.last).where(chain.c.id == 1)
     if connection.dialect.name != "sqlite":
         query = query.with_for_update()
-    previous = connection.execute(query).scalar_one_or_none()
-    if previous is None:
-        previous = BEGINNING
-        connection.execute(insert(chain).values(id=1, last=previous))
+    previous: str = connection.execute(query).scalar_one()
     values = {
         "at": at,
         "kind": kind,
@@ -70,12 +67,14 @@ def first_broken(connection: Connection) -> int | None:
     0: the last event of the chain is missing.
     """
     previous: str | None = None
-    for row in connection.execute(select(events).order_by(events.c.number)):
-        values = {name: getattr(row, name) for name in ("at", "kind", "mailbox_id", "message", "actor", "details")}
-        if (previous is not None and row.previous != previous) or row.hash != _digest(row.previous, values):
-            number: int = row.number
-            return number
-        previous = row.hash
+    query = select(events).order_by(events.c.number).execution_options(yield_per=_ROWS_AT_ONCE)
+    with connection.execute(query) as rows:
+        for row in rows:
+            values = {name: getattr(row, name) for name in ("at", "kind", "mailbox_id", "message", "actor", "details")}
+            if (previous is not None and row.previous != previous) or row.hash != _digest(row.previous, values):
+                number: int = row.number
+                return number
+            previous = row.hash
     last = connection.execute(select(chain.c.last)).scalar_one_or_none()
     return None if previous is None or previous == last else 0
 

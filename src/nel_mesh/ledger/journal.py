@@ -12,14 +12,13 @@ from sqlalchemy import select
 
 from nel_mesh.io.journal import Claim, JournalEntry
 from nel_mesh.ledger.database import Database
-from nel_mesh.ledger.mailboxes import Mailboxes
 from nel_mesh.ledger.messages import Messages
 from nel_mesh.ledger.schema import copies, messages
 from nel_mesh.ledger.states import Direction
 
 
 class _HeldMessage:
-    """A claim within this visit; another visit of the mailbox is fenced off by its epoch."""
+    """A claim within this delivery; others are kept out by the lease of the message."""
 
     def __init__(self, held: set[str], message_id: str, guard: threading.Lock) -> None:
         self._held, self._message_id, self._guard = held, message_id, guard
@@ -31,29 +30,19 @@ class _HeldMessage:
 
 
 class LedgerJournal:
-    """What one destination has of the messages of a mailbox, for one visit.
+    """What one destination has of the messages that one owner has begun.
 
     Args:
         database: the ledger's.
-        records: its mailboxes and messages.
-        mailbox_id: the mailbox.
-        epoch: the number of the visit; a later one makes this journal refuse to add anything.
+        messages: its messages.
+        owner: who has begun them; what another has taken over since, this journal refuses to add.
         destination: the destination, as the ledger calls it.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        records: tuple[Mailboxes, Messages],
-        *,
-        mailbox_id: str,
-        epoch: int,
-        destination: str,
-    ) -> None:
+    def __init__(self, database: Database, messages: Messages, *, owner: str | None, destination: str) -> None:
         self._database = database
-        self._mailboxes, self._messages = records
-        self._mailbox_id = mailbox_id
-        self._epoch = epoch
+        self._messages = messages
+        self._owner = owner
         self._destination = destination
         self._held: set[str] = set()
         self._guard = threading.Lock()
@@ -65,7 +54,7 @@ class LedgerJournal:
         """Do nothing: the ledger stays open."""
 
     def claim(self, mailbox_id: str, message_id: str) -> Claim | None:
-        """Take the right to deliver a message within this visit."""
+        """Take the right to deliver a message within this delivery."""
         with self._guard:
             if message_id in self._held:
                 return None
@@ -97,7 +86,6 @@ class LedgerJournal:
         )
 
     def add(self, entry: JournalEntry) -> None:
-        """Note that the destination has a message. Raises Fenced if another visit has begun."""
+        """Note that the destination has a message. Raises Fenced if another process has taken the message over."""
         with self._database.write() as connection:
-            self._mailboxes.check_epoch(connection, self._mailbox_id, self._epoch)
-            self._messages.copy_stored(connection, self._destination, entry)
+            self._messages.copy_stored(connection, self._destination, entry, self._owner)

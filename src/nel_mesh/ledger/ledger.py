@@ -13,12 +13,14 @@ from sqlalchemy import delete, func, select
 from nel_mesh.io.clock import Clock
 from nel_mesh.ledger import events
 from nel_mesh.ledger.actions import Actions
+from nel_mesh.ledger.configurations import Configurations
 from nel_mesh.ledger.database import Database
 from nel_mesh.ledger.hook_calls import HookCalls
 from nel_mesh.ledger.journal import LedgerJournal
 from nel_mesh.ledger.mailbox_actions import MailboxActions
 from nel_mesh.ledger.mailboxes import Mailboxes
 from nel_mesh.ledger.messages import Listener, Messages
+from nel_mesh.ledger.nodes import Nodes
 from nel_mesh.ledger.schema import events as events_table
 from nel_mesh.ledger.schema import hook_calls
 from nel_mesh.ledger.search import Search
@@ -33,13 +35,26 @@ class Ledger:
 
     Args:
         place: the folder of an SQLite file, or a database's URL.
+        password_file: a file with the database's password, if it has one.
         clock: where time comes from.
         listeners: called with each step of a message, in its transaction.
     """
 
-    def __init__(self, place: Path | str, *, clock: Clock | None = None, listeners: Sequence[Listener] = ()) -> None:
+    def __init__(
+        self,
+        place: Path | str,
+        *,
+        password_file: Path | None = None,
+        clock: Clock | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
         self.clock = clock or Clock()
-        self.database = Database.for_file(place / FILE_NAME) if isinstance(place, Path) else Database(place)
+        if isinstance(place, Path):
+            self.database = Database.for_file(place / FILE_NAME)
+        else:
+            self.database = Database(place, password_file)
+        self.nodes = Nodes(self.database, self.clock)
+        self.configurations = Configurations(self.database, self.clock)
         self.mailboxes = Mailboxes(self.database, self.clock)
         self.messages = Messages(self.database, self.clock, listeners)
         self.search = Search(self.database)
@@ -65,10 +80,9 @@ class Ledger:
         """Close every connection."""
         self.database.close()
 
-    def journal(self, mailbox_id: str, *, epoch: int, destination: str) -> LedgerJournal:
-        """Return the journal of one destination of a mailbox, for one visit."""
-        records = (self.mailboxes, self.messages)
-        return LedgerJournal(self.database, records, mailbox_id=mailbox_id, epoch=epoch, destination=destination)
+    def journal(self, *, owner: str | None, destination: str) -> LedgerJournal:
+        """Return the journal of one destination, for messages that an owner has begun."""
+        return LedgerJournal(self.database, self.messages, owner=owner, destination=destination)
 
     def note(self, kind: str, *, actor: str = events.AGENT, mailbox_id: str | None = None, **details: object) -> None:
         """Add an event that belongs to no message."""

@@ -59,7 +59,7 @@ class LedgerMailbox:
 
 
 class Fenced(StorageError):
-    """Another process has taken over this mailbox since; what this one still does is not recorded."""
+    """Another process has taken over this work since; what this one still does is not recorded."""
 
 
 class Mailboxes:
@@ -91,8 +91,11 @@ class Mailboxes:
         with self._database.read() as connection:
             return self._get(connection, mailbox_id)
 
-    def _get(self, connection: Connection, mailbox_id: str) -> LedgerMailbox:
-        row = connection.execute(select(mailboxes).where(mailboxes.c.mailbox_id == mailbox_id)).one_or_none()
+    def _get(self, connection: Connection, mailbox_id: str, *, for_update: bool = False) -> LedgerMailbox:
+        query = select(mailboxes).where(mailboxes.c.mailbox_id == mailbox_id)
+        if for_update and connection.dialect.name != "sqlite":
+            query = query.with_for_update()
+        row = connection.execute(query).one_or_none()
         if row is None:
             raise InvalidArgument(f"the agent has no mailbox {mailbox_id}; `nel-mesh agent status` lists them")
         return LedgerMailbox(**row_values(row))
@@ -104,6 +107,7 @@ class Mailboxes:
             .where(
                 mailboxes.c.is_configured,
                 mailboxes.c.paused_at.is_(None),
+                mailboxes.c.owner.is_(None),
                 mailboxes.c.next_visit_at <= self._clock.now(),
             )
             .order_by(mailboxes.c.next_visit_at)
@@ -112,14 +116,26 @@ class Mailboxes:
             return list(connection.scalars(query))
 
     def begin_visit(self, mailbox_id: str, owner: str) -> LedgerMailbox | None:
-        """Take a mailbox for a visit, from an earlier visit too; None if it is paused or no longer configured."""
+        """Take a mailbox for a visit; None if it is paused, no longer configured, or another process visits it."""
         with self._database.write() as connection:
-            found = self._get(connection, mailbox_id)
-            if found.paused_at is not None or not found.is_configured:
+            found = self._get(connection, mailbox_id, for_update=True)
+            if found.paused_at is not None or not found.is_configured or found.owner not in (None, owner):
                 return None
             values = {"owner": owner, "epoch": found.epoch + 1, "last_visit_at": self._clock.now()}
             connection.execute(update(mailboxes).where(mailboxes.c.mailbox_id == mailbox_id).values(**values))
             return dataclasses.replace(found, owner=owner, epoch=found.epoch + 1)
+
+    def of_owner(self, owner: str) -> dict[str, int]:
+        """Return the mailboxes that a process visits, each with the number of the visit."""
+        query = select(mailboxes.c.mailbox_id, mailboxes.c.epoch).where(mailboxes.c.owner == owner)
+        with self._database.read() as connection:
+            return {row.mailbox_id: row.epoch for row in connection.execute(query)}
+
+    def let_go(self, mailbox_id: str, epoch: int) -> None:
+        """End a visit that nobody makes any more, so that the mailbox is due."""
+        query = update(mailboxes).where(mailboxes.c.mailbox_id == mailbox_id, mailboxes.c.epoch == epoch)
+        with self._database.write() as connection:
+            connection.execute(query.values(owner=None))
 
     def handshake_made(self, mailbox_id: str) -> None:
         """Note that MESH was told that the mailbox is in use."""
@@ -140,7 +156,7 @@ class Mailboxes:
         """Note how a visit ended; nothing if another one has begun since."""
         now = self._clock.now()
         with self._database.write() as connection:
-            before = self._get(connection, mailbox_id)
+            before = self._get(connection, mailbox_id, for_update=True)
             if before.epoch != epoch:
                 return
             # Somebody may have asked for a visit while this one ran.
@@ -162,7 +178,7 @@ class Mailboxes:
     def pause(self, mailbox_id: str, *, actor: str, reason: str) -> None:
         """Visit a mailbox no more, and send nothing of it, until it is resumed."""
         with self._database.write() as connection:
-            if self._get(connection, mailbox_id).paused_at is None:
+            if self._get(connection, mailbox_id, for_update=True).paused_at is None:
                 now = self._clock.now()
                 self._update(connection, mailbox_id, paused_at=now, paused_by=actor, pause_reason=reason)
                 events.append(connection, now, "paused", actor=actor, mailbox_id=mailbox_id, details={"reason": reason})
@@ -170,7 +186,7 @@ class Mailboxes:
     def resume(self, mailbox_id: str, *, actor: str, reason: str = "") -> None:
         """Visit a paused mailbox again, at once."""
         with self._database.write() as connection:
-            if self._get(connection, mailbox_id).paused_at is not None:
+            if self._get(connection, mailbox_id, for_update=True).paused_at is not None:
                 now = self._clock.now()
                 self._update(
                     connection, mailbox_id, paused_at=None, paused_by=None, pause_reason=None, next_visit_at=now
@@ -188,14 +204,6 @@ class Mailboxes:
             events.append(
                 connection, now, "visit asked for", actor=actor, mailbox_id=mailbox_id, details={"reason": reason}
             )
-
-    def check_epoch(self, connection: Connection, mailbox_id: str, epoch: int) -> None:
-        """Raise Fenced if another visit has begun, in the transaction of what this one would write."""
-        query = select(mailboxes.c.epoch).where(mailboxes.c.mailbox_id == mailbox_id)
-        if connection.dialect.name != "sqlite":
-            query = query.with_for_update(read=True)
-        if connection.execute(query).scalar_one_or_none() != epoch:
-            raise Fenced(f"another process has taken over mailbox {mailbox_id}; this visit ends")
 
     def _update(self, connection: Connection, mailbox_id: str, **values: object) -> None:
         connection.execute(update(mailboxes).where(mailboxes.c.mailbox_id == mailbox_id).values(**values))

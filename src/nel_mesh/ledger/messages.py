@@ -14,7 +14,8 @@ from nel_mesh.io.clock import Clock
 from nel_mesh.io.journal import JournalEntry
 from nel_mesh.ledger import events
 from nel_mesh.ledger.database import Database, row_values
-from nel_mesh.ledger.schema import copies, messages, transfers
+from nel_mesh.ledger.mailboxes import Fenced
+from nel_mesh.ledger.schema import copies, mailboxes, messages, transfers
 from nel_mesh.ledger.states import DUE, FINAL, FIRST, TRANSITIONS, Direction, Event, State, next_state
 from nel_mesh.models import MessageMetadata, Report
 
@@ -70,6 +71,8 @@ class LedgerMessage:
     next_track_at: datetime | None
     track_wait_in_seconds: int | None
     seen_at: datetime | None
+    owner: str | None
+    node: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,7 @@ class NewSend:
         route: the number of its outgoing folder in the configuration.
         file_name: what the recipient gets to see.
         length: its size in bytes.
+        node: the machine in whose own folder it lies; None if all can reach it.
     """
 
     source: str = dataclasses.field(repr=False)
@@ -102,6 +106,7 @@ class NewSend:
     route: int | None
     file_name: str | None = dataclasses.field(repr=False)
     length: int | None
+    node: str | None = None
 
 
 Listener = Callable[[Connection, LedgerMessage, Event], None]
@@ -154,6 +159,9 @@ class Messages:
             values["finished_at"] = now
         elif state not in FINAL:
             values["finished_at"] = None
+        # Its lease is over, unless more of the same attempt follows.
+        if event not in (Event.BEGUN, Event.STORED):
+            values["owner"] = None
         connection.execute(update(messages).where(messages.c.id == message.id).values(**values))
         details = {"state": str(state), **(said or {})}
         events.append(
@@ -164,14 +172,33 @@ class Messages:
             listener(connection, after, event)
         return after
 
-    def begin(self, numbers: Iterable[int]) -> list[LedgerMessage]:
-        """Note that the next attempt of these messages begins; return them."""
+    def begin(self, numbers: Iterable[int], owner: str | None = None) -> list[LedgerMessage]:
+        """Note that the next attempt of these messages begins; return those that no other owner works on.
+
+        Args:
+            numbers: the messages.
+            owner: who works on them until the next step, or until `let_go`.
+        """
         with self._database.write() as connection:
-            found = [self.locked(connection, number) for number in numbers]
+            found = [self.locked(connection, number) for number in sorted(numbers)]
             return [
-                self.step(connection, one, Event.BEGUN, said={"attempt": one.attempts + 1}, attempts=one.attempts + 1)
+                self.step(
+                    connection,
+                    one,
+                    Event.BEGUN,
+                    said={"attempt": one.attempts + 1},
+                    attempts=one.attempts + 1,
+                    owner=owner,
+                )
                 for one in found
+                if one.owner in (None, owner) and Event.BEGUN in TRANSITIONS[one.direction][one.state]
             ]
+
+    def let_go(self, numbers: Iterable[int], owner: str) -> None:
+        """End the lease of messages, as far as this owner still has it: their attempt was not finished."""
+        query = update(messages).where(messages.c.id.in_(list(numbers)), messages.c.owner == owner)
+        with self._database.write() as connection:
+            connection.execute(query.values(owner=None))
 
     def fail(
         self,
@@ -212,6 +239,11 @@ class Messages:
                 **({"message_id": error.message_id} if error.message_id and not message.message_id else {}),
             )
 
+    def of_owner(self, owner: str) -> set[int]:
+        """Return the messages that a process has begun."""
+        with self._database.read() as connection:
+            return set(connection.scalars(select(messages.c.id).where(messages.c.owner == owner)))
+
     # Incoming.
 
     def list_incoming(self, mailbox_id: str, message_ids: Sequence[str]) -> None:
@@ -250,7 +282,11 @@ class Messages:
             one
             for one in found
             if one.state is State.ACKNOWLEDGED
-            or (one.state in DUE[Direction.IN] and (one.next_attempt_at is None or one.next_attempt_at <= now))
+            or (
+                one.state in DUE[Direction.IN]
+                and one.owner is None
+                and (one.next_attempt_at is None or one.next_attempt_at <= now)
+            )
         ]
 
     def vanish(self, mailbox_id: str, message_ids: Iterable[str]) -> None:
@@ -261,6 +297,8 @@ class Messages:
             messages.c.mailbox_id == mailbox_id,
             messages.c.direction == Direction.IN,
             messages.c.state.in_(open_states),
+            # What is being received leaves the inbox by its acknowledgement.
+            messages.c.owner.is_(None),
         )
         with self._database.write() as connection:
             for row in connection.execute(query).all():
@@ -276,9 +314,13 @@ class Messages:
         with self._database.write() as connection:
             connection.execute(update(messages).where(messages.c.id == number).values(**values))
 
-    def copy_stored(self, connection: Connection, destination: str, entry: JournalEntry) -> None:
-        """Note that a destination has a message whole; STORED once all have it."""
+    def copy_stored(
+        self, connection: Connection, destination: str, entry: JournalEntry, owner: str | None = None
+    ) -> None:
+        """Note that a destination has a message whole; STORED once all have it. Raises Fenced if it is another's."""
         message = self.incoming(connection, entry.mailbox_id, entry.message_id)
+        if message.owner != owner:
+            raise Fenced(f"another process has taken over message {message.id}; this one records nothing of it")
         have = {copy.destination for copy in self.copies(connection, message.id)}
         if destination not in have:
             copy = {"location": entry.location, "bytes": entry.bytes, "stored_at": entry.delivered_at}
@@ -341,9 +383,14 @@ class Messages:
         )
         found = []
         with self._database.write() as connection:
-            known = {(row.source, row.stamp): read_message(row) for row in connection.execute(unfiled)}
+            if connection.dialect.name != "sqlite":
+                # Two machines may look into one folder: the second finds what the first has noted.
+                connection.execute(
+                    select(mailboxes.c.mailbox_id).where(mailboxes.c.mailbox_id == mailbox_id).with_for_update()
+                )
+            known = {(row.source, row.stamp, row.node): read_message(row) for row in connection.execute(unfiled)}
             for one in sends:
-                before = known.get((one.source, one.stamp))
+                before = known.get((one.source, one.stamp, one.node))
                 found.append(before or self._add_send(connection, mailbox_id, one, actor))
         return found
 
@@ -356,6 +403,7 @@ class Messages:
             local_id=send.options.get("local_id") or self._clock.unique(),
             source=send.source,
             stamp=send.stamp,
+            node=send.node,
             options=send.options,
             route=send.route,
             workflow_id=send.options.get("workflow_id"),
@@ -367,14 +415,16 @@ class Messages:
             next_attempt_at=self._clock.now(),
         )
 
-    def due_outgoing(self, mailbox_id: str, limit: int) -> list[LedgerMessage]:
-        """Return messages that are to be sent now, oldest first."""
+    def due_outgoing(self, mailbox_id: str, limit: int, node: str | None = None) -> list[LedgerMessage]:
+        """Return messages that are to be sent now, oldest first: of this machine's own folders, or of those of all."""
         query = (
             select(messages)
             .where(
                 messages.c.mailbox_id == mailbox_id,
                 messages.c.direction == Direction.OUT,
                 messages.c.state.in_(DUE[Direction.OUT]),
+                messages.c.owner.is_(None),
+                messages.c.node == node,
                 or_(messages.c.next_attempt_at.is_(None), messages.c.next_attempt_at <= self._clock.now()),
             )
             .order_by(messages.c.id)
@@ -383,33 +433,39 @@ class Messages:
         with self._database.read() as connection:
             return [read_message(row) for row in connection.execute(query)]
 
-    def mailboxes_with_outgoing(self) -> set[str]:
-        """Return the mailboxes with something to be sent now, or to be filed."""
-        is_due = messages.c.state.in_(DUE[Direction.OUT]) & (
-            messages.c.next_attempt_at.is_(None) | (messages.c.next_attempt_at <= self._clock.now())
+    def mailboxes_with_outgoing(self, node: str | None = None) -> set[str]:
+        """Return the mailboxes with something to be sent now, or to be filed; see `due_outgoing`."""
+        is_due = (
+            messages.c.state.in_(DUE[Direction.OUT])
+            & messages.c.owner.is_(None)
+            & (messages.c.next_attempt_at.is_(None) | (messages.c.next_attempt_at <= self._clock.now()))
         )
         is_unfiled = messages.c.is_filed.is_(False) & messages.c.state.in_(_ENDED_OUT)
-        query = select(messages.c.mailbox_id).where(messages.c.direction == Direction.OUT, is_due | is_unfiled)
+        query = select(messages.c.mailbox_id).where(
+            messages.c.direction == Direction.OUT, messages.c.node == node, is_due | is_unfiled
+        )
         with self._database.read() as connection:
             return set(connection.scalars(query.distinct()))
 
-    def unfiled_sources(self, mailbox_id: str) -> set[tuple[str, str]]:
+    def unfiled_sources(self, mailbox_id: str, node: str | None = None) -> set[tuple[str, str]]:
         """Return path and stamp of each file that is known and still where it was found."""
         query = select(messages.c.source, messages.c.stamp).where(
             messages.c.mailbox_id == mailbox_id,
             messages.c.direction == Direction.OUT,
             messages.c.is_filed.is_(False),
+            messages.c.node == node,
         )
         with self._database.read() as connection:
             return {(row.source, row.stamp) for row in connection.execute(query)}
 
-    def unfiled(self, mailbox_id: str) -> list[LedgerMessage]:
+    def unfiled(self, mailbox_id: str, node: str | None = None) -> list[LedgerMessage]:
         """Return sent and refused messages whose files are still where they were found."""
         query = select(messages).where(
             messages.c.mailbox_id == mailbox_id,
             messages.c.direction == Direction.OUT,
             messages.c.is_filed.is_(False),
             messages.c.state.in_(_ENDED_OUT),
+            messages.c.node == node,
         )
         with self._database.read() as connection:
             return [read_message(row) for row in connection.execute(query)]

@@ -128,6 +128,10 @@ messages = Table(
     Column("next_track_at", UtcTime),
     Column("track_wait_in_seconds", Integer),
     Column("seen_at", UtcTime),
+    # The lease: the process that works on it now. Nobody else begins it until that has let go of it, or was fenced.
+    Column("owner", String(200)),
+    # Outgoing: the machine in whose own folder the file lies; None if all can reach it.
+    Column("node", String(200)),
     UniqueConstraint("direction", "mailbox_id", "message_id"),
     Index(None, "state", "next_attempt_at"),
     Index(None, "mailbox_id", "direction", "state"),
@@ -144,6 +148,7 @@ messages = Table(
     Index(None, "sender", "created_at"),
     Index(None, "state", "created_at"),
     Index(None, "workflow_id", "created_at"),
+    Index(None, "owner"),
 )
 
 copies = Table(
@@ -166,6 +171,37 @@ transfers = Table(
     Column("updated_at", UtcTime, nullable=False),
 )
 """The records of unfinished sends, which `send_file` resumes by."""
+
+nodes = Table(
+    "node",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    # The number of its latest process: what an earlier one still writes is refused.
+    Column("epoch", BigInteger, nullable=False),
+    Column("place", String(400), nullable=False),
+    Column("version", String(50), nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("heartbeat_at", UtcTime, nullable=False),
+    # When its work was given to others, or it said that it ended.
+    Column("ended_at", UtcTime),
+    Column("doing", JSON, nullable=False),
+    Column("configuration", Integer),
+    Column("drained_at", UtcTime),
+    Column("drained_by", String(200)),
+    Column("drain_reason", Text),
+)
+"""The machines of a fleet, and what each does."""
+
+configurations = Table(
+    "configuration",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=True),
+    Column("text", Text, nullable=False),
+    Column("pushed_at", UtcTime, nullable=False),
+    Column("pushed_by", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+"""The configuration of a fleet; the newest version is the one in use."""
 
 events = Table(
     "event",

@@ -65,9 +65,11 @@ def run(
         _dry_run(session, load_java(java_config) if java_config is not None else load_any(path_of(config)))
         return
     with agent_extra():
-        from nel_mesh.agent.service import Agent
+        from nel_mesh.fleet.agents import make_agent
     _log(session)
-    agent = Agent(java_config, read=load_java) if java_config is not None else Agent(path_of(config), read=load_any)
+    agent = make_agent(
+        java_config or path_of(config), read=load_java if java_config is not None else load_any, on_lost=_end_at_once
+    )
     count = len(agent.configuration.mailboxes)
 
     def ready() -> None:
@@ -187,6 +189,12 @@ def _dry_run(session: Session, configuration: AgentConfiguration) -> None:
     session.out.note("This was a dry run: nothing was changed.")
     if failed:
         raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+def _end_at_once(reason: str) -> None:
+    """End this process: another one has its work, and it must not go on with any of it."""
+    print(f"Ended: {reason}. Its supervisor starts it again.", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(ExitCode.TRY_LATER)
 
 
 @contextlib.contextmanager

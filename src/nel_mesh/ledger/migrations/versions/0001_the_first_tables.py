@@ -19,6 +19,17 @@ def upgrade() -> None:
         sa.Column("last", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_chain")),
     )
+    # Here, as two processes that add the first event at the same time would both add it.
+    op.execute(f"INSERT INTO chain (id, last) VALUES (1, '{'0' * 64}')")  # noqa: S608
+    op.create_table(
+        "configuration",
+        sa.Column("version", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("pushed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("pushed_by", sa.String(length=200), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("version", name=op.f("pk_configuration")),
+    )
     op.create_table(
         "event",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -121,6 +132,8 @@ def upgrade() -> None:
         sa.Column("next_track_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("track_wait_in_seconds", sa.Integer(), nullable=True),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("owner", sa.String(length=200), nullable=True),
+        sa.Column("node", sa.String(length=200), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_message")),
         sa.UniqueConstraint(
             "direction", "mailbox_id", "message_id", name=op.f("uq_message_direction_mailbox_id_message_id")
@@ -136,10 +149,27 @@ def upgrade() -> None:
         )
         batch_op.create_index(batch_op.f("ix_message_message_id"), ["message_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_message_next_track_at"), ["next_track_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_message_owner"), ["owner"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_message_state_next_attempt_at"), ["state", "next_attempt_at"], unique=False
         )
 
+    op.create_table(
+        "node",
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("place", sa.String(length=400), nullable=False),
+        sa.Column("version", sa.String(length=50), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("heartbeat_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("doing", sa.JSON(), nullable=False),
+        sa.Column("configuration", sa.Integer(), nullable=True),
+        sa.Column("drained_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("drained_by", sa.String(length=200), nullable=True),
+        sa.Column("drain_reason", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_node")),
+    )
     op.create_table(
         "transfer",
         sa.Column("key", sa.String(length=200), nullable=False),

@@ -1,0 +1,151 @@
+"""procrastinate, as far as a fleet needs it: jobs in the ledger's database, and a worker that fetches them.
+
+A job is a task by its names; its lock and its queueing lock are the task's key, so that one runs and one waits. What a
+task has done is in the ledger, so a job carries nothing else, and one that is lost is simply made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import procrastinate
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job, Status
+from procrastinate.schema import SchemaManager
+from sqlalchemy import Connection
+
+from nel_mesh.agent.runner import Task
+from nel_mesh.errors import StorageError
+from nel_mesh.ledger.database import Database
+
+QUEUE = "nel_mesh"
+HEARTBEAT_SECONDS = 2.0
+STALLED_SECONDS = 10.0
+
+_TASK = "nel_mesh.task"
+_SCHEMA_LOCK = 1852140654
+_TICK_LOCK = 1852140655
+_WAITING = "SELECT queueing_lock FROM procrastinate_jobs WHERE status = 'todo' AND queue_name = 'nel_mesh'"
+_POLL_SECONDS = 5.0
+_AT_ONCE = 1000
+
+
+class Engine:
+    """The jobs of a fleet.
+
+    Args:
+        database: the ledger's.
+        work: does a task, in a thread; awaited.
+    """
+
+    def __init__(self, database: Database, work: Callable[[Task], Any]) -> None:
+        self._database = database
+        self._work = work
+        # It logs each step of each job, and failures with their traceback; what matters of them is said here.
+        logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
+        logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+
+    def make_tables(self) -> None:
+        """Make the tables of the jobs, if they are not there. Raises StorageError."""
+        with self._database.write() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
+            if connection.exec_driver_sql("SELECT to_regclass('procrastinate_jobs')").scalar_one() is None:
+                _raw(connection).execute(SchemaManager.get_schema())
+
+    def defer(self, tasks: Iterable[Task]) -> int:
+        """Have tasks done by any machine of the fleet, but for those that wait already; return how many those are.
+
+        One machine does so at a time; what another leaves out, its next call finds.
+        """
+        wanted = {task.key: task for task in tasks}
+        if not wanted:
+            return 0
+        with self._database.write() as connection:
+            if not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_TICK_LOCK})").scalar_one():
+                return 0
+            waiting = set(connection.exec_driver_sql(_WAITING).scalars())
+            jobs = [_job(task) for key, task in wanted.items() if key not in waiting][:_AT_ONCE]
+            if jobs:
+                manager = procrastinate.App(connector=procrastinate.SyncPsycopgConnector()).job_manager
+                try:
+                    manager.batch_defer_jobs(jobs, connection=_raw(connection))
+                except ConnectorException as error:
+                    raise StorageError(f"{self._database.place}: jobs cannot be added: {_reason(error)}") from None
+        return len(jobs)
+
+    async def work(self, concurrency: int) -> None:
+        """Fetch jobs and do them, until this is cancelled.
+
+        Raises:
+            StorageError: the database was lost. Tasks that run go on in their threads.
+        """
+        connector = procrastinate.PsycopgConnector(
+            conninfo=self._database.connection_text(),
+            min_size=1,
+            max_size=4,
+            timeout=_POLL_SECONDS,
+            reconnect_timeout=_POLL_SECONDS,
+        )
+        app = procrastinate.App(connector=connector)
+
+        async def do(kind: str, subject: str) -> None:
+            await self._work(Task(kind, subject))
+
+        app.task(name=_TASK, queue=QUEUE)(do)
+        try:
+            async with app.open_async():
+                rescue = asyncio.create_task(self._rescue_stalled(app))
+                try:
+                    await app.run_worker_async(
+                        queues=[QUEUE],
+                        concurrency=concurrency,
+                        install_signal_handlers=False,
+                        delete_jobs="always",
+                        fetch_job_polling_interval=_POLL_SECONDS,
+                        abort_job_polling_interval=60.0,
+                        update_heartbeat_interval=HEARTBEAT_SECONDS,
+                        stalled_worker_timeout=STALLED_SECONDS,
+                        # Tasks go on in their threads.
+                        shutdown_graceful_timeout=0.0,
+                    )
+                finally:
+                    rescue.cancel()
+        except (ConnectorException, OSError, TimeoutError) as error:
+            raise StorageError(f"{self._database.place}: the jobs cannot be fetched: {_reason(error)}") from None
+        # A side task of the worker failed, which ends it without an error.
+        raise StorageError(f"{self._database.place}: the jobs cannot be fetched: the connection was lost")
+
+    async def _rescue_stalled(self, app: procrastinate.App) -> None:
+        """Remove the jobs of workers that are gone. What is still to be done is deferred anew.
+
+        They are not run again as they are: a worker that was only frozen would then end the job that another one runs.
+        Twice the same task does no harm: the ledger lets one process visit a mailbox, and one have a message.
+        """
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            try:
+                stalled = await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=STALLED_SECONDS)
+                for job in stalled:
+                    if job.id is not None:
+                        await app.job_manager.finish_job_by_id_async(job.id, Status.ABORTED, delete_job=True)
+            except ConnectorException:
+                # Another machine was quicker, or the database is gone: then the worker notices it too.
+                continue
+
+
+def _job(task: Task) -> Job:
+    arguments: dict[str, Any] = {"kind": task.kind, "subject": task.subject}
+    return Job(queue=QUEUE, lock=task.key, queueing_lock=task.key, task_name=_TASK, task_kwargs=arguments)
+
+
+def _raw(connection: Connection) -> Any:
+    """The driver's own connection, in whose transaction this one is."""
+    return connection.connection.driver_connection
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__

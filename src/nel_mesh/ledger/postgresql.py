@@ -1,0 +1,85 @@
+"""The connection to a ledger on PostgreSQL: its URL, its password, and the limits of time.
+
+Nothing waits for ever: a server that is cut off without a word, a lock that a frozen process holds, and a transaction
+that nobody ends are given up, so that the rest of a fleet goes on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from nel_mesh.errors import InvalidArgument, StorageError
+
+CONNECT_TIMEOUT_SECONDS = 5
+SILENCE_TIMEOUT_SECONDS = 10
+"""How long a connection may be without any answer from the network."""
+
+STATEMENT_TIMEOUT_SECONDS = 30
+LOCK_TIMEOUT_SECONDS = 10
+IDLE_TRANSACTION_TIMEOUT_SECONDS = 5
+"""How long a process may say nothing in the middle of a transaction. One that is frozen there holds locks that all
+others need."""
+
+_DRIVER = "postgresql+psycopg"
+
+
+def parse_url(text: str) -> URL:
+    """Return the URL of a ledger, for SQLAlchemy.
+
+    Raises:
+        InvalidArgument: it is none. The text is not in the message: there may be a password in it.
+    """
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise InvalidArgument("ledger: expected a URL such as postgresql://user@host/database") from None
+    if url.drivername in ("postgresql", "postgres", _DRIVER):
+        return url.set(drivername=_DRIVER)
+    if url.get_backend_name() == "sqlite":
+        return url
+    raise InvalidArgument(f"ledger: expected postgresql://user@host/database, not {url.drivername}://")
+
+
+def password_of(file: Path) -> str:
+    """Return the password in a file, without the end of its line. Raises StorageError."""
+    try:
+        password = file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise StorageError(f"{file}: the ledger's password cannot be read: {reason}") from None
+    if not password:
+        raise StorageError(f"{file}: the file for the ledger's password is empty")
+    return password
+
+
+def connect_arguments(application: str = "nel-mesh") -> dict[str, Any]:
+    """Return what every connection to PostgreSQL is made with, in the words of libpq."""
+    limits = {
+        "statement_timeout": STATEMENT_TIMEOUT_SECONDS,
+        "lock_timeout": LOCK_TIMEOUT_SECONDS,
+        "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT_SECONDS,
+    }
+    return {
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "keepalives": 1,
+        "keepalives_idle": 4,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": SILENCE_TIMEOUT_SECONDS * 1000,
+        "application_name": application,
+        "options": " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items()),
+    }
+
+
+def connection_text(url: URL) -> str:
+    """Return a URL as the connection string of libpq, with its password: for a driver, and never shown."""
+    from psycopg.conninfo import make_conninfo
+
+    parts = {"host": url.host, "port": url.port, "user": url.username, "password": url.password}
+    given = {name: value for name, value in parts.items() if value is not None}
+    options = {str(name): value for name, value in url.query.items()}
+    return make_conninfo("", dbname=url.database, **{**connect_arguments(), **options, **given})
