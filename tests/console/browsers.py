@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = ROOT / ".services/axe/node_modules/axe-core/axe.min.js"
-SIZES = ((400, 800), (1280, 900))
-SCHEMES = ("light", "dark")
 ALL = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-BY_LAYOUT = {"type": "rule", "values": ["color-contrast", "target-size", "scrollable-region-focusable"]}
-"""The rules that depend on size or colour; by the others a page is the same in each."""
+BY_COLOUR = {"type": "rule", "values": ["color-contrast"]}
+BY_SIZE = {"type": "rule", "values": ["target-size", "scrollable-region-focusable"]}
+LOOKS: tuple[tuple[int, int, Literal["light", "dark"], dict[str, Any]], ...] = (
+    (400, 800, "light", ALL),
+    (400, 800, "dark", BY_COLOUR),
+    (1280, 900, "light", BY_SIZE),
+    (1280, 900, "dark", BY_SIZE),
+)
+"""Each width with each scheme: once by all rules, then by those whose answer can be another."""
 
 
 @contextlib.contextmanager
@@ -72,21 +77,18 @@ def axe_source() -> str:
 
 
 def faults_of(page: Page, source: str) -> list[str]:
-    """Return what axe finds on a page, in both sizes and both schemes; and where the page is wider than its window."""
+    """Return what axe finds on a page, in both widths and both schemes; and where the page is wider than its window."""
     page.evaluate(source)
     found: list[str] = []
-    rules = ALL
-    for width, height in SIZES:
+    for width, height, scheme, rules in LOOKS:
         page.set_viewport_size({"width": width, "height": height})
-        for scheme in SCHEMES:
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-            result = page.evaluate("rules => axe.run({runOnly: rules, resultTypes: ['violations']})", rules)
-            found += [
-                f"{page.url} {width} {scheme} {fault['id']}: {node['target']} {node['failureSummary']}"
-                for fault in result["violations"]
-                for node in fault["nodes"]
-            ]
-            rules = BY_LAYOUT
+        page.emulate_media(color_scheme=scheme)
+        result = page.evaluate("rules => axe.run({runOnly: rules, resultTypes: ['violations']})", rules)
+        found += [
+            f"{page.url} {width} {scheme} {fault['id']}: {node['target']} {node['failureSummary']}"
+            for fault in result["violations"]
+            for node in fault["nodes"]
+        ]
         if page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
             found.append(f"{page.url} is wider than {width}")
     return found

@@ -7,9 +7,11 @@ import csv
 import io
 import json
 import re
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 from consoles import ALICE, BOB, PRIVATE, Filled, Served, Visitor, served_console
 
@@ -23,6 +25,8 @@ from nel_mesh.console.serving import console_served
 from nel_mesh.ledger.states import Direction, State
 from nel_mesh.ledger.statistics import Hour
 from nel_mesh.sandbox import Sandbox
+
+from certificates import root  # isort: skip
 
 pytest_plugins = ["console_fixtures"]
 
@@ -326,6 +330,26 @@ def test_other_machines_need_tls_or_a_named_proxy(tmp_path: Path) -> None:
     config.write_text(f'[console]\ncertificate = "c.pem"\nprivate_key = "k.pem"\n{mailbox}')
     with pytest.raises(ConfigurationError, match="cannot be used"), console_served("127.0.0.1:0", lambda: load(config)):
         pass
+
+
+def test_it_is_served_over_tls(tmp_path: Path) -> None:
+    authority = root("Made up")
+    pair = authority.issue("localhost")
+    (tmp_path / "console.pem").write_text(pair.pem)
+    (tmp_path / "console.key").write_text(pair.key_pem)
+    trusting = ssl.create_default_context(cadata=authority.pem)
+    more = '[console]\ncertificate = "console.pem"\nprivate_key = "console.key"'
+    with served_console(tmp_path, more=more) as served:
+        assert served.url.startswith("https://127.0.0.1:")
+        url = served.url.replace("127.0.0.1", "localhost")
+        with httpx.Client(base_url=url, verify=trusting) as client:
+            visitor = Visitor(served, client)
+            answer = visitor.log_in("viewer")
+            assert answer.status_code == 303
+            assert "secure" in answer.headers["set-cookie"].lower()
+            page = visitor.get("/")
+            assert page.status_code == 200
+            assert page.headers["strict-transport-security"] == "max-age=31536000"
 
 
 def test_a_named_proxy_says_who_visits_and_that_there_is_tls(tmp_path: Path) -> None:
