@@ -72,6 +72,7 @@ NEEDS = {
     "docs/agent.md": Needs(settings={"x26abc1.toml": "X26ABC1"}),
     "docs/clients.md": Needs(settings=ALICE, prepare=clinic),
     "docs/console.md": Needs(settings={"x26abc1.toml": "X26ABC1"}),
+    "docs/fleet.md": Needs(settings={"x26abc1.toml": "X26ABC1"}),
     "docs/commands.md": Needs(settings=ALICE),
     "docs/destinations.md": Needs(settings=ALICE, mail=lambda server: server.deliver_message("X26ABC1", CSV)),
     "docs/errors.md": Needs(settings=ALICE),
