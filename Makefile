@@ -16,7 +16,7 @@ help:
 	@echo 'make chaos     every fault at every request, a kill at every point'
 	@echo 'make day       a scripted day of the agent: 20 mailboxes, 2,000 messages, kills and every trouble; DAY="--seed 2"'
 	@echo 'make scale     500 idle mailboxes, and 1,000 small files, with one agent'
-	@echo 'make speed     the pages of the console over 1,000,000 messages; SPEED="--rows 100000"'
+	@echo 'make speed     the pages of the console over 1,000,000 messages; SPEED="--rows 10000000 --database URL"'
 	@echo 'make screenshots  make the pictures of docs/console.md; needs chromium'
 	@echo 'make big       a message of 5 GiB, with two kills on the way; INTO=s3'
 	@echo 'make memory    the memory tests at 1 GiB'
