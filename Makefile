@@ -18,7 +18,7 @@ help:
 	@echo 'make scale     500 idle mailboxes, and 1,000 small files, with one agent'
 	@echo 'make speed     the pages of the console over 1,000,000 messages; SPEED="--rows 10000000 --database URL"'
 	@echo 'make screenshots  make the pictures of docs/console.md; needs chromium'
-	@echo 'make big       a message of 5 GiB, with two kills on the way; INTO=s3'
+	@echo 'make big       a message of 5 GiB, with two kills on the way; INTO=s3, azure or sftp'
 	@echo 'make memory    the memory tests at 1 GiB'
 	@echo 'make bench     compare with the official client and curl; ROUNDS=5, ONLY="send-csv starts", QUICK=1'
 	@echo 'make format    format the code'
@@ -76,6 +76,7 @@ chaos: $(VENV)/.dev
 
 day: $(VENV)/.dev
 	PYTHONPATH=tests:tests/agent $(PY) tests/agent/day.py $(DAY)
+	PYTHONPATH=tests:tests/agent $(PY) tests/agent/official_day.py
 
 speed: $(VENV)/.dev
 	PYTHONPATH=tests:tests/console $(PY) tests/console/speed.py $(SPEED)

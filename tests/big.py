@@ -1,7 +1,8 @@
 """A message of 5 GiB, sent and received by processes that are killed twice on the way each (make big).
 
     python tests/big.py          into a folder
-    python tests/big.py s3       into S3, each process on a machine of its own: gzipped, and then plain without kills
+    python tests/big.py s3       into S3, each process on a machine of its own: gzipped, and then plain without kills;
+                                 azure and sftp likewise
 
 Every mebibyte of it is different, so that a piece lost, doubled or moved shows. Prints how much memory each process
 needed above idle, and fails if that is over 64 MiB (32 MiB into a store), if content is not the same, or if it was
@@ -10,6 +11,8 @@ delivered other than once. NEL_MESH_TEST_GIBIBYTES says how long the message is.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import os
 import signal
@@ -17,12 +20,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from memory_probe import idle, status
 from nel_mesh import MeshClient, MeshSettings, SendProgress
 from nel_mesh.sandbox import Sandbox, sandbox
-from stores import S3, s3_environment, temporary_seaweedfs
+from sshd import sshd
+from stores import S3, Azure, azure_environment, s3_environment, temporary_azurite, temporary_seaweedfs
 
 GIBIBYTES = float(os.environ.get("NEL_MESH_TEST_GIBIBYTES", "5"))
 BOUND_KIB, STORE_BOUND_KIB = 64 * 1024, 32 * 1024
@@ -92,28 +97,89 @@ def write_extract(path: Path, length: int) -> str:
     return digest.hexdigest()
 
 
-def into_store(mesh: Sandbox, folder: Path, path: Path, digest: str, length: int) -> None:
-    """Receives into S3, with nothing but the store between one process and the next."""
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Where a message goes, and how its content is read there.
+
+    Attributes:
+        place: the destination's URL.
+        environment: where its credentials are found.
+        digest: gives the SHA-256 of the only message in it.
+        leftovers: gives what is unfinished in it.
+    """
+
+    place: str
+    environment: dict[str, str]
+    digest: Callable[[], str]
+    leftovers: Callable[[], list[str]]
+
+
+@contextlib.contextmanager
+def opened_store(kind: str, folder: Path) -> Iterator[Store]:
+    """Start the server of a kind of store."""
+    if kind == "s3":
+        with temporary_seaweedfs() as url:
+            s3 = S3(url)
+
+            def read_object() -> Iterator[bytes]:
+                (key,) = s3.messages()
+                return iter(s3.client.get_object(Bucket=s3.bucket, Key=key)["Body"].iter_chunks(MIB))
+
+            yield Store(f"{s3.place}/in", s3_environment(url), lambda: _sha256(read_object()), s3.uploads)
+    elif kind == "azure":
+        with temporary_azurite() as url:
+            azure = Azure(url)
+
+            def read_blob() -> Iterator[bytes]:
+                (key,) = azure.messages()
+                return iter(azure.client.get_blob_client(key).download_blob().chunks())
+
+            # What is not in the blob Azure has dropped when it was made.
+            yield Store(f"{azure.place}/in", azure_environment(url), lambda: _sha256(read_blob()), list)
+    else:
+        with sshd(folder / "sshd") as account:
+
+            def read_file() -> Iterator[bytes]:
+                (path,) = _files(account.folder / "in", hidden=False)
+                with path.open("rb") as file:
+                    while block := file.read(MIB):
+                        yield block
+
+            def leftovers() -> list[str]:
+                return [path.name for path in _files(account.folder, hidden=True) if path.suffix in (".part", ".new")]
+
+            yield Store(account.url("in"), account.environment, lambda: _sha256(read_file()), leftovers)
+
+
+def _files(folder: Path, *, hidden: bool) -> list[Path]:
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in found if hidden == any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def _sha256(blocks: Iterator[bytes]) -> str:
+    found = hashlib.sha256()
+    for block in blocks:
+        found.update(block)
+    return found.hexdigest()
+
+
+def into_store(mesh: Sandbox, folder: Path, path: Path, digest: str, length: int, kind: str) -> None:
+    """Receives into a store, with nothing but the store between one process and the next."""
     alice, bob, _ = mesh.write_settings(folder)
     program = str(Path(__file__).with_name("receiving_process.py"))
-    with temporary_seaweedfs() as url:
-        for compress, kills in (("compress", [length // 3, 2 * length // 3]), ("plain", [])):
-            s3 = S3(url)
+    for compress, kills in (("compress", [length // 3, 2 * length // 3]), ("plain", [])):
+        with opened_store(kind, folder / compress) as store:
             run_killed(["send", str(alice), str(path), str(folder / f"{compress}.json"), compress], [], None)
             began = time.monotonic()
-            print(f"receiving {length:,} bytes into S3, {compress}")
+            print(f"receiving {length:,} bytes into {kind}, {compress}", flush=True)
             with tempfile.TemporaryDirectory(prefix="nel-mesh-machine-") as home:
-                environment = {**s3_environment(url), "HOME": home, "TMPDIR": home}
-                memory = run_killed([program, str(bob), f"s3://{s3.bucket}/in"], kills, None, environment=environment)
+                environment = {"HOME": home, **store.environment, "TMPDIR": home}
+                memory = run_killed([program, str(bob), store.place], kills, None, environment=environment)
             print(f"  received in {time.monotonic() - began:.0f} s; {memory / 1024:.1f} MiB above idle")
             assert memory < STORE_BOUND_KIB
-            (key,) = s3.messages()
-            found = hashlib.sha256()
-            for block in s3.client.get_object(Bucket=s3.bucket, Key=key)["Body"].iter_chunks(MIB):
-                found.update(block)
-            assert found.hexdigest() == digest, "other content"
+            assert store.digest() == digest, "other content"
             print("  the content is the same, and there once")
-            assert s3.uploads() == []
+            assert store.leftovers() == []
 
 
 def main() -> int:
@@ -123,8 +189,8 @@ def main() -> int:
         alice, bob, _ = mesh.write_settings(folder)
         path = folder / "extract.bin"
         digest = write_extract(path, length)
-        if sys.argv[1:] == ["s3"]:
-            into_store(mesh, folder, path, digest, length)
+        if sys.argv[1:]:
+            into_store(mesh, folder, path, digest, length, sys.argv[1])
             return 0
         thirds = [length // 3, 2 * length // 3]
         print(f"sending {length:,} bytes, gzipped, in chunks of 20 MB")
@@ -155,5 +221,7 @@ if __name__ == "__main__":
         send(*sys.argv[2:])
     elif sys.argv[1:2] == ["receive"]:
         receive(*sys.argv[2:])
+    elif sys.argv[1:] not in ([], ["s3"], ["azure"], ["sftp"]):
+        sys.exit("python tests/big.py [s3 | azure | sftp]")
     else:
         sys.exit(main())

@@ -25,15 +25,18 @@ class Site:
 
     Args:
         folder: the folder.
-        sandbox: whose mailboxes.
+        sandbox: whose mailboxes; without one, the configuration says all.
         url: of a database on PostgreSQL: then its agents are a fleet, each with a name and data folder of its own.
     """
 
-    def __init__(self, folder: Path, sandbox: Sandbox, url: str | None = None) -> None:
+    def __init__(self, folder: Path, sandbox: Sandbox | None, url: str | None = None) -> None:
         self.folder = folder
         self.url = url
         self.config = folder / "agent.toml"
-        self.settings = {path.name.split(".")[1]: path for path in sandbox.write_settings(folder / "settings")}
+        written = sandbox.write_settings(folder / "settings") if sandbox is not None else ()
+        self.settings = {path.name.split(".")[1]: path for path in written}
+        self.program: list[str] | None = None
+        """What is run as the agent; by default the command."""
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def write(self, text: str, *, agent: str = "", defaults: str = "") -> Path:
@@ -72,7 +75,7 @@ class Site:
     ) -> subprocess.Popen[bytes]:
         """Start an agent. What it says goes into a file: nobody has to read it meanwhile."""
         config = self.config if self.url is None else self.node(name or "one", url)
-        command = [*before, *self.command("run"), "--config", str(config)]
+        command = self.program or [*before, *self.command("run"), "--config", str(config)]
         with self._log(len(self.processes)).open("wb") as log:
             process = subprocess.Popen(command, stderr=log, cwd=self.folder)
         self.processes.append(process)

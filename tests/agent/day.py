@@ -3,15 +3,19 @@
     make day DAY='--messages 2000 --seconds 100 --seed 1'
 
 The agent is killed every few seconds. Meanwhile, one after another: a destination is down, a disk is full, MESH is
-down, a mailbox is flooded, a message is poison, a certificate has expired, a file is written slowly, and a reload has a
-mistake. Each must show in `agent status` while it lasts, and be gone afterwards. At the end the ledger, the folders and
-the server must agree exactly.
+down, a mailbox is flooded, a message is poison, a certificate has expired, a reload has a mistake, a file is written
+slowly, and, with the clock of all processes moved on by five days, nobody collects a message. Each must show in `agent
+status` while it lasts, and be gone afterwards. At the end the ledger, the folders and the server must agree exactly.
+
+The clock is the one that the agent takes as an argument (`moved_agent.py`), and that of the sandbox. `official_day.py`
+is a smaller day against the official sandbox.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -24,19 +28,24 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from agents import Site
+from moved_agent import MovedClock
 
 import certificates
+from nel_mesh.ledger.attention import look
 from nel_mesh.ledger.events import first_broken
 from nel_mesh.ledger.search import Filter
 from nel_mesh.ledger.states import Direction, State
 from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox
 
 MAILBOXES = [f"X26D{number:02}" for number in range(1, 21)]
-DOWN, FULL, FLOODED, POISONED, EXPIRED = MAILBOXES[:5]
+DOWN, FULL, FLOODED, POISONED, EXPIRED, FORGOTTEN = MAILBOXES[:6]
+NOBODY = "X26D99"
+"""A mailbox that nobody empties."""
 FULL_DISK_BYTES = 600_000
 PATIENCE_SECONDS = 240
 
@@ -50,6 +59,9 @@ class Day:
     chance: random.Random
     expected: dict[str, collections.Counter[str]]
     """Digests of what is to arrive, by mailbox."""
+    clock: MovedClock
+    forgotten: int = 0
+    """Messages that nobody collected."""
     kills: int = 0
     shown: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -70,6 +82,10 @@ class Day:
 
     def status(self) -> list[dict[str, Any]]:
         """What `agent status` says needs a person, or is retried."""
+        if self.clock.moved:
+            # The command knows the real time only.
+            with self.site.ledger() as ledger:
+                return [dataclasses.asdict(one) for one in look(ledger.database, self.clock.now())]
         _, records, _ = self.site.run("status")
         return [record["attention"] for record in records if "attention" in record]
 
@@ -121,13 +137,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     chance = random.Random(options.seed)
-    boxes = tuple(SandboxMailbox(mailbox_id=mailbox_id) for mailbox_id in MAILBOXES)
-    with (
-        tempfile.TemporaryDirectory(prefix="nel-mesh-day-") as folder,
-        Sandbox(SandboxConfiguration(mailboxes=boxes)) as server,
-    ):
+    boxes = tuple(SandboxMailbox(mailbox_id=mailbox_id) for mailbox_id in (*MAILBOXES, NOBODY))
+    with tempfile.TemporaryDirectory(prefix="nel-mesh-day-") as folder, contextlib.ExitStack() as stack:
+        server = stack.enter_context(Sandbox(SandboxConfiguration(mailboxes=boxes)))
         site = Site(Path(folder), server)
-        day = Day(site, server, chance, {mailbox: collections.Counter() for mailbox in MAILBOXES})
+        clock = MovedClock(Path(folder) / "clock")
+        day = Day(site, server, chance, {mailbox: collections.Counter() for mailbox in MAILBOXES}, clock)
         disk = full_disk(site.folder / "small")
         try:
             run(day, options.messages, options.seconds)
@@ -154,6 +169,9 @@ def configuration(site: Site) -> str:
         text += f'[[mailboxes.{mailbox}.receive]]\ninto = "{into}"\n'
         text += f'[[mailboxes.{mailbox}.send]]\nfrom = "out/{mailbox}"\nto = "{recipient_of(mailbox)}"\n'
         text += 'workflow_id = "DAY"\nsettle_in_seconds = 1\n'
+        if mailbox == FORGOTTEN:
+            (site.folder / "forgotten").mkdir(exist_ok=True)
+            text += f'[[mailboxes.{mailbox}.send]]\nfrom = "forgotten"\nto = "{NOBODY}"\nworkflow_id = "DAY"\n'
     return text
 
 
@@ -268,6 +286,44 @@ def troubles(day: Day) -> None:
     day.see_gone("a reload had a mistake", is_refused)
 
     slow(day)
+    nobody_collects(day)
+
+
+def nobody_collects(day: Day) -> None:
+    """Move the clock of the agent and of MESH: a message is not collected in four days, and given back after five."""
+    site, server = day.site, day.server
+    (site.folder / "forgotten" / "message.bin").write_bytes(b"nobody collects it")
+    wait(lambda: server.messages(recipient=NOBODY), "the message to nobody was not sent")
+    day.forgotten = 1
+    move_clocks(day, timedelta(days=4.2))
+    is_waiting = lambda one: (one["kind"], one["mailbox_id"], one["count"]) == ("not collected", FORGOTTEN, 1)  # noqa: E731
+    day.see("nobody collects a message", is_waiting)
+    moved = day.clock.now() - timedelta(days=4)
+
+    def others_are_received() -> bool:
+        old = [one for one in server.messages(status="accepted") if one.changed < moved]
+        return {one.recipient for one in old} == {NOBODY}
+
+    wait(others_are_received, "other messages waited for days")
+    move_clocks(day, timedelta(days=1))
+    is_back = lambda one: one["kind"] == "undelivered" and one["mailbox_id"] == FORGOTTEN  # noqa: E731
+    day.see("a message was given back", is_back)
+    day.see_gone("nobody collects a message", is_waiting)
+    with site.ledger() as ledger:
+        [message] = ledger.search.messages(Filter(states=(State.UNDELIVERED,)))
+    code, _, said = site.run("seen", str(message.id))
+    assert code == 0, said
+    day.see_gone("a message was given back", is_back)
+
+
+def move_clocks(day: Day, by: timedelta) -> None:
+    """Move the clock of MESH and of the agents; the one that runs is killed soon."""
+    moved_agent = Path(__file__).with_name("moved_agent.py")
+    day.site.program = [sys.executable, str(moved_agent), str(day.site.folder / "clock"), str(day.site.config)]
+    count = len(day.site.processes)
+    wait(lambda: len(day.site.processes) > count + 1, "the agent was not started again")
+    day.clock.move(by)
+    day.server.advance(by)
 
 
 def refused(day: Day, right: str) -> None:
@@ -345,7 +401,7 @@ def finish(day: Day) -> None:
     for mailbox in MAILBOXES:
         folder = site.folder / ("small/in" if mailbox == FULL else f"in/{mailbox}")
         for path in folder.iterdir():
-            if not path.name.startswith("."):
+            if not path.name.startswith((".", "report-")):
                 found[mailbox][digest(path.read_bytes())] += 1
     lost = sum(sum((day.expected[mailbox] - found[mailbox]).values()) for mailbox in MAILBOXES)
     more = sum(sum((found[mailbox] - day.expected[mailbox]).values()) for mailbox in MAILBOXES)
@@ -360,7 +416,9 @@ def finish(day: Day) -> None:
     checks = {
         "nothing lost": lost == 0,
         "nothing doubled or damaged": more == 0,
-        "the ledger has every received message": states[Direction.IN, State.ACKNOWLEDGED] == total,
+        "the ledger has every received message": states[Direction.IN, State.ACKNOWLEDGED] == total + day.forgotten,
+        "a message that nobody collected was given back": states[Direction.OUT, State.UNDELIVERED] == day.forgotten
+        and len(list((site.folder / "in" / FORGOTTEN).glob("report-*.json"))) == day.forgotten,
         "every sent file is in the archive": sent
         == states[Direction.OUT, State.ACCEPTED] + states[Direction.OUT, State.COLLECTED],
         "nothing else is in the ledger": set(states)
@@ -369,6 +427,7 @@ def finish(day: Day) -> None:
             (Direction.IN, State.GONE),
             (Direction.OUT, State.ACCEPTED),
             (Direction.OUT, State.COLLECTED),
+            (Direction.OUT, State.UNDELIVERED),
         },
         "only the poison is gone": states[Direction.IN, State.GONE] == 1,
         "the chain of events is whole": broken is None,

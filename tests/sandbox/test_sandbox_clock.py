@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from raw_mesh import RawMesh
 
+from nel_mesh import MeshClient
+from nel_mesh.instrumentation import Event, RequestFinished
 from nel_mesh.sandbox import Sandbox, sandbox
 
 pytest_plugins = ["raw_fixtures"]
@@ -187,3 +189,21 @@ def test_clock_may_be_moved_before_the_start() -> None:
         raw.send()
         (message,) = mesh.messages()
         assert message.created - mesh.configuration.clock() > DAY - timedelta(minutes=1)
+
+
+def test_responses_have_the_date_of_the_moved_clock(mesh_sandbox: Sandbox) -> None:
+    """A client that compares it with the times of messages sees one clock."""
+    seen: list[datetime | None] = []
+
+    def hook(event: Event) -> None:
+        if isinstance(event, RequestFinished):
+            seen.append(event.server_time)
+
+    with MeshClient(mesh_sandbox.settings("X26ABC1"), hooks=[hook]) as mesh:
+        mesh.handshake()
+        mesh_sandbox.advance(timedelta(days=4))
+        mesh.handshake()
+    before, after = seen
+    assert before is not None
+    assert after is not None
+    assert timedelta(days=4) <= after - before < timedelta(days=4, minutes=1)

@@ -7,10 +7,12 @@ goes to `fault_injection`, which does the operation or not, and responds in plac
 from __future__ import annotations
 
 import contextlib
+from datetime import UTC
+from email.utils import format_datetime
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from nel_mesh.sandbox import fault_injection, inbox_handlers, lookup_handlers, outbox_handlers, rich_handlers, routes
 from nel_mesh.sandbox.authorisation import TokenVerifier
@@ -66,6 +68,7 @@ class SandboxApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to one request."""
+        send = self._with_date(send)
         request = Request(scope, receive)
         seen = RequestSeen(
             method=request.method,
@@ -89,6 +92,17 @@ class SandboxApp:
             await response(scope, receive, send)
         except ClientDisconnect:
             return
+
+    def _with_date(self, send: Send) -> Send:
+        """Add the time by which messages expire to the head of each response."""
+
+        async def send_dated(event: Message) -> None:
+            if event["type"] == "http.response.start":
+                date = format_datetime(self.store.now().astimezone(UTC), usegmt=True).encode()
+                event = {**event, "headers": [(b"date", date), *event.get("headers", ())]}
+            await send(event)
+
+        return send_dated
 
     def reset(self) -> None:
         """Forget every message, request, used token and fault; plan the faults of the configuration again."""

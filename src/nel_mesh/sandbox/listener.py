@@ -52,6 +52,8 @@ class Listener:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            # The app gives the time of its own clock.
+            date_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
