@@ -5,13 +5,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo services test compatibility chaos day scale screenshots speed big memory bench check generate reference recording docs format clean dist pythons sbom audit
+.PHONY: help demo services test compatibility witness chaos day scale screenshots speed big memory bench check generate reference recording docs format clean dist pythons sbom audit
 
 help:
 	@echo 'make demo      send files over TLS to an embedded MESH server, and receive them'
 	@echo 'make check     format, lint, types, import rules, generated code, every branch of protocol/'
 	@echo 'make test      run the tests; with NEL_MESH_REQUIRE_SERVICES=1 a missing program fails its test'
 	@echo 'make compatibility  run the official tests and other clients against the sandbox; needs PyPI and npm'
+	@echo 'make witness   run the scenarios of a witness test against a sandbox; the report is in build/witness'
 	@echo 'make services  install the programs that tests call, where they are missing; as root, from Debian'
 	@echo 'make chaos     every fault at every request, a kill at every point'
 	@echo 'make day       a scripted day of the agent: 20 mailboxes, 2,000 messages, kills and every trouble; DAY="--seed 2"'
@@ -70,6 +71,9 @@ compatibility: $(PY)
 	$(VENV)/compatibility/bin/python -m pip --disable-pip-version-check install --quiet --quiet \
 		--constraint constraints.txt --editable '.[cli,sandbox]' --group compatibility
 	$(VENV)/compatibility/bin/python tools/compatibility
+
+witness: $(VENV)/.dev
+	$(VENV)/bin/nel-mesh witness --sandbox --report build/witness
 
 chaos: $(VENV)/.dev
 	$(PY) tests/chaos.py

@@ -52,6 +52,7 @@ COMMANDS = {
     "check": Entry("Set up", "check:check"),
     "config": Entry("Set up", "config:app"),
     "handshake": Entry("Set up", "mailboxes:handshake"),
+    "witness": Entry("Set up", "witness:witness"),
     "send": Entry("Send", "sending:send"),
     "track": Entry("Send", "sending:track"),
     "inbox": Entry("Receive", "inbox:inbox"),
