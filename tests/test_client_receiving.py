@@ -17,6 +17,7 @@ from nel_mesh import (
     Gone,
     IntegrityError,
     InvalidArgument,
+    MeshClient,
     MeshError,
     NotAuthorised,
     NotFound,
@@ -26,7 +27,7 @@ from nel_mesh import (
     StorageError,
 )
 from scripted_server import ScriptedServer, Seen, Step, raw_answer
-from variants import Connector
+from variants import Connector, settings_for
 
 Scripted = Callable[..., tuple[Any, ScriptedServer]]
 
@@ -437,6 +438,14 @@ def test_handshake_is_a_post_that_says_who_we_are(scripted: Scripted) -> None:
     for seen in server.seen:
         assert all(seen.headers[f"mex-{name}"] for name in ("clientversion", "osname", "osversion", "osarchitecture"))
     assert "authorization" not in server.seen[1].headers
+
+
+def test_a_server_that_demands_a_version_of_java_gets_one(serve: Callable[..., ScriptedServer]) -> None:
+    server = serve(Step(200), Step(200))
+    for version in (None, "N/A"):
+        with MeshClient(settings_for(server.url, mex_java_version=version)) as mesh:
+            mesh.handshake()
+    assert [seen.headers.get("mex-javaversion") for seen in server.seen] == [None, "N/A"]
 
 
 def test_what_repeats_safely_is_repeated_with_a_new_token(scripted: Scripted, connect: Connector) -> None:

@@ -221,6 +221,7 @@ def test_the_headers_that_mesh_gives_have_its_names() -> None:
 
 def test_the_headers_of_a_client_have_the_names_of_the_api() -> None:
     """MESH API, "Validate a mailbox (Handshake)"."""
-    client = [wire.CLIENT_VERSION, wire.OS_NAME, wire.OS_VERSION, wire.OS_ARCHITECTURE]
-    assert client == ["mex-clientversion", "mex-osname", "mex-osversion", "mex-osarchitecture"]
+    client = [wire.CLIENT_VERSION, wire.OS_NAME, wire.OS_VERSION, wire.OS_ARCHITECTURE, wire.JAVA_VERSION]
+    names = ["clientversion", "osname", "osversion", "osarchitecture", "javaversion"]
+    assert client == [f"mex-{name}" for name in names]
     assert wire.ACCEPT_V2 == "application/vnd.mesh.v2+json"

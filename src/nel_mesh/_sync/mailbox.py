@@ -52,6 +52,8 @@ class MailboxOperations:
             wire.OS_VERSION: settings.mex_os_version,
             wire.OS_ARCHITECTURE: settings.mex_os_architecture,
         }
+        if settings.mex_java_version is not None:
+            client[wire.JAVA_VERSION] = settings.mex_java_version
         self._prepared = header_lines(client.items())
         self.policy = retry.RetryPolicy(
             max_attempts=settings.max_attempts,

@@ -67,6 +67,7 @@ class SettingsKeywords(TypedDict, total=False):
     mex_os_name: str | None
     mex_os_version: str | None
     mex_os_architecture: str | None
+    mex_java_version: str | None
     tls_root_certificates: Certificate | list[str] | list[Path] | tuple[Certificate, ...] | None
     tls_intermediate_certificates: Certificate | list[str] | list[Path] | tuple[Certificate, ...] | None
     client_signing_certificate: Certificate | SecretStr | None
@@ -274,6 +275,9 @@ class MeshSettings(BaseModel):
     """The operating system's version in the handshake. Default: the system's own."""
     mex_os_architecture: _Header = Field(default_factory=lambda: _for_header(platform.machine()))
     """The machine's architecture in the handshake. Default: the system's own."""
+    mex_java_version: _Header | None = None
+    """The version of Java, for servers that demand this header of the Java client's; `N/A` is what the official
+    client in Python says. None given: the header is not sent."""
 
     tls_root_certificates: _Certificates = Field(default=(), repr=False)
     """The roots to trust in the server's certificate, and no others; may be one bundle with intermediates. None
