@@ -234,7 +234,7 @@ def _empty_inbox(material: Material, sizes: Sizes, folder: str = "memory") -> Ro
 
 
 _STORES = {"s3": "S3 (SeaweedFS)", "azure": "Azure (Azurite)", "sftp": "SFTP (sshd)"}
-_LIBRARIES = {"s3": "boto3's `upload_file`", "azure": "`upload_blob`", "sftp": "asyncssh's `put`"}
+_LIBRARIES = {"s3": "boto3's own upload", "azure": "azure-storage-blob's own", "sftp": "asyncssh's own"}
 
 ROWS: dict[str, Callable[[Material, Sizes], Row]] = {
     "send-csv": _send_csv,
