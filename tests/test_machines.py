@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nel_mesh.sandbox import Sandbox
+from sshd import SftpAccount
 from stores import S3, s3_environment
 
 PROGRAM = Path(__file__).with_name("receiving_process.py")
@@ -28,13 +31,51 @@ def start(machine: Path, settings: Path, place: str, environment: dict[str, str]
         stdout=subprocess.PIPE,
         text=True,
         cwd=machine,
-        env={**kept, **environment, "HOME": str(machine), "TMPDIR": str(machine)},
+        env={**kept, "HOME": str(machine), **environment, "TMPDIR": str(machine)},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """A store that two machines share.
+
+    Attributes:
+        place: the destination's URL.
+        environment: where its credentials are found.
+        contents: gives the messages that are complete, by their place.
+        leftovers: gives what is unfinished.
+    """
+
+    place: str
+    environment: dict[str, str]
+    contents: Callable[[], dict[str, bytes]]
+    leftovers: Callable[[], list[str]]
+
+
+@pytest.fixture(params=["s3", "sftp"])
+def store(request: pytest.FixtureRequest) -> Store:
+    if request.param == "s3":
+        s3: S3 = request.getfixturevalue("s3")
+        place = f"s3://{s3.bucket}"
+        return Store(
+            f"{place}/in",
+            s3_environment(s3.url),
+            lambda: {f"{place}/{key}": s3.content(key) for key in s3.messages()},
+            s3.uploads,
+        )
+    account: SftpAccount = request.getfixturevalue("sftp")
+    # The keys are in its home, which both machines have for that.
+    return Store(
+        account.url("in"),
+        account.environment,
+        lambda: {account.url(name): one for name, one in account.files().items() if ".incoming/" not in name},
+        lambda: [name for name in account.files() if ".incoming/" in name],
     )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and kills")
 @pytest.mark.timeout(300)
-def test_a_killed_machine_is_continued_by_another(mesh_sandbox: Sandbox, s3: S3, tmp_path: Path) -> None:
+def test_a_killed_machine_is_continued_by_another(mesh_sandbox: Sandbox, store: Store, tmp_path: Path) -> None:
     """Only the chunks are fetched again that were not durable, and the sender's checksum holds for the whole."""
     chunks = [number.to_bytes(1, "big") * CHUNK for number in range(6)]
     content = b"".join(chunks)
@@ -42,24 +83,24 @@ def test_a_killed_machine_is_continued_by_another(mesh_sandbox: Sandbox, s3: S3,
         "X26ABC2", chunks, checksum=f"sha256 {hashlib.sha256(content).hexdigest()}"
     )
     _, bob, _ = mesh_sandbox.write_settings(tmp_path)
-    environment = s3_environment(s3.url)
-    place = f"s3://{s3.bucket}/in"
-    with start(tmp_path / "first", bob, place, environment) as first:
+    with start(tmp_path / "first", bob, store.place, store.environment) as first:
         assert first.stdout
         for line in first.stdout:
             if int(line.split()[1]) >= 4 * CHUNK + MIB:
                 first.send_signal(signal.SIGKILL)
                 break
-    assert s3.messages() == []
+    assert store.contents() == {}
     before = len(mesh_sandbox.requests("retrieve_chunk"))
-    with start(tmp_path / "second", bob, place, environment) as second:
+    with start(tmp_path / "second", bob, store.place, store.environment) as second:
         assert second.stdout
         *_, last = second.stdout.read().splitlines()
     word, memory, location = last.split()
-    assert (word, location, second.returncode) == ("done", f"s3://{s3.bucket}/in/{message_id}", 0)
+    assert (word, second.returncode) == ("done", 0)
+    assert location.endswith(f"/in/{message_id}")
     assert int(memory) < 40 * 1024
-    assert s3.content(f"in/{message_id}") == content
-    assert s3.uploads() == []
+    ((where, found),) = store.contents().items()
+    assert (where.rpartition("/")[2], found) == (message_id, content)
+    assert store.leftovers() == []
     fetched = {int(one.path.rsplit("/", 1)[1]) for one in mesh_sandbox.requests("retrieve_chunk")[before:]}
     # The end of the fourth chunk was reported when the part after it had arrived.
     assert fetched

@@ -108,9 +108,9 @@ class Site:
                 process.wait()
 
 
-def until(is_so: Callable[[], object]) -> None:
-    """Wait until something is so; it must be within PATIENCE_SECONDS."""
-    end = time.monotonic() + PATIENCE_SECONDS
+def until(is_so: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until something is so; it must be within some seconds."""
+    end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.02)

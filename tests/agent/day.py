@@ -229,6 +229,8 @@ def put_all(day: Day, count: int, seconds: float) -> None:
 def troubles(day: Day) -> None:
     """Make one trouble after another; each must be seen, and end."""
     site, server = day.site, day.server
+    # Of `nobody_collects`, later.
+    (site.folder / "forgotten" / "message.bin").write_bytes(b"nobody collects it")
 
     place = site.folder / "in" / DOWN
     wait(lambda: place.is_dir(), "the destination was never made")
@@ -292,7 +294,6 @@ def troubles(day: Day) -> None:
 def nobody_collects(day: Day) -> None:
     """Move the clock of the agent and of MESH: a message is not collected in four days, and given back after five."""
     site, server = day.site, day.server
-    (site.folder / "forgotten" / "message.bin").write_bytes(b"nobody collects it")
     wait(lambda: server.messages(recipient=NOBODY), "the message to nobody was not sent")
     day.forgotten = 1
     move_clocks(day, timedelta(days=4.2))

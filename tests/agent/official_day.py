@@ -30,6 +30,7 @@ from nel_mesh.ledger.search import Filter
 from nel_mesh.ledger.states import Direction, State
 from variants import settings_for
 
+_PATIENCE_SECONDS = 240
 OTHER = {ALICE: BOB, BOB: ALICE}
 
 
@@ -83,8 +84,8 @@ def run(folder: Path, url: str, *, messages: int, kills: int, say: Callable[[str
         total = sum(sum(counter.values()) for counter in expected.values())
         with site.ledger() as ledger:
             acknowledged = Filter(states=(State.ACKNOWLEDGED,))
-            until(lambda: len(ledger.search.messages(acknowledged, limit=10_000)) >= total)
-            until(lambda: not any((folder / "out").glob("*/*.bin")))
+            until(lambda: len(ledger.search.messages(acknowledged, limit=10_000)) >= total, _PATIENCE_SECONDS)
+            until(lambda: not any((folder / "out").glob("*/*.bin")), _PATIENCE_SECONDS)
             code, said = site.stop(process)
             assert (code, "Traceback" in said) == (0, False), said
             rows = ledger.search.messages(Filter(), limit=10_000)

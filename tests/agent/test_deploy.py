@@ -19,6 +19,7 @@ METRICS = _FAMILIES | {f"{name}_total" for name in _FAMILIES}
 
 
 ANALYZE = shutil.which("systemd-analyze")
+PROMTOOL = shutil.which("promtool")
 
 
 @pytest.mark.skipif(ANALYZE is None, reason="there is no systemd here")
@@ -30,6 +31,13 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     said = [line for line in (done.stdout + done.stderr).splitlines() if "nel-mesh-agent" in line]
     assert said == []
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="`apt-get install prometheus` brings promtool (100 MB)")
+def test_prometheus_takes_the_alerts() -> None:
+    command = [str(PROMTOOL), "check", "rules", str(DEPLOY / "alerts.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_alerts_and_page_speak_of_metrics_that_there_are() -> None:
