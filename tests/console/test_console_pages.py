@@ -16,6 +16,7 @@ import pytest
 from consoles import ALICE, BOB, PRIVATE, Filled, Served, Visitor, served_console
 
 from nel_mesh import ConfigurationError, InvalidArgument
+from nel_mesh.agent.membership import place_of
 from nel_mesh.console.accounts import check_password
 from nel_mesh.console.application import TABLES, openapi
 from nel_mesh.console.plots import ages, days_left, messages_an_hour
@@ -28,7 +29,7 @@ from nel_mesh.sandbox import Sandbox
 
 from certificates import root  # isort: skip
 
-pytest_plugins = ["console_fixtures"]
+pytest_plugins = ["console_fixtures", "ledger_fixtures"]
 
 
 def selection_of(text: str) -> str:
@@ -238,6 +239,27 @@ def test_a_mailbox_is_paused_visited_and_resumed(served: Served) -> None:
     assert (asked.actor, asked.details) == ("operator (console)", {"reason": "a colleague waits"})
 
 
+def test_a_node_is_shown_and_drained(served: Served) -> None:
+    within = timedelta(seconds=10)
+    node = served.ledger.nodes.start("node-1", place="made-up:/data", version="1", alive_within=within)
+    served.ledger.database.fence = None
+    assert node is not None
+    with served.visitor("operator") as visitor:
+        assert visitor.get("/api/nodes").json()["rows"][0]["state"] == "works"
+        assert visitor.post("/nodes/change", {"name": "node-1", "action": "drain"}).status_code == 400
+        visitor.post("/nodes/change", {"name": "node-1", "action": "drain", "reason": "a new disk"})
+        text = visitor.get("/nodes").text
+        assert "works, drained" in text
+        assert "a new disk" in text
+        served.clock.added += timedelta(minutes=2)
+        assert visitor.get("/api/nodes").json()["rows"][0]["state"] == "silent, drained"
+        visitor.post("/nodes/change", {"name": "node-1", "action": "undrain", "reason": "it is in"})
+        assert visitor.get("/api/nodes").json()["rows"][0]["state"] == "silent"
+        assert visitor.post("/nodes/change", {"name": "x", "action": "drain", "reason": "y"}).status_code == 400
+    drained = served.ledger.search.events(kind="node drained")[0]
+    assert (drained.actor, drained.details["reason"]) == ("operator (console)", "a new disk")
+
+
 def test_the_audit_is_checked_and_exported(served: Served, tmp_path: Path) -> None:
     Filled(served.ledger, tmp_path)
     with served.visitor("auditor") as visitor:
@@ -395,3 +417,26 @@ def test_plots_say_the_same_in_words() -> None:
     assert "3 days" in ages("Ages", [("A", now - timedelta(days=3))], now).text
     assert "A: 12 days" in days_left("Days", [("A", 12)]).text
     assert messages_an_hour([]).text
+
+
+def test_over_postgresql_a_message_of_a_fleet_is_for_the_machine_that_has_its_file(
+    tmp_path: Path, postgresql_url: str
+) -> None:
+    with served_console(tmp_path, database=postgresql_url) as served, served.visitor("operator") as visitor:
+        fields = {"mailbox_id": ALICE, "to": BOB, "workflow_id": "PATH_RESULTS"}
+        files = {"file": ("made-up.csv", b"made,up\n")}
+        answer = visitor.post("/send", fields, page="/send", files=files)
+        assert answer.status_code == 400
+        assert "no agent of the fleet works here" in answer.text
+        place = place_of(tmp_path / "nel-mesh-agent")
+        served.ledger.nodes.start("node-7", place=place, version="1", alive_within=timedelta(seconds=10))
+        served.ledger.database.fence = None
+        page = visitor.post("/send", fields, page="/send", files=files).headers["location"]
+        [message] = served.ledger.messages.due_outgoing(ALICE, 10, "node-7")
+        assert page == f"/messages/{message.id}"
+        for path in ("/", page, "/messages", "/messages?workflow_id=PATH*&states=waiting", "/nodes", "/destinations"):
+            assert visitor.get(path).status_code == 200
+        filled = Filled(served.ledger, tmp_path)
+        preview = visitor.post("/messages/preview", {"number": str(filled.quarantined.id), "action": "release"})
+        done = visitor.post("/messages/run", {"selection": selection_of(preview.text), "reason": "made up"})
+        assert "1 done" in done.text

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from nel_mesh import InvalidArgument
 from nel_mesh.agent.configuration import AgentConfiguration
+from nel_mesh.agent.membership import place_of
 from nel_mesh.agent.sending import COMPOSED
 from nel_mesh.io.files import NewFile, make_folder, translate_storage_errors
 from nel_mesh.ledger.ledger import Ledger
@@ -52,7 +53,8 @@ def compose(
         LedgerMessage: the message; the agent sends it within a second or two.
 
     Raises:
-        InvalidArgument: the mailbox cannot send, or there is no content. Nothing was noted.
+        InvalidArgument: the mailbox cannot send, there is no content, or no agent that could read the file. Nothing was
+            noted.
         StorageError: the file could not be kept. Nothing was noted.
     """
     plan = configuration.mailboxes.get(mailbox_id)
@@ -60,8 +62,7 @@ def compose(
         raise InvalidArgument(f"the configuration has no mailbox {mailbox_id}")
     if plan.options.shadow:
         raise InvalidArgument(f"{mailbox_id} is a shadow: it sends nothing")
-    if not ledger.database.is_sqlite:
-        raise InvalidArgument("in a fleet the file must be where its nodes find it: put it into an outgoing folder")
+    node = _node_of(ledger, configuration) if configuration.is_fleet else None
     key = ledger.clock.unique()
     folder = composed_folder(configuration) / key
     path = folder / "content"
@@ -85,9 +86,19 @@ def compose(
         route=None,
         file_name=file_name,
         length=length,
+        node=node,
     )
     [message] = ledger.messages.add_outgoing(mailbox_id, [send], actor=actor)
     return message
+
+
+def _node_of(ledger: Ledger, configuration: AgentConfiguration) -> str:
+    """Return the node of a fleet that can read this machine's files: the one with the same data folder."""
+    here = place_of(configuration.data)
+    for node in ledger.nodes.all():
+        if node.place == here and node.ended_at is None:
+            return node.name
+    raise InvalidArgument("no agent of the fleet works here, with this data folder: put the file into a shared folder")
 
 
 def remove_composed_before(configuration: AgentConfiguration, moment: float) -> None:

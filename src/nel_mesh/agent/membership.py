@@ -36,6 +36,11 @@ SILENCE_SECONDS = 10.0
 _WAIT_SECONDS = 0.5
 
 
+def place_of(data: Path) -> str:
+    """Name this machine and a data folder on it, as the ledger does."""
+    return f"{socket.gethostname()}:{data.absolute()}"[:400]
+
+
 @dataclasses.dataclass(slots=True)
 class Membership:
     """A node, while its process works.
@@ -92,7 +97,7 @@ class Membership:
 
     def _start(self, is_over: Callable[[], bool]) -> None:
         name = self.name or socket.gethostname()
-        place = f"{socket.gethostname()}:{self.data.absolute()}"[:400]
+        place = place_of(self.data)
         if not self.is_fleet:
             # Nobody else can be working: this process has the lock of the ledger's folder.
             for other in self.ledger.nodes.all():

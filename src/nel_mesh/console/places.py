@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse, Response
 
+from nel_mesh import InvalidArgument
+from nel_mesh.agent.membership import ALONE_HEARTBEAT_SECONDS, SILENCE_SECONDS
 from nel_mesh.console import plots
 from nel_mesh.console.messages import row_of
+from nel_mesh.console.roles import Right
 from nel_mesh.console.site import Visit
-from nel_mesh.console.tables import Column, Rows, Table, one, plain
+from nel_mesh.console.tables import Column, Rows, Table, form, one, plain
 from nel_mesh.ledger import statistics
 from nel_mesh.ledger.mailboxes import LedgerMailbox
 from nel_mesh.ledger.search import Filter
@@ -97,19 +101,36 @@ def _destinations(visit: Visit, limit: int) -> Rows:
 
 
 def _nodes(visit: Visit, limit: int) -> Rows:
-    owned: dict[str, int] = {}
-    for mailbox in visit.ledger.mailboxes.all():
-        if mailbox.owner is not None:
-            owned[mailbox.owner] = owned.get(mailbox.owner, 0) + 1
+    ledger = visit.ledger
+    silence = SILENCE_SECONDS if not ledger.database.is_sqlite else 2 * ALONE_HEARTBEAT_SECONDS
+    waiting = ledger.nodes.waiting_files()
     rows = [
-        {**dataclasses.asdict(node), "state": _node_state(node), "mailboxes": owned.get(node.name, 0)}
-        for node in statistics.nodes(visit.ledger.database)
+        {
+            "name": node.name,
+            "state": node.state(ledger.clock.now(), silent_after=timedelta(seconds=silence)),
+            "version": node.version,
+            "heartbeat_at": node.heartbeat_at,
+            "started_at": node.started_at,
+            "tasks": len(node.doing),
+            "waiting_files": waiting.get(node.name, 0),
+            "drained_by": node.drained_by,
+            "drain_reason": node.drain_reason,
+        }
+        for node in ledger.nodes.all()
     ]
-    return Rows(rows=rows[:limit], values={"plot": None})
+    return Rows(rows=rows[:limit])
 
 
-def _node_state(node: statistics.Node) -> str:
-    return "stopped" if node.stopped_at is not None else "started"
+def _change_node(visit: Visit) -> Response:
+    name, action, reason = visit.field("name", required=True), visit.field("action", required=True), visit.reason()
+    match action:
+        case "drain":
+            visit.ledger.nodes.drain(name, actor=visit.user.actor, reason=reason)
+        case "undrain":
+            visit.ledger.nodes.undrain(name, actor=visit.user.actor)
+        case _:
+            raise InvalidArgument("action: expected drain or undrain")
+    return visit.go("/nodes")
 
 
 def _certificates(visit: Visit, limit: int) -> Rows:
@@ -171,13 +192,17 @@ TABLES = (
     Table(
         name="nodes",
         title="Nodes",
-        template="plotted.html",
+        template="nodes.html",
         columns=(
-            Column("name", "Machine and process"),
+            Column("name", "Node"),
             Column("state", "State", "state"),
+            Column("version", "Version"),
+            Column("heartbeat_at", "Last heard of", "time"),
             Column("started_at", "Started", "time"),
-            Column("stopped_at", "Stopped", "time"),
-            Column("mailboxes", "Visits now", "number"),
+            Column("tasks", "Tasks", "number"),
+            Column("waiting_files", "Own files waiting", "number"),
+            Column("drained_by", "Drained by", is_shown=False),
+            Column("drain_reason", "Why drained"),
         ),
         read=_nodes,
         empty="No agent has run yet.",
@@ -197,4 +222,8 @@ TABLES = (
     ),
 )
 
-PAGES = [one("/mailboxes/{mailbox_id}", _mailbox), one("/api/mailboxes/{mailbox_id}", _mailbox_json)]
+PAGES = [
+    one("/mailboxes/{mailbox_id}", _mailbox),
+    one("/api/mailboxes/{mailbox_id}", _mailbox_json),
+    form("/nodes/change", _change_node, Right.ACT),
+]

@@ -77,9 +77,9 @@ def tone(state: str) -> str:
     """The class of a state's mark: how bad it is. The word stands beside it, so that colour alone says nothing."""
     if state in ("quarantined", "undelivered", "refused", "unknown", "failing"):
         return "bad"
-    if state in ("retrying", "gone", "paused", "disabled"):
+    if state in ("retrying", "gone", "paused", "disabled", "silent", "works, drained"):
         return "warn"
-    if state in ("acknowledged", "collected", "accepted", "well", "active"):
+    if state in ("acknowledged", "collected", "accepted", "well", "active", "works"):
         return "good"
     return "plain"
 

@@ -72,7 +72,7 @@ class Actions:
         if action != "deliver again":
             return ACTIONS[action](message)
         owner = connection.scalar(select(mailboxes.c.owner).where(mailboxes.c.mailbox_id == message.mailbox_id))
-        if owner is not None and message.state is State.ACKNOWLEDGED:
+        if (owner or message.owner) is not None and message.state is State.ACKNOWLEDGED:
             text = "Its mailbox is being visited at this moment: once more in a minute."
             return Effect(message, text, is_refused=True)
         return _deliver_again(message, self._messages.copies(connection, message.id))

@@ -59,6 +59,15 @@ class LedgerNode:
         """What the ledger calls its latest process where that has taken something."""
         return f"{self.name}#{self.epoch}"
 
+    def state(self, now: datetime, *, silent_after: timedelta) -> str:
+        """Say how it is: works, silent or ended; and whether it is drained."""
+        state = "works"
+        if self.ended_at is not None:
+            state = "ended"
+        elif now - self.heartbeat_at > silent_after:
+            state = "silent"
+        return state if self.drained_at is None else f"{state}, drained"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Heartbeat:

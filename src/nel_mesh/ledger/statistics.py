@@ -9,14 +9,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, func, select
 
 from nel_mesh.ledger.database import Database
-from nel_mesh.ledger.schema import copies, events, messages
+from nel_mesh.ledger.schema import copies, messages
 from nel_mesh.ledger.states import DUE, Direction, State
-
-OPEN = {
-    Direction.IN: DUE[Direction.IN],
-    Direction.OUT: DUE[Direction.OUT],
-}
-"""States of messages that are on their way here."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +43,6 @@ class DestinationUse:
     place: str
     stored_today: int
     last_stored_at: datetime | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """A process that ran the agent.
-
-    Attributes:
-        name: machine and process.
-        started_at: when it began.
-        stopped_at: when it ended in good order; None if it runs, or was killed.
-    """
-
-    name: str
-    started_at: datetime
-    stopped_at: datetime | None
 
 
 def hours(database: Database, now: datetime, count: int = 24) -> list[Hour]:
@@ -121,20 +100,4 @@ def destinations(database: Database, places: Sequence[str], now: datetime) -> li
                     last_stored_at=connection.scalar(select(newest).where(mine)),
                 )
             )
-    return found
-
-
-def nodes(database: Database, limit: int = 200) -> list[Node]:
-    """Return the processes that ran the agent, the newest first."""
-    kinds = ("agent started", "agent stopped")
-    query = select(events.c.at, events.c.kind, events.c.details).where(events.c.kind.in_(kinds))
-    found: list[Node] = []
-    ended: dict[str, datetime] = {}
-    with database.read() as connection:
-        for at, kind, details in connection.execute(query.order_by(events.c.number.desc()).limit(limit)):
-            name = str(details.get("owner", "?"))
-            if kind == "agent stopped":
-                ended[name] = at
-            else:
-                found.append(Node(name=name, started_at=at, stopped_at=ended.pop(name, None)))
     return found

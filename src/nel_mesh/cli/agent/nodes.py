@@ -30,30 +30,22 @@ def nodes(ctx: typer.Context, config: ConfigOption = None) -> None:
         silence = SILENCE_SECONDS if not ledger.database.is_sqlite else 2 * ALONE_HEARTBEAT_SECONDS
         now = ledger.clock.now()
         waiting = ledger.nodes.waiting_files()
-        rows = []
-        for node in ledger.nodes.all():
-            state = "works"
-            if node.ended_at is not None:
-                state = "ended"
-            elif now - node.heartbeat_at > timedelta(seconds=silence):
-                state = "silent"
-            if node.drained_at is not None:
-                state = f"{state}, drained"
-            rows.append(
-                {
-                    "name": node.name,
-                    "state": state,
-                    "version": node.version,
-                    "started_at": node.started_at,
-                    "heartbeat_at": node.heartbeat_at,
-                    "doing": node.doing,
-                    "tasks": len(node.doing),
-                    "waiting_files": waiting.get(node.name, 0),
-                    "drained_at": node.drained_at,
-                    "drained_by": node.drained_by,
-                    "drain_reason": node.drain_reason,
-                }
-            )
+        rows = [
+            {
+                "name": node.name,
+                "state": node.state(now, silent_after=timedelta(seconds=silence)),
+                "version": node.version,
+                "started_at": node.started_at,
+                "heartbeat_at": node.heartbeat_at,
+                "doing": node.doing,
+                "tasks": len(node.doing),
+                "waiting_files": waiting.get(node.name, 0),
+                "drained_at": node.drained_at,
+                "drained_by": node.drained_by,
+                "drain_reason": node.drain_reason,
+            }
+            for node in ledger.nodes.all()
+        ]
     session.out.table(
         rows,
         {
