@@ -208,3 +208,16 @@ def anyio_backend() -> str:
 
 def app(mesh: Sandbox) -> Any:
     return mesh._running_app()
+
+
+def test_a_page_to_look_into_the_mailboxes(controlled: RawMesh) -> None:
+    given = {"recipient": "X26ABC2", "content": "some results", "file_name": "<script>alert(1)</script>.csv"}
+    message_id = control(controlled, "POST", "/admin/message", given).json()["message_id"]
+    controlled.get("20200101000000000000_000000")
+    response = control(controlled, "GET", "/admin")
+    assert response.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    for text in ("X26ABC1", message_id, "&lt;script&gt;", "<td>accepted</td>", "retrieve_message", "<td>404</td>"):
+        assert text in response.text
+    assert "<script" not in response.text
+    assert "NHSMESH" not in response.text

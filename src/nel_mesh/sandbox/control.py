@@ -20,6 +20,7 @@ from nel_mesh.protocol import wire
 from nel_mesh.sandbox import representations
 from nel_mesh.sandbox.configuration import SandboxMailbox
 from nel_mesh.sandbox.errors import InvalidRequest, Refusal, json_response
+from nel_mesh.sandbox.page import page
 from nel_mesh.sandbox.request import RequestLog, RequestSeen
 from nel_mesh.sandbox.store import Description, MessageStatus, ReportReason, Store, StoredMessage, not_collected
 
@@ -67,6 +68,8 @@ class Control:
             case "DELETE", ["admin", "reset", mailbox_id]:
                 self.store.reset_inbox(self._mailbox(mailbox_id).mailbox_id)
                 return json_response({"message": f"mailbox {mailbox_id} reset"}, 1)
+            case "GET", ["admin"]:
+                return page(self.mailboxes.values(), self.store.snapshot(), self.request_log.all())
             case "GET", ["admin", "mailbox", mailbox_id] | ["mailbox", mailbox_id]:
                 return json_response(_mailbox_details(self._mailbox(mailbox_id)), 1)
             case "GET", ["admin", "message", message_id]:
