@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo services test compatibility witness chaos day scale screenshots speed big memory bench check generate reference recording docs format clean dist pythons sbom audit
+.PHONY: help demo services test compatibility witness chaos day fleet fleet-load scale screenshots speed big memory bench check generate reference recording docs format clean dist pythons sbom audit
 
 help:
 	@echo 'make demo      send files over TLS to an embedded MESH server, and receive them'
@@ -16,6 +16,8 @@ help:
 	@echo 'make services  install the programs that tests call, where they are missing; as root, from Debian'
 	@echo 'make chaos     every fault at every request, a kill at every point'
 	@echo 'make day       a scripted day of the agent: 20 mailboxes, 2,000 messages, kills and every trouble; DAY="--seed 2"'
+	@echo 'make fleet     three agents with one ledger: killed, frozen, without their database; FLEET="--trials 200"'
+	@echo 'make fleet-load  5,000 mailboxes with two agents, and a flood in one of them; LOAD="--mailboxes 1000"'
 	@echo 'make scale     500 idle mailboxes, and 1,000 small files, with one agent'
 	@echo 'make speed     the pages of the console over 1,000,000 messages; SPEED="--rows 10000000 --database URL"'
 	@echo 'make screenshots  make the pictures of docs/console.md; needs chromium'
@@ -87,6 +89,12 @@ speed: $(VENV)/.dev
 
 screenshots: $(VENV)/.dev
 	PYTHONPATH=tests:tests/console $(PY) tests/console/screenshots.py
+
+fleet: $(VENV)/.dev
+	PYTHONPATH=tests:tests/agent $(PY) tests/fleet/trials.py $(FLEET)
+
+fleet-load: $(VENV)/.dev
+	PYTHONPATH=tests:tests/agent $(PY) tests/fleet/load.py $(LOAD)
 
 scale: $(VENV)/.dev
 	PYTHONPATH=tests:tests/agent $(PY) tests/agent/scale.py $(SCALE)

@@ -156,7 +156,7 @@ def test_a_lost_node_is_fenced_and_its_work_is_due(place: Path | str, ledger: Le
         [message] = listed(ledger, "M1")
         lost.mailboxes.begin_visit(A, node.owner)
         lost.messages.begin([message.id], node.owner)
-        lost.nodes.beat(node, {f"visit {A}": "now"}, None)
+        lost.nodes.beat(node, {f"visit {A}": "now"})
         assert ledger.nodes.start("one", place="there:/data", version="1", alive_within=within) is None
         assert ledger.nodes.silent(within) == []
         assert not ledger.nodes.give_to_others(node, within)
@@ -167,7 +167,7 @@ def test_a_lost_node_is_fenced_and_its_work_is_due(place: Path | str, ledger: Le
         assert set(ledger.mailboxes.due()) == {A, B}
         assert [one.id for one in listed(ledger, "M1")] == [message.id]
         for write in (
-            lambda: lost.nodes.beat(node, {}, None),
+            lambda: lost.nodes.beat(node, {}),
             lambda: lost.messages.list_incoming(A, ["M2"]),
             lambda: lost.sends.record("1").write(b"x"),
             lambda: lost.mailboxes.listed(A, 3),
@@ -189,9 +189,9 @@ def test_a_process_that_starts_again_in_its_folder_takes_its_own_work_over_at_on
     assert second is not None
     assert set(ledger.mailboxes.due()) == {A, B}
     ledger.nodes.drain("one", actor="ann", reason="a new disk")
-    assert ledger.nodes.beat(second, {}, None).is_drained
+    assert ledger.nodes.beat(second, {})
     ledger.nodes.undrain("one", actor="ann")
-    assert not ledger.nodes.beat(second, {}, None).is_drained
+    assert not ledger.nodes.beat(second, {})
     with pytest.raises(InvalidArgument, match="no node two"):
         ledger.nodes.drain("two", actor="ann", reason="")
     ledger.nodes.end(second)
@@ -211,18 +211,6 @@ def test_a_file_of_one_machine_is_sent_by_that_machine(ledger: Ledger) -> None:
     assert ledger.messages.unfiled_sources(A, "two") == {("/out/a", "1:2:3")}
     assert ledger.nodes.waiting_files() == {"one": 1, "two": 1}
     assert theirs.node == "two"
-
-
-def test_each_version_of_the_configuration_is_kept(ledger: Ledger) -> None:
-    assert ledger.configurations.newest() is None
-    first = ledger.configurations.push("a = 1", actor="ann", reason="new")
-    assert ledger.configurations.push("a = 1", actor="ann", reason="again") == first
-    second = ledger.configurations.push("a = 2", actor="ann", reason="more")
-    assert ledger.configurations.newest() == second
-    assert ledger.configurations.get(first.version).text == "a = 1"
-    assert [one.version for one in ledger.configurations.history(limit=9)] == [second.version, first.version]
-    with pytest.raises(InvalidArgument, match="no version 99"):
-        ledger.configurations.get(99)
 
 
 def test_a_message_that_left_the_inbox_is_gone_and_comes_back_if_it_is_listed_again(ledger: Ledger) -> None:

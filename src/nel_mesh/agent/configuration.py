@@ -340,7 +340,6 @@ class AgentConfiguration:
         mailboxes: each by its id.
         signal_file: a file by which the agent is told to stop, as the Java client is; None without.
         console: how the console is reached.
-        version: of the configuration in the ledger that mailboxes and defaults are from; None: they are this file's.
     """
 
     path: Path
@@ -349,7 +348,6 @@ class AgentConfiguration:
     mailboxes: Mapping[str, MailboxPlan]
     signal_file: Path | None = None
     console: ConsoleOptions = dataclasses.field(default_factory=ConsoleOptions)
-    version: int | None = None
 
     @property
     def data(self) -> Path:

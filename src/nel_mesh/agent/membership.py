@@ -52,7 +52,6 @@ class Membership:
         name: what the fleet calls this machine; None: its host name.
         is_fleet: whether other machines work on the same ledger.
         doing: returns what this process works on, and since when.
-        configuration: returns the version of the configuration in use; None: that of a file.
         on_lost: called with the reason when the work of this process was given to others.
     """
 
@@ -62,11 +61,9 @@ class Membership:
     name: str | None
     is_fleet: bool
     doing: Callable[[], dict[str, datetime]]
-    configuration: Callable[[], int | None]
     on_lost: Callable[[str], object]
     node: LedgerNode | None = None
     is_drained: bool = False
-    newest_configuration: int | None = None
     _stopped: threading.Event = dataclasses.field(default_factory=threading.Event)
     _well_since: float | None = None
     _last_beat: float = 0.0
@@ -144,11 +141,11 @@ class Membership:
             # It was cut off, or frozen: so may the others have been, and they get the time to say so.
             self._well_since = now
         doing = {key: since.isoformat() for key, since in sorted(self.doing().items())}
-        heard = self.ledger.nodes.beat(self.node, doing, self.configuration())
+        is_drained = self.ledger.nodes.beat(self.node, doing)
         self._last_beat = now
-        if heard.is_drained != self.is_drained:
-            logger.info("This node is %s", "drained: it begins nothing more" if heard.is_drained else "undrained")
-        self.is_drained, self.newest_configuration = heard.is_drained, heard.configuration
+        if is_drained != self.is_drained:
+            logger.info("This node is %s", "drained: it begins nothing more" if is_drained else "undrained")
+        self.is_drained = is_drained
 
     def look_after_others(self) -> None:
         """Give the work of silent nodes to others; not until this one has been heard for as long itself."""

@@ -91,7 +91,6 @@ class Agent:
             name=self.configuration.agent.node,
             is_fleet=self.configuration.is_fleet,
             doing=self._doing,
-            configuration=lambda: self.configuration.version,
             on_lost=self._lose,
         )
         self._runner = make_runner(self) if make_runner is not None else self.thread_runner()

@@ -72,7 +72,9 @@ class Database:
         """Where it is, for people: without a password."""
         if self.is_sqlite and self._url.database:
             return self._url.database
-        return self._url.set(drivername="postgresql", password=None, query={}).render_as_string()
+        return sqlalchemy.URL.create(
+            "postgresql", self._url.username, None, self._url.host, self._url.port, self._url.database
+        ).render_as_string()
 
     def connection_text(self) -> str:
         """Return the connection string of libpq, with its password: for the engine of a fleet, and never shown."""

@@ -13,7 +13,6 @@ from sqlalchemy import delete, func, select
 from nel_mesh.io.clock import Clock
 from nel_mesh.ledger import events
 from nel_mesh.ledger.actions import Actions
-from nel_mesh.ledger.configurations import Configurations
 from nel_mesh.ledger.database import Database
 from nel_mesh.ledger.hook_calls import HookCalls
 from nel_mesh.ledger.journal import LedgerJournal
@@ -54,7 +53,6 @@ class Ledger:
         else:
             self.database = Database(place, password_file)
         self.nodes = Nodes(self.database, self.clock)
-        self.configurations = Configurations(self.database, self.clock)
         self.mailboxes = Mailboxes(self.database, self.clock)
         self.messages = Messages(self.database, self.clock, listeners)
         self.search = Search(self.database)

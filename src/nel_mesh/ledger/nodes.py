@@ -18,7 +18,7 @@ from nel_mesh.io.clock import Clock
 from nel_mesh.ledger import events
 from nel_mesh.ledger.database import Database, row_values
 from nel_mesh.ledger.mailboxes import Fenced
-from nel_mesh.ledger.schema import configurations, mailboxes, messages, nodes
+from nel_mesh.ledger.schema import mailboxes, messages, nodes
 from nel_mesh.ledger.states import DUE, Direction
 
 
@@ -35,7 +35,6 @@ class LedgerNode:
         heartbeat_at: when it last said that it works.
         ended_at: when it ended, or its work was given to others; None while it works.
         doing: what it worked on at its last heartbeat, each with the time since when.
-        configuration: the version of the configuration in the ledger that it works by; None if it has a file.
         drained_at: since when it is to begin nothing; None if it may.
         drained_by: who asked for that.
         drain_reason: why.
@@ -49,7 +48,6 @@ class LedgerNode:
     heartbeat_at: datetime
     ended_at: datetime | None
     doing: dict[str, str]
-    configuration: int | None
     drained_at: datetime | None
     drained_by: str | None
     drain_reason: str | None
@@ -67,19 +65,6 @@ class LedgerNode:
         elif now - self.heartbeat_at > silent_after:
             state = "silent"
         return state if self.drained_at is None else f"{state}, drained"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """What a process learns at its heartbeat.
-
-    Attributes:
-        is_drained: whether it is to begin nothing.
-        configuration: the newest version of the configuration in the ledger; None if there is none.
-    """
-
-    is_drained: bool
-    configuration: int | None
 
 
 class Nodes:
@@ -122,7 +107,6 @@ class Nodes:
                 "heartbeat_at": now,
                 "ended_at": None,
                 "doing": {},
-                "configuration": None,
             }
             epoch = found.epoch + 1 if found is not None else 1
             if found is None:
@@ -146,14 +130,13 @@ class Nodes:
                 "this process writes nothing more and ends"
             )
 
-    def beat(self, node: LedgerNode, doing: dict[str, str], configuration: int | None) -> Heartbeat:
-        """Say that this process works, and on what. Raises Fenced."""
-        newest = select(func.max(configurations.c.version)).scalar_subquery()
+    def beat(self, node: LedgerNode, doing: dict[str, str]) -> bool:
+        """Say that this process works, and on what; whether it is drained. Raises Fenced."""
         with self._database.write() as connection:
-            values = {"heartbeat_at": self._clock.now(), "doing": doing, "configuration": configuration}
+            values = {"heartbeat_at": self._clock.now(), "doing": doing}
             connection.execute(update(nodes).where(nodes.c.name == node.name).values(**values))
-            row = connection.execute(select(nodes.c.drained_at, newest).where(nodes.c.name == node.name)).one()
-        return Heartbeat(row[0] is not None, row[1])
+            found = self._get(connection, node.name)
+        return found is not None and found.drained_at is not None
 
     def silent(self, within: timedelta) -> list[LedgerNode]:
         """List the machines that should work, and of which nothing was heard for a time."""

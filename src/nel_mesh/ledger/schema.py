@@ -185,23 +185,11 @@ nodes = Table(
     # When its work was given to others, or it said that it ended.
     Column("ended_at", UtcTime),
     Column("doing", JSON, nullable=False),
-    Column("configuration", Integer),
     Column("drained_at", UtcTime),
     Column("drained_by", String(200)),
     Column("drain_reason", Text),
 )
 """The machines of a fleet, and what each does."""
-
-configurations = Table(
-    "configuration",
-    metadata,
-    Column("version", Integer, primary_key=True, autoincrement=True),
-    Column("text", Text, nullable=False),
-    Column("pushed_at", UtcTime, nullable=False),
-    Column("pushed_by", String(200), nullable=False),
-    Column("reason", Text, nullable=False),
-)
-"""The configuration of a fleet; the newest version is the one in use."""
 
 events = Table(
     "event",

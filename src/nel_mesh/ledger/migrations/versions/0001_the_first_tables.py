@@ -22,15 +22,6 @@ def upgrade() -> None:
     # Here, as two processes that add the first event at the same time would both add it.
     op.execute(f"INSERT INTO chain (id, last) VALUES (1, '{'0' * 64}')")  # noqa: S608
     op.create_table(
-        "configuration",
-        sa.Column("version", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("text", sa.Text(), nullable=False),
-        sa.Column("pushed_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("pushed_by", sa.String(length=200), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("version", name=op.f("pk_configuration")),
-    )
-    op.create_table(
         "event",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
@@ -164,7 +155,6 @@ def upgrade() -> None:
         sa.Column("heartbeat_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("doing", sa.JSON(), nullable=False),
-        sa.Column("configuration", sa.Integer(), nullable=True),
         sa.Column("drained_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("drained_by", sa.String(length=200), nullable=True),
         sa.Column("drain_reason", sa.Text(), nullable=True),

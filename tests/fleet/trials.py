@@ -1,0 +1,267 @@
+"""`make fleet`: three agents with one ledger on PostgreSQL, and one thing after another that goes wrong.
+
+    make fleet FLEET="--trials 200 --seed 1"
+
+In each trial messages of several sizes are received into a folder and into S3, and files are sent from a shared folder.
+At a random moment a process is killed, or frozen and later thawed, or PostgreSQL is stopped as a crash stops it and
+started again. Then everything must be there, once, and nothing may have been acknowledged before it was stored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from agents import Site
+
+from nel_mesh.ledger.events import first_broken
+from nel_mesh.ledger.ledger import Ledger
+from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox
+from postgresql_server import PostgreSQL, temporary_postgresql
+from stores import S3, s3_environment, temporary_seaweedfs
+
+SENDER, INTO_FOLDER, INTO_S3 = "X26ABC1", "X26ABC2", "X26ABC3"
+NODES = ("one", "two", "three")
+POLL_SECONDS = 3.0
+SIZES = (10, 3_000, 300_000, 4_000_000)
+FREEZE_SECONDS = 14.0
+DONE_WITHIN_SECONDS = 120.0
+
+CONFIGURATION = """
+[agent]
+disk_reserve_in_megabytes = 0
+[defaults]
+poll_interval_in_minutes = {poll}
+retry_initial_delay_in_seconds = 0.2
+retry_max_delay_in_seconds = 2
+[mailboxes.X26ABC1]
+settings = "{sender}"
+[[mailboxes.X26ABC1.send]]
+from = "out"
+to = "X26ABC2"
+workflow_id = "WF"
+settle_in_seconds = 0
+shared = true
+[mailboxes.X26ABC2]
+settings = "{into_folder}"
+[[mailboxes.X26ABC2.receive]]
+into = "in"
+[mailboxes.X26ABC3]
+settings = "{into_s3}"
+[[mailboxes.X26ABC3.receive]]
+into = "s3://test-results/fleet/{{message_id}}"
+"""
+
+
+class Polls(threading.Thread):
+    """Watches when each inbox is listed: two visits at the same time list it twice in less than an interval."""
+
+    def __init__(self, server: Sandbox) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self.is_over = False
+        self.overlapping = 0
+
+    def run(self) -> None:
+        last: dict[str, float] = defaultdict(lambda: -POLL_SECONDS)
+        seen = 0
+        while not self.is_over:
+            requests = self._server.requests("list_messages")
+            for request in requests[seen:]:
+                now = time.monotonic()
+                if now - last[request.mailbox_id] < POLL_SECONDS * 0.7:
+                    self.overlapping += 1
+                last[request.mailbox_id] = now
+            seen = len(requests)
+            time.sleep(0.05)
+
+
+class Trials:
+    """The fleet, and what is found of it."""
+
+    def __init__(self, site: Site, server: Sandbox, database: PostgreSQL, s3: S3, chance: random.Random) -> None:
+        self.site, self.server, self.database, self.s3, self.chance = site, server, database, s3, chance
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.files: dict[str, bytes] = {}
+        self.delivered: dict[str, tuple[str, bytes]] = {}
+        self.early = 0
+        self.fenced = 0
+        self.takeovers: dict[str, list[float]] = defaultdict(list)
+        self.whole: dict[str, list[float]] = defaultdict(list)
+
+    def launch(self, name: str) -> None:
+        self.processes[name] = self.site.launch(name)
+
+    def put(self, trial: int) -> None:
+        """Put files into the outgoing folder, and messages into both inboxes."""
+        for number in range(6):
+            name, content = f"{trial}-{number}.csv", self.chance.randbytes(self.chance.choice(SIZES))
+            hidden = self.site.folder / "out" / f".{name}"
+            hidden.write_bytes(content)
+            self.files[name] = content
+            hidden.rename(self.site.folder / "out" / name)
+        for mailbox in (INTO_FOLDER, INTO_S3):
+            for number in range(4):
+                name, content = f"{trial}-{mailbox}-{number}.csv", self.chance.randbytes(self.chance.choice(SIZES))
+                message_id = self.server.deliver_message(mailbox, content, file_name=name)
+                self.delivered[message_id] = (mailbox, content)
+
+    def acknowledged(self) -> set[str]:
+        return {one.message_id for one in self.server.messages(status="acknowledged")}
+
+    def look(self) -> bool:
+        """Look whether what is acknowledged is stored; whether all is."""
+        done = self.server.messages(status="acknowledged")
+        folder = {path.name for path in (self.site.folder / "in").glob("*.csv")}
+        keys = {key.rpartition("/")[2] for key in list(self.s3.keys()) if "/.nel-mesh/" not in key}
+        for one in done:
+            name = one.description.file_name
+            is_there = one.message_id in keys if one.recipient == INTO_S3 else name in folder
+            self.early += not is_there
+        return len(done) == len(self.files) + len(self.delivered)
+
+    def disturb(self, kind: str, name: str) -> None:
+        """Do one thing that goes wrong, and undo it."""
+        process = self.processes[name]
+        began = time.monotonic()
+        match kind:
+            case "kill":
+                process.kill()
+                process.wait()
+                self.takeovers[kind].append(self.lost(name, began))
+                self.launch(name)
+            case "freeze":
+                process.send_signal(signal.SIGSTOP)
+                self.takeovers[kind].append(self.lost(name, began))
+                time.sleep(max(0.0, FREEZE_SECONDS - (time.monotonic() - began)))
+                process.send_signal(signal.SIGCONT)
+                assert process.wait(20) != 0, "it was fenced and did not end"
+                assert "its work was given to others" in self.site.said(process)
+                self.fenced += 1
+                self.launch(name)
+            case _:
+                self.database.stop(signal.SIGQUIT)
+                time.sleep(self.chance.uniform(0.5, 8))
+                self.database.start()
+
+    def lost(self, name: str, began: float) -> float:
+        """Wait until the work of a node was given to others; return how long after it stopped."""
+        with self.site.ledger() as ledger:
+            while not any(node.name == name and node.ended_at for node in ledger.nodes.all()):
+                assert time.monotonic() - began < 60, f"the work of {name} was not given to others"
+                self.look()
+                time.sleep(0.05)
+        return time.monotonic() - began
+
+    def run(self, trial: int) -> None:
+        kind = self.chance.choice(("kill", "freeze", "database"))
+        name = self.chance.choice(NODES)
+        self.put(trial)
+        time.sleep(self.chance.uniform(0.0, POLL_SECONDS))
+        began = time.monotonic()
+        self.disturb(kind, name)
+        while not self.look():
+            assert time.monotonic() - began < DONE_WITHIN_SECONDS, f"trial {trial}: {kind} of {name}: not all was done"
+            time.sleep(0.2)
+        self.whole[kind].append(time.monotonic() - began)
+        for node, process in self.processes.items():
+            if process.poll() is not None:
+                print(f"trial {trial}: node {node} ended: {self.site.said(process).splitlines()[-1:]}", flush=True)
+                self.launch(node)
+
+    def check(self) -> tuple[int, int]:
+        """Compare all that was sent and received; return how much is lost, and doubled."""
+        expected = dict(self.files)
+        for message_id, (mailbox, content) in self.delivered.items():
+            if mailbox == INTO_FOLDER:
+                description = self.server._message(message_id).description
+                expected[description.file_name or ""] = content
+        found = {path.name: path.read_bytes() for path in (self.site.folder / "in").glob("*.csv")}
+        lost = sum(found.get(name) != content for name, content in expected.items())
+        doubled = len(set(found) - set(expected))
+        keys = [key for key in list(self.s3.keys()) if "/.nel-mesh/" not in key]
+        stored = {key.rpartition("/")[2]: self.s3.content(key) for key in keys}
+        wanted = {key: content for key, (mailbox, content) in self.delivered.items() if mailbox == INTO_S3}
+        lost += sum(stored.get(message_id) != content for message_id, content in wanted.items())
+        doubled += len(keys) - len(stored) + len(set(stored) - set(wanted))
+        sent = [one.description.file_name for one in self.server.delivered(INTO_FOLDER) if one.sender == SENDER]
+        doubled += len(sent) - len(set(sent))
+        lost += len(set(self.files) - set(sent))
+        return lost, doubled
+
+
+def main() -> int:
+    """Run the trials."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=1e9, help="end earlier, after so many minutes")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    boxes = tuple(SandboxMailbox(mailbox_id=name) for name in (SENDER, INTO_FOLDER, INTO_S3))
+    with (
+        tempfile.TemporaryDirectory(prefix="nel-mesh-fleet-") as folder,
+        Sandbox(SandboxConfiguration(mailboxes=boxes)) as server,
+        temporary_seaweedfs() as url,
+        temporary_postgresql(is_durable=True) as database,
+        database.database("fleet", "template1") as ledger_url,
+    ):
+        os.environ.update(s3_environment(url))
+        s3 = S3(url)
+        site = Site(Path(folder), server, ledger_url)
+        text = CONFIGURATION.format(
+            poll=POLL_SECONDS / 60,
+            sender=site.settings[SENDER],
+            into_folder=site.settings[INTO_FOLDER],
+            into_s3=site.settings[INTO_S3],
+        )
+        site.config.write_text(text, encoding="utf-8")
+        for name in ("in", "out"):
+            (site.folder / name).mkdir()
+        trials = Trials(site, server, database, s3, random.Random(options.seed))
+        with Ledger(ledger_url):
+            pass
+        polls = Polls(server)
+        polls.start()
+        try:
+            for name in NODES:
+                trials.launch(name)
+            time.sleep(14)
+            end = time.monotonic() + 60 * options.minutes
+            count = 0
+            while count < options.trials and time.monotonic() < end:
+                trials.run(count)
+                count += 1
+                if count % 10 == 0:
+                    print(f"{count} trials", flush=True)
+            lost, doubled = trials.check()
+            with site.ledger() as ledger, ledger.database.read() as connection:
+                broken = first_broken(connection)
+            outcome = (lost, doubled, trials.early, polls.overlapping)
+            print(f"{count} trials, {len(trials.files)} files sent, {len(trials.delivered)} messages received besides")
+            print("lost {}, doubled {}, acknowledged early {}, overlapping visits {}".format(*outcome))
+            print(f"frozen and fenced: {trials.fenced}; the chain of events is {'broken' if broken else 'whole'}")
+            for title, times in (("work given to others after", trials.takeovers), ("all done after", trials.whole)):
+                for kind, seconds in times.items():
+                    print(f"{kind}: {title} {statistics.median(seconds):.1f} s, at worst {max(seconds):.1f} s")
+        except BaseException:
+            for process in site.processes[-6:]:
+                print(site.said(process)[-2500:], file=sys.stderr)
+            raise
+        finally:
+            polls.is_over = True
+            site.close()
+    return 0 if outcome == (0, 0, 0, 0) and broken is None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
