@@ -1,4 +1,4 @@
-"""`make fleet-load`: what many mailboxes cost two agents of a fleet, and what a flood in one of them does to the others.
+"""`make fleet-load`: what many mailboxes cost two agents of a fleet, and what a flood in one does to the others.
 
     make fleet-load LOAD="--mailboxes 5000 --interval 5 --minutes 15 --flood 20000"
 
@@ -32,7 +32,7 @@ FLOOD_SECONDS = 60.0
 def value(url: str, statement: str, *arguments: object) -> Any:
     """The first row of a query."""
     with psycopg.connect(url) as connection:
-        return connection.execute(statement, arguments).fetchone()  # type: ignore[arg-type]
+        return connection.execute(statement, arguments).fetchone()
 
 
 def lateness(url: str, seconds: float, interval: float) -> tuple[int, float]:
