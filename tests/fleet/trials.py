@@ -35,7 +35,7 @@ NODES = ("one", "two", "three")
 POLL_SECONDS = 3.0
 SIZES = (10, 3_000, 300_000, 4_000_000)
 FREEZE_SECONDS = 14.0
-DONE_WITHIN_SECONDS = 120.0
+DONE_WITHIN_SECONDS = 60.0
 
 CONFIGURATION = """
 [agent]
@@ -171,6 +171,8 @@ class Trials:
         began = time.monotonic()
         self.disturb(kind, name)
         while not self.look():
+            if time.monotonic() - began >= DONE_WITHIN_SECONDS:
+                self.tell()
             assert time.monotonic() - began < DONE_WITHIN_SECONDS, f"trial {trial}: {kind} of {name}: not all was done"
             time.sleep(0.2)
         self.whole[kind].append(time.monotonic() - began)
@@ -178,6 +180,20 @@ class Trials:
             if process.poll() is not None:
                 print(f"trial {trial}: node {node} ended: {self.site.said(process).splitlines()[-1:]}", flush=True)
                 self.launch(node)
+
+    def tell(self) -> None:
+        """Print what is not done, and who has it."""
+        statements = (
+            "SELECT name, epoch, heartbeat_at, ended_at, doing FROM node",
+            "SELECT mailbox_id, owner, epoch, next_visit_at, last_visit_at, reason FROM mailbox",
+            "SELECT id, direction, state, owner, attempts, reason, next_attempt_at FROM message"
+            " WHERE state NOT IN ('acknowledged', 'accepted', 'collected')",
+            "SELECT id, status, lock, worker_id FROM procrastinate_jobs",
+            "SELECT id, last_heartbeat, now() FROM procrastinate_workers",
+        )
+        with self.site.ledger() as ledger, ledger.database.read() as connection:
+            for statement in statements:
+                print(statement, *connection.exec_driver_sql(statement).all(), sep="\n  ", flush=True)
 
     def check(self) -> tuple[int, int]:
         """Compare all that was sent and received; return how much is lost, and doubled."""

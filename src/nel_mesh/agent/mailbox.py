@@ -47,6 +47,7 @@ class Surroundings:
         transfers: what this process is receiving and sending.
         owner: this process, as the ledger calls it.
         node: the name of this machine in a fleet; None without one.
+        check_heard: raises an error if another process may have the work of this one.
     """
 
     ledger: Ledger
@@ -57,6 +58,7 @@ class Surroundings:
     owner: str
     clock_watch: ClockWatch
     node: str | None
+    check_heard: Callable[[], object]
 
 
 class MailboxWork:
@@ -189,6 +191,7 @@ class MailboxWork:
             transfers=self._shared.transfers,
             owner=self._shared.owner,
             node=node,
+            check_heard=self._shared.check_heard,
             is_over=self._is_over,
         ).run()
 

@@ -33,6 +33,9 @@ ALONE_HEARTBEAT_SECONDS = 30.0
 SILENCE_SECONDS = 10.0
 """After so long without a heartbeat the work of a node is given to others."""
 
+_UNHEARD_SECONDS = 8.0
+"""After so long without a heartbeat that arrived, nothing more of a message goes out: others may soon send it."""
+
 _WAIT_SECONDS = 0.5
 
 
@@ -146,6 +149,17 @@ class Membership:
         if is_drained != self.is_drained:
             logger.info("This node is %s", "drained: it begins nothing more" if is_drained else "undrained")
         self.is_drained = is_drained
+
+    def check_heard(self) -> None:
+        """Raise StorageError if others may have the work of this process by now, or soon.
+
+        MESH takes a message twice, and no fence in the ledger keeps a process from going on with a request. So it asks
+        before each block of content, at no cost. One that was frozen in the middle of a request finds out here.
+        """
+        if self.is_fleet and self.clock.monotonic() - self._last_beat > _UNHEARD_SECONDS:
+            raise StorageError(
+                f"the ledger has not heard of this process for {_UNHEARD_SECONDS:.0f} s, so it stops sending"
+            )
 
     def look_after_others(self) -> None:
         """Give the work of silent nodes to others; not until this one has been heard for as long itself."""

@@ -21,10 +21,12 @@ class Identity:
     Attributes:
         owner: this process, as the ledger calls it.
         node: the name of this machine in a fleet; None without one.
+        check_heard: raises an error if another process may have the work of this one.
     """
 
     owner: str
     node: str | None
+    check_heard: Callable[[], object]
 
 
 class OpenMailboxes:
@@ -49,6 +51,7 @@ class OpenMailboxes:
             transfers,
             owner=identity.owner,
             node=identity.node,
+            check_heard=identity.check_heard,
             clock_watch=clock_watch,
         )
         self.works = {

@@ -29,6 +29,7 @@ from nel_mesh import (
     NotFound,
     Outcome,
     Refused,
+    SendProgress,
     SourceError,
     StorageError,
     Tracking,
@@ -88,6 +89,7 @@ class Sender:
         transfers: what this process is sending.
         owner: this process, as the ledger calls it.
         node: the machine that the folders belong to; None for those that all reach.
+        check_heard: raises an error if another process may send in place of this one; asked before each block.
         is_over: asked before each message; True ends the run.
     """
 
@@ -102,6 +104,7 @@ class Sender:
         transfers: Transfers,
         owner: str,
         node: str | None,
+        check_heard: Callable[[], object],
         is_over: Callable[[], bool],
     ) -> None:
         self._plan = plan
@@ -112,6 +115,7 @@ class Sender:
         self._transfers = transfers
         self._owner = owner
         self._node = node
+        self._check_heard = check_heard
         self._is_over = is_over
 
     def run(self) -> int:
@@ -178,12 +182,15 @@ class Sender:
             options: dict[str, Any] = dict(message.options or {})
             options["local_id"] = message.local_id
             record = self._ledger.sends.record(str(message.id))
-            receipt = self._client().send_file(message.source or "", resume=record, **options)
+            receipt = self._client().send_file(message.source or "", resume=record, progress=self._may_go, **options)
         except MeshError as error:
             self._failed(message, error)
             return False
         self._accepted(message, receipt.message_id, receipt.bytes)
         return True
+
+    def _may_go(self, progress: SendProgress) -> None:
+        self._check_heard()
 
     def _is_as_found(self, message: LedgerMessage) -> bool:
         is_kept = (message.stamp or "").startswith(_KEPT)

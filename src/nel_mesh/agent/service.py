@@ -232,7 +232,9 @@ class Agent:
         Connections and destinations are made anew, as certificates and passwords may be.
         """
         node = self.membership.node
-        identity = Identity(self.membership.owner, node.name if node and configuration.is_fleet else None)
+        identity = Identity(
+            self.membership.owner, node.name if node and configuration.is_fleet else None, self.membership.check_heard
+        )
         mailboxes = OpenMailboxes(
             configuration, self.ledger, self._transfers, identity, self._stopped.is_set, self._clock_watch
         )

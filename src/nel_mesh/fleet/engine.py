@@ -24,6 +24,8 @@ from nel_mesh.ledger.database import Database
 QUEUE = "nel_mesh"
 HEARTBEAT_SECONDS = 2.0
 STALLED_SECONDS = 10.0
+_FORGOTTEN_SECONDS = 120.0
+"""After so long a worker's row is removed. Earlier, after a while without database, live ones would lose theirs."""
 
 _TASK = "nel_mesh.task"
 _SCHEMA_LOCK = 1852140654
@@ -95,6 +97,7 @@ class Engine:
             await self._work(Task(kind, subject))
 
         app.task(name=_TASK, queue=QUEUE)(do)
+        asyncio.get_running_loop().set_exception_handler(_not_told)
         try:
             async with app.open_async():
                 rescue = asyncio.create_task(self._rescue_stalled(app))
@@ -107,7 +110,7 @@ class Engine:
                         fetch_job_polling_interval=_POLL_SECONDS,
                         abort_job_polling_interval=60.0,
                         update_heartbeat_interval=HEARTBEAT_SECONDS,
-                        stalled_worker_timeout=STALLED_SECONDS,
+                        stalled_worker_timeout=_FORGOTTEN_SECONDS,
                         # Tasks go on in their threads.
                         shutdown_graceful_timeout=0.0,
                     )
@@ -134,6 +137,12 @@ class Engine:
             except ConnectorException:
                 # Another machine was quicker, or the database is gone: then the worker notices it too.
                 continue
+
+
+def _not_told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Pass over what nobody awaits: the end of a job that was removed meanwhile, or whose database is away."""
+    if not isinstance(context.get("exception"), ConnectorException):
+        loop.default_exception_handler(context)
 
 
 def _job(task: Task) -> Job:
