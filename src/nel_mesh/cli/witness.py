@@ -38,7 +38,7 @@ def witness(
     ] = "NEL_MESH_WITNESS",
     volume: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Messages of scenario 601.")] = 100,
 ) -> None:
-    """Run the scenarios of a witness test, and write a report.
+    """Run the scenarios of a witness test, and report.
 
     It sends test messages, and acknowledges no others. A run that was cut off goes on where it ended. Exit code 14: a
     scenario failed, or has not ended.

@@ -24,8 +24,8 @@ _MOST_VIEWS = 100
 class SavedView:
     """A search that a person gave a name."""
 
-    key: str
-    name: str
+    key: str = dataclasses.field(repr=False)
+    name: str = dataclasses.field(repr=False)
 
 
 class Selections:

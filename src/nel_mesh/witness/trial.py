@@ -53,7 +53,7 @@ class Parties:
     """
 
     sender: Callable[..., MeshSettings]
-    recipient: MeshSettings
+    recipient: MeshSettings = dataclasses.field(repr=False)
     workflow_id: str = "NEL_MESH_WITNESS"
     volume: int = 100
     patience_in_seconds: float = 120.0
