@@ -237,3 +237,23 @@ def test_the_commands_say_what_there_is(site: Site, mesh_sandbox: Sandbox) -> No
     code, [refused], _ = site.run("resend", "1")
     assert (code, refused["refused"]) == (8, True)
     assert os.environ.get("MESH_PASSWORD") is None
+
+
+def test_nothing_is_sent_whose_record_the_ledger_does_not_keep(site: Site, mesh_sandbox: Sandbox) -> None:
+    """The next attempt would know nothing of it, and send it again."""
+    site.write("{alice}\n" + SENDS)
+    with site.ledger() as ledger, ledger.database.write() as connection:
+        refuse = "CREATE TRIGGER full BEFORE INSERT ON transfer BEGIN SELECT RAISE(ABORT, 'full'); END"
+        connection.exec_driver_sql(refuse)
+    (site.folder / "out" / "a.csv").write_bytes(b"x" * 1000)
+    once(site)
+    assert mesh_sandbox.delivered(BOB) == []
+    with site.ledger() as ledger:
+        [message] = ledger.search.messages(Filter())
+        assert message.state is State.RETRYING
+        assert "record" in (message.reason or "")
+        with ledger.database.write() as connection:
+            connection.exec_driver_sql("DROP TRIGGER full")
+        ledger.actions.run("retry", [message.id], actor="ann", reason="")
+    once(site)
+    assert len(mesh_sandbox.delivered(BOB)) == 1

@@ -41,6 +41,7 @@ from nel_mesh.agent.transfers import Transfers
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.ledger.messages import LedgerMessage, NewSend
 from nel_mesh.ledger.states import Event, State
+from nel_mesh.ledger.transfers import LedgerRecord
 
 _BATCH = 200
 """How many files are noted in one transaction."""
@@ -182,15 +183,20 @@ class Sender:
             options: dict[str, Any] = dict(message.options or {})
             options["local_id"] = message.local_id
             record = self._ledger.sends.record(str(message.id))
-            receipt = self._client().send_file(message.source or "", resume=record, progress=self._may_go, **options)
+            receipt = self._client().send_file(
+                message.source or "", resume=record, progress=partial(self._check, record), **options
+            )
         except MeshError as error:
             self._failed(message, error)
             return False
         self._accepted(message, receipt.message_id, receipt.bytes)
         return True
 
-    def _may_go(self, progress: SendProgress) -> None:
+    def _check(self, record: LedgerRecord, progress: SendProgress) -> None:
+        """Stop a send, before its next block goes, that another attempt could not find out about."""
         self._check_heard()
+        if not record.is_kept:
+            raise StorageError("the ledger could not keep the record of this send, so nothing was sent")
 
     def _is_as_found(self, message: LedgerMessage) -> bool:
         is_kept = (message.stamp or "").startswith(_KEPT)

@@ -12,11 +12,18 @@ from nel_mesh.ledger.schema import transfers
 
 
 class LedgerRecord:
-    """The record of one send; pass it as `resume`. After any interruption it is the old one or the new one."""
+    """The record of one send; pass it as `resume`. After any interruption it is the old one or the new one.
+
+    Attributes:
+        key: its key.
+        is_kept: whether the ledger has it, as it was last written. `send_file` sends without a record that cannot be
+            kept; an agent must not, as its next attempt would send the message again.
+    """
 
     def __init__(self, records: LedgerRecords, key: str) -> None:
         self._records = records
         self.key = key
+        self.is_kept = False
 
     @property
     def place(self) -> str:
@@ -31,15 +38,18 @@ class LedgerRecord:
         """Read the record; None if there is none."""
         with self._records.database.read() as connection:
             content: bytes | None = connection.scalar(select(transfers.c.content).where(transfers.c.key == self.key))
+        self.is_kept = content is not None
         return content
 
     def write(self, content: bytes) -> None:
         """Replace the record, durably."""
+        self.is_kept = False
         values = {"content": content, "updated_at": self._records.clock.now()}
         with self._records.database.write() as connection:
             done = connection.execute(update(transfers).where(transfers.c.key == self.key).values(**values))
             if done.rowcount == 0:
                 connection.execute(insert(transfers).values(key=self.key, **values))
+        self.is_kept = True
 
     def forget(self) -> None:
         """Remove the record, if it is there."""
