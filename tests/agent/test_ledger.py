@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -362,6 +363,27 @@ def test_a_mailbox_that_keeps_failing_needs_a_person(ledger: Ledger, clock: Mova
         assert attention.needs_person == (attempt == 2)
     ledger.mailboxes.end_visit(A, begin(ledger), clock.now(), None)
     assert look(ledger.database, clock.now()) == []
+
+
+def test_agents_of_a_fleet_that_start_at_once_add_each_mailbox_once(ledger: Ledger, place: Path | str) -> None:
+    names = [f"X26NEW{number}" for number in range(40)]
+    start, errors = threading.Barrier(4), []
+
+    def begin() -> None:
+        try:
+            with Ledger(place) as another:
+                start.wait(20)
+                another.mailboxes.configure(names)
+        except Exception as error:  # noqa: BLE001 - shown by the assertion
+            errors.append(str(error))
+
+    threads = [threading.Thread(target=begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert errors == []
+    assert {mailbox.mailbox_id for mailbox in ledger.mailboxes.all()} == set(names)
 
 
 def test_a_mailbox_that_is_no_longer_configured_is_not_visited(ledger: Ledger) -> None:

@@ -30,7 +30,8 @@ HEAD = "0002"
 """The newest version of the schema; versions are numbered in four digits."""
 
 _BUSY_TIMEOUT_SECONDS = 30
-_MIGRATION_LOCK = 1852140653
+_START_LOCK = 1852140653
+"""A number of our own, for what agents that start at the same moment must do one after another."""
 
 
 class Database:
@@ -160,9 +161,14 @@ class Database:
             if not self.is_sqlite:
                 for name in ("statement_timeout", "lock_timeout"):
                     connection.exec_driver_sql(f"SET LOCAL {name} = 0")
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            self.wait_for_others_that_start(connection)
             if not self._is_current(connection):
                 self._upgrade(connection)
+
+    def wait_for_others_that_start(self, connection: Connection) -> None:
+        """Wait until no other agent is making tables, or noting mailboxes; until the transaction ends, others wait."""
+        if not self.is_sqlite:  # which has one writer at a time
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_START_LOCK})")
 
     @staticmethod
     def _is_current(connection: Connection) -> bool:

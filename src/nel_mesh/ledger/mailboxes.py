@@ -73,6 +73,7 @@ class Mailboxes:
         """Note which mailboxes the configuration names: new ones are due at once, others are no longer visited."""
         wanted = set(mailbox_ids)
         with self._database.write() as connection:
+            self._database.wait_for_others_that_start(connection)
             known = set(connection.scalars(select(mailboxes.c.mailbox_id)))
             connection.execute(update(mailboxes).values(is_configured=mailboxes.c.mailbox_id.in_(wanted)))
             for mailbox_id in sorted(wanted - known):
