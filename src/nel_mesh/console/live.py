@@ -1,4 +1,4 @@
-"""Server-sent events: a page is told when something has happened, and fetches itself anew."""
+"""Server-sent events: a page is told when something has happened, and fetches itself again."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Selections:
         with self._ledger.database.read() as connection:
             content: dict[str, Any] | None = connection.scalar(query)
         if content is None:
-            raise InvalidArgument("this search or selection is over; begin anew")
+            raise InvalidArgument("this search or selection is over; begin again")
         return content
 
     def take(self, user: str, key: str) -> dict[str, Any]:

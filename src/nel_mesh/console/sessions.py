@@ -1,6 +1,6 @@
 """Sessions: kept in the ledger, named by a cookie whose digest alone is kept.
 
-A session is made anew at each login, ends after some idle time and after an absolute time, and at sign-out.
+A session is made again at each login, ends after some idle time and after an absolute time, and at sign-out.
 """
 
 from __future__ import annotations

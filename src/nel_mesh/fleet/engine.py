@@ -122,7 +122,7 @@ class Engine:
         raise StorageError(f"{self._database.place}: the jobs cannot be fetched: the connection was lost")
 
     async def _rescue_stalled(self, app: procrastinate.App) -> None:
-        """Remove the jobs of workers that are gone. What is still to be done is deferred anew.
+        """Remove the jobs of workers that are gone. What is still to be done is deferred again.
 
         They are not run again as they are: a worker that was only frozen would then end the job that another one runs.
         Twice the same task does no harm: the ledger lets one process visit a mailbox, and one have a message.

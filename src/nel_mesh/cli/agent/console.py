@@ -53,7 +53,7 @@ def console(
     """Serve the console: what needs a person now, in the browser.
 
     It has no account at first. A password is asked for on the terminal, or read from the first line of the input. The
-    secret of the second factor is shown once, for an authenticator. `reset` gives both anew.
+    secret of the second factor is shown once, for an authenticator. `reset` gives both again.
 
     \b
     Examples:
