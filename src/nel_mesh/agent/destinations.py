@@ -57,7 +57,7 @@ class Destinations:
             return self._opened[place]
 
     def forget(self, place: str) -> None:
-        """Open it anew next time: it failed, and its credentials may have been replaced."""
+        """Open it again next time: it failed, and its credentials may have been replaced."""
         with self._guard:
             destination = self._opened.pop(place, None)
         if destination is not None:

@@ -93,7 +93,7 @@ def compare(configuration: AgentConfiguration) -> Comparison:
         loaded_at = datetime.fromisoformat(kept["loaded_at"])
         values, files = dict(kept["values"]), dict(kept["files"])
     except (ValueError, TypeError, KeyError):
-        raise StorageError(f"{path}: it is not what an agent wrote; restart the agent, which writes it anew") from None
+        raise StorageError(f"{path}: it is not what an agent wrote; restart the agent, which writes it again") from None
     changes = [*_changes(values, _values(configuration)), *_changes(files, _files(configuration))]
     return Comparison(changes, loaded_at, _is_running(configuration))
 

@@ -6,7 +6,7 @@ The steps, each durable before the next, so that a kill between any two is harml
 2. `send_file` sends it, under a record in the ledger: after a kill it resumes, or asks MESH for the local id.
 3. The receipt is noted: the message is accepted.
 4. The file is moved into the archive, that is noted, and the record is forgotten. Until then, a file of that stamp is
-   known, and not taken anew.
+   known, and not taken again.
 """
 
 from __future__ import annotations

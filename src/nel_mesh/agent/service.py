@@ -229,7 +229,7 @@ class Agent:
     def _apply(self, configuration: AgentConfiguration) -> None:
         """Work by a configuration from now on. What is under way ends by the one before.
 
-        Connections and destinations are made anew, as certificates and passwords may be.
+        Connections and destinations are made again, as certificates and passwords may be.
         """
         node = self.membership.node
         identity = Identity(

@@ -73,7 +73,7 @@ class FolderSidecar:
         return self._folder / f"{name}{ENDING}"
 
     def _write(self, content: bytes) -> None:
-        # Made anew, not emptied: what an earlier process left may be half of it, or have another name too.
+        # Made again, not emptied: what an earlier process left may be half of it, or have another name too.
         self._path.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY
         with FileIO(open_in_folder(self._path, flags, self._mode), "w") as file:

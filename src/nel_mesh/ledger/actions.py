@@ -224,7 +224,7 @@ def _deliver_again(message: LedgerMessage, known: Sequence[Copy] = ()) -> Effect
         there = _is_there(copy)
         if there is not False:
             text = "Its copy is still where it was stored" if there else "Its copy may still be where it was stored"
-            text = f"{text}, so whoever reads there could get it twice. Take it from there"
+            text = f"{text}, so a program that reads there could get it twice. Take it from there"
             text += "." if there else ", or remove it there and put the message into a folder by hand."
             return Effect(message, text, is_refused=True)
     text = "It is stored again as soon as MESH lists it again: ask the service desk to put it back into the inbox."

@@ -262,7 +262,7 @@ def _configuration(connection: Connection) -> Iterator[Attention]:
 
 
 def _clock(connection: Connection) -> Iterator[Attention]:
-    # A new start looks anew.
+    # A new start looks again.
     kinds = ("agent started", CLOCK_DIFFERS, CLOCK_AGREES)
     query = select(events.c.kind, events.c.at, events.c.details).where(events.c.kind.in_(kinds))
     row = connection.execute(query.order_by(events.c.number.desc()).limit(1)).one_or_none()

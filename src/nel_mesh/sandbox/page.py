@@ -19,7 +19,7 @@ table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: 0.25rem 0.75rem 0.25rem 0; border-bottom: 1px solid; overflow-wrap: anywhere }
 """
 _HEADERS: Final = {
-    # Texts come from whoever sends to the sandbox: they are escaped, and no script runs even if one were not.
+    # Texts come from clients of the sandbox: they are escaped, and no script runs even if one were not.
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",

@@ -64,7 +64,7 @@ def write_control_file(path: Path, content: bytes, *, temp: Path | None = None) 
 
 
 class SignalFile:
-    """`mexclient.sig` in SignalPath: whoever writes it asks the client to end. One left from before asks nothing.
+    """`mexclient.sig` in SignalPath: who writes it asks the client to end. One left from before asks nothing.
 
     Args:
         path: the file.
