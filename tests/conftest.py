@@ -5,7 +5,6 @@ import importlib.util
 import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import pytest
 
 from nel_mesh import MeshSettings
 from nel_mesh.sandbox import Sandbox
+from ports import free_ports
 from scripted_server import Rule, ScriptedServer
 from secrecy import LISTENER, at_sandbox, at_scripted, found, unprintable
 from sshd import SftpAccount, sshd
@@ -191,9 +191,7 @@ def official_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         # It says itself for which Pythons it is made; the same tests run against our sandbox on all of them.
         pytest.skip("mesh-sandbox is not made for this Python")
     log = tmp_path_factory.mktemp("official") / "log.txt"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     command = [
         sys.executable,

@@ -18,7 +18,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from stores import START_SECONDS, MissingServer, free_ports
+from ports import free_ports
+from stores import START_SECONDS, MissingServer
 
 PASSWORD = "canary-ledger-password"
 TEMPLATE = "nel_mesh_template"

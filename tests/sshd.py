@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from stores import START_SECONDS, MissingServer, free_ports, process
+from ports import free_ports
+from stores import START_SECONDS, MissingServer, process
 
 
 class SftpAccount:

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,29 +22,14 @@ from typing import Any
 
 import pytest
 
+from ports import free_ports
+
 START_SECONDS = 60.0
 S3_KEY, S3_SECRET = "canary-key-id", "canary-secret-key"
 
 
 class MissingServer(RuntimeError):
     """A server's program is not here; the text says which command brings it."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on; SeaweedFS also takes the one 10,000 above each."""
-    ports: list[int] = []
-    while len(ports) < count:
-        with contextlib.ExitStack() as stack:
-            low = stack.enter_context(socket.socket())
-            low.bind(("127.0.0.1", 0))
-            port = low.getsockname()[1]
-            if port + 10_000 > 65_535 or port in ports:
-                continue
-            high = stack.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                high.bind(("127.0.0.1", port + 10_000))
-                ports.append(port)
-    return ports
 
 
 @contextlib.contextmanager
