@@ -1,8 +1,9 @@
 """Run the command without its imports, in children of a process that has imported it.
 
-Nine tenths of what a short command costs are imports, and the tests run a thousand of them. The children are real
-processes, with pipes, a folder and an environment of their own. What an import does, or costs, is not tested through
-here, nor what happens to a process that is killed: `python -m nel_mesh.cli` is for that.
+Nine tenths of what a short command costs are imports, and the end of an interpreter that has them; the tests run a
+thousand commands. The children are real processes, with pipes, a folder and an environment of their own. What an
+import or the interpreter's end does, or costs, is not tested through here, nor what happens to a process that is
+killed: `python -m nel_mesh.cli` is for that.
 
     subprocess.run([forked_nel_mesh(), "inbox"], env=environment, cwd=folder)
 
@@ -111,7 +112,20 @@ def _become(request: dict[str, Any]) -> None:
     sys.argv = ["nel-mesh", *request["arguments"]]
 
 
+_ended_with: list[int] = []
+
+
+def _end_at_once() -> None:
+    """End a child whose command has ended, before the interpreter takes down its modules one after another."""
+    if _ended_with:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_ended_with[0])
+
+
 if __name__ == "__main__":
+    # What is registered first is called last: after all threads have ended and what the command itself registered.
+    atexit.register(_end_at_once)
     import nel_mesh.agent
     import nel_mesh.cli
     import nel_mesh.ledger
@@ -127,4 +141,5 @@ if __name__ == "__main__":
     given = _serve(sys.argv[1])
     if given is not None:
         _become(given)
-        sys.exit(main())
+        _ended_with.append(main())
+        sys.exit(_ended_with[0])
