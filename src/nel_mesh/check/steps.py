@@ -12,12 +12,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-
 from nel_mesh._sync.client import MeshClient
 from nel_mesh._sync.http import Connection, ConnectionPool
 from nel_mesh._sync.transport import transport_options
-from nel_mesh.check import advice
+from nel_mesh.check import advice, authorities
 from nel_mesh.check.loading import Loaded, LoadSettings, load_partially
 from nel_mesh.errors import (
     CertificateError,
@@ -88,11 +86,19 @@ class Step:
 class StepFailed(Exception):
     """A step failed: the cause, and the cures."""
 
-    def __init__(self, detail: str, advice: Iterable[str], faults: Iterable[SettingFault] = ()) -> None:
+    def __init__(
+        self,
+        detail: str,
+        advice: Iterable[str],
+        faults: Iterable[SettingFault] = (),
+        facts: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.advice = tuple(advice)
-        self.faults = tuple(faults)
+        self.facts = facts or {}
+        if found := [dataclasses.asdict(fault) for fault in faults]:
+            self.facts["faults"] = found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -151,8 +157,7 @@ def _try(name: str, title: str, method: Callable[[], _Found]) -> Step:
     try:
         found = method()
     except StepFailed as failure:
-        facts = {"faults": [dataclasses.asdict(fault) for fault in failure.faults]} if failure.faults else {}
-        return Step(name, title, State.FAILED, failure.detail, failure.advice, facts)
+        return Step(name, title, State.FAILED, failure.detail, failure.advice, failure.facts)
     except ConfigurationError as error:
         return Step(name, title, State.FAILED, _lines(error.faults), tuple(advice.for_settings(error.faults)))
     except MeshError as error:
@@ -291,8 +296,10 @@ class _Check:
                 context = proxy_ssl_context(Identity.for_proxy(settings, now=self._clock.now()))
                 connection.start_tls(context, proxy.origin.tls_name, _limit(settings))
         except OSError as error:
+            shown = authorities.shown_in(error)
             raise StepFailed(
-                f"TLS to the proxy {proxy.origin} failed: {error}",
+                f"TLS to the proxy {proxy.origin} failed: {error}"
+                + (f"\n{authorities.in_words(shown)}" if shown else ""),
                 ["If a private authority issued the proxy's certificate, give its root as proxy_root_certificates."],
             ) from None
         finally:
@@ -309,9 +316,11 @@ class _Check:
         pong = self._ping(settings)
         if isinstance(pong, MeshError):
             speaks_tls = settings.url.startswith("http:") and self._speaks_tls(settings)
-            raise StepFailed(
-                pong.reason, advice.for_tls(pong, settings, self._identity, speaks_tls=speaks_tls)
-            ) from None
+            cures = advice.for_tls(pong, settings, self._identity, speaks_tls=speaks_tls)
+            if settings.url.startswith("http:"):
+                raise StepFailed(pong.reason, cures)
+            detail, facts = self._authorities(settings, pong.reason, authorities.shown_in(pong))
+            raise StepFailed(detail, cures, facts=facts)
         warnings = list(advice.for_ping(pong.status, settings)) if pong.status != 200 else []
         if settings.url.startswith("http:"):
             if pong.status == 400 and self._speaks_tls(settings):
@@ -321,14 +330,19 @@ class _Check:
                 )
             warnings.append("The address is http: nothing is encrypted. MESH itself speaks https only.")
             return _Found("none: the address is http", tuple(warnings))
-        root = x509.load_der_x509_certificate(pong.chain[-1]) if pong.chain else None
-        source = settings.source_of("tls_root_certificates") if settings.tls_root_certificates else "the system's"
-        proved = f"under the root {describe(root)}" if root else "under a trusted root"
-        return _Found(
-            f"the server proved its name {proved}; trusted by: {source}",
-            tuple(warnings),
-            {"root": root.subject.rfc4514_string() if root else None, "trusted_by": source},
-        )
+        chain = authorities.read(pong.chain)
+        detail, facts = self._authorities(settings, "the server proved its name", chain)
+        facts["root"] = chain[-1].subject.rfc4514_string() if chain else None
+        return _Found(detail, tuple(warnings), facts)
+
+    def _authorities(
+        self, settings: MeshSettings, outcome: str, shown: authorities.Certificates
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the outcome of TLS with the authorities on both sides: in words, and for programs."""
+        identity = self._identity or Identity()
+        lines = [outcome, *([authorities.in_words(shown)] if shown else []), authorities.trusted(settings, identity)]
+        facts = {"chain": authorities.facts(shown), "trusted": authorities.facts(identity.roots)}
+        return "\n".join(lines), facts | {"trusted_by": authorities.trusted_by(settings)}
 
     def clock(self) -> _Found:
         pong = self._ping(self._ready())

@@ -16,6 +16,17 @@ BLOCK_BYTES = 112 * 1024
 _DER = 2
 """The encoding of a certificate in Python's private `_ssl`."""
 
+_SHOWN = "shown_chain"
+"""The attribute of the error of a failed handshake that keeps what `shown_chain` returns."""
+
+
+def shown_chain(error: ssl.SSLError) -> list[bytes]:
+    """Return the certificates, DER, that the other side showed before a handshake failed, its own first.
+
+    Nothing in them is verified: they are for people to read. [] if none came, or where Python does not keep them.
+    """
+    return list(vars(error).get(_SHOWN, ()))
+
 
 class Tls:
     """The client's side of TLS.
@@ -44,6 +55,9 @@ class Tls:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        except ssl.SSLError as error:
+            vars(error)[_SHOWN] = self._chain("get_unverified_chain")
+            raise
         return True
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -121,12 +135,15 @@ class Tls:
 
     def verified_chain(self) -> list[bytes]:
         """Return the other side's certificates as they were verified, DER, the root last; [] where Python has none."""
-        public = getattr(self._object, "get_verified_chain", None)
+        return self._chain("get_verified_chain")
+
+    def _chain(self, method: str) -> list[bytes]:
+        public = getattr(self._object, method, None)
         if public is not None:
             return list(public())
         # Before Python 3.13 the same method exists, but not in public: it may be absent, and nothing depends on it.
         with contextlib.suppress(AttributeError, TypeError):
-            chain = cast("Any", self._object)._sslobj.get_verified_chain()
+            chain = getattr(cast("Any", self._object)._sslobj, method)()
             return [link.public_bytes(_DER) for link in chain]
         return []
 

@@ -80,8 +80,13 @@ def describe(certificate: x509.Certificate) -> str:
 
 def name_of(certificate: x509.Certificate) -> str:
     """The subject's common name, or its whole name where it has none, in quotation marks."""
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return f"'{names[0].value!s}'" if names else f"'{certificate.subject.rfc4514_string()}'"
+    return common_name(certificate.subject)
+
+
+def common_name(name: x509.Name) -> str:
+    """The common name in a name, or the whole name where it has none, in quotation marks."""
+    names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return f"'{names[0].value!s}'" if names else f"'{name.rfc4514_string()}'"
 
 
 def iso(when: datetime) -> str:
