@@ -70,6 +70,7 @@ NEEDS = {
     "README.md": Needs(settings={"appsettings.Development.json": "X26ABC1"}, files={"results.csv": CSV}, mail=mail),
     "docs/api.md": Needs(names=every_public_name),
     "docs/agent.md": Needs(settings={"x26abc1.toml": "X26ABC1"}),
+    "docs/authorities.md": Needs(settings=ALICE),
     "docs/clients.md": Needs(settings=ALICE, prepare=clinic),
     "docs/console.md": Needs(settings={"x26abc1.toml": "X26ABC1"}),
     "docs/fleet.md": Needs(settings={"x26abc1.toml": "X26ABC1"}),

@@ -173,7 +173,7 @@ def test_targets_and_extras_are_there(page: Page) -> None:
     code = [*page.code, *(block.text for block in page.blocks if block.language in ("sh", "text"))]
     for text in code:
         assert set(re.findall(r"(?:^|\n|  |`)make ([a-z]+)", text)) <= targets
-        for named in re.findall(r"pip install \"?(?:nel-mesh|\.)\[([\w,]+)\]", text):
+        for named in re.findall(r"pip install [\"']?(?:nel-mesh|\.|nel_mesh\S+\.whl)\[([\w,]+)\]", text):
             assert set(named.split(",")) <= set(extras)
 
 

@@ -15,6 +15,10 @@ ABOUT = {
     "async": "docs/clients.md",
     "poll": "docs/receiving.md",
     "certificate expired": "docs/going-live.md",
+    "certificate authority": "docs/authorities.md",
+    "RootCA": "docs/authorities.md",
+    "windows service": "docs/windows.md",
+    "version": "docs/versions.md",
     "prefetch": "docs/large-files.md",
 }
 """Searches, each with the page that is about it."""
