@@ -21,6 +21,7 @@ NEEDED = {
     "agent": {"agent"},
     "cli": {"cli"},
     "console": {"agent", "console"},
+    "fleet": {"agent", "fleet"},
     "ledger": {"agent"},
     "sandbox": {"sandbox"},
 }
