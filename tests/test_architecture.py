@@ -51,7 +51,18 @@ MAY_IMPORT = {
     "check": {"errors", "settings", "tls", "protocol", "io", "http", "_sync"},
     "sandbox": {"errors", "protocol", "settings", "io", "_sync", "_async"},
     "ledger": {"errors", "io", "models"},
-    "agent": {"destinations", "errors", "io", "ledger", "models", "settings", "tls", "check", "instrumentation"},
+    "agent": {
+        "destinations",
+        "errors",
+        "io",
+        "ledger",
+        "models",
+        "settings",
+        "sources",
+        "tls",
+        "check",
+        "instrumentation",
+    },
     "witness": {"errors", "instrumentation", "io", "settings", "_sync"},
     "console": {"agent", "errors", "io", "ledger", "_version"},
     "fleet": {"agent", "errors", "io", "ledger"},
@@ -163,9 +174,9 @@ def test_the_command_line_sees_the_public_package_and_check(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "agent").rglob("*.py")), ids=lambda path: path.name)
-def test_the_agent_sees_the_public_package_the_ledger_destinations_checks_and_files(path: Path) -> None:
+def test_the_agent_sees_the_public_package_the_ledger_destinations_sources_checks_and_files(path: Path) -> None:
     """Of the modules below it knows those that every program would need: durable files, and time."""
-    rooms = {PACKAGE / name for name in ("agent", "check", "ledger", "destinations")}
+    rooms = {PACKAGE / name for name in ("agent", "check", "ledger", "destinations", "sources")}
     others = {file for file in GRAPH[path] if not rooms & set(file.parents)}
     assert {file for file in others - PUBLIC_PACKAGES if file.parent != PACKAGE / "io"} <= {
         PACKAGE / "errors.py",

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from nel_mesh._version import __version__
-from nel_mesh.console import acting, audit, live, logging_in, message, messages, now, people, places, sending
+from nel_mesh.console import acting, audit, content, live, logging_in, message, messages, now, people, places, sending
 from nel_mesh.console.guard import Headed, Page, guarded
 from nel_mesh.console.site import Site, Visit, static_file
 from nel_mesh.console.tables import Table, one
@@ -57,6 +57,7 @@ PAGES: list[Page] = [
     *messages.PAGES,
     *acting.PAGES,
     *message.PAGES,
+    *content.PAGES,
     *places.PAGES,
     *sending.PAGES,
     *audit.PAGES,

@@ -81,6 +81,10 @@ class Content:
         """Close what was opened here; never the caller's file."""
 
 
+class NothingThere(SourceError):
+    """The store was asked, and has nothing of that name. A store that cannot be asked is another SourceError."""
+
+
 class RemoteSource:
     """Content in a store; it is opened when it is sent.
 
@@ -248,7 +252,7 @@ class ContentOpener:
         elif isinstance(source, RemoteSource):
             self._content = source.open()
         elif isinstance(source, os.PathLike):
-            self._content = _file_of(Path(source))
+            self._content = file_content(Path(source))
         elif isinstance(source, io.TextIOBase):
             raise InvalidArgument("content: the file is open as text; open it in binary mode ('rb')")
         elif callable(getattr(source, "read", None)):
@@ -354,7 +358,7 @@ def _is_file(text: str) -> bool:
         return False
 
 
-def _file_of(path: Path) -> Content | None:
+def file_content(path: Path) -> Content | None:
     """Open a file by its path; None for a pipe or a terminal, where to open it may wait."""
     with translate_source_errors():
         mode = path.stat().st_mode

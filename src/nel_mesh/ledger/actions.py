@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -13,12 +12,22 @@ from nel_mesh.errors import InvalidArgument
 from nel_mesh.io.clock import Clock
 from nel_mesh.ledger.database import Database
 from nel_mesh.ledger.messages import Copy, LedgerMessage, Messages
+from nel_mesh.ledger.presence import AskStores, Presence, is_in_store, of_files
 from nel_mesh.ledger.schema import copies, mailboxes
 from nel_mesh.ledger.schema import messages as table
 from nel_mesh.ledger.states import Direction, Event, State
 
 _AT_ONCE = 100
 """How many messages are acted on in one transaction."""
+
+_DELIVERED = (State.ACKNOWLEDGED, State.GONE)
+"""Of these a copy was stored, and MESH has given the message up."""
+
+_Place = tuple[int, str, str | None]
+
+
+def _place(copy: Copy) -> _Place:
+    return copy.message, copy.destination, copy.location
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,45 +46,80 @@ class Effect:
 
 
 class Actions:
-    """What a person may have done with messages of a ledger."""
+    """What a person may have done with messages of a ledger.
 
-    def __init__(self, database: Database, clock: Clock, messages: Messages) -> None:
+    Args:
+        database: the ledger's.
+        clock: where time comes from.
+        messages: its messages.
+        ask: says of copies whether they are where they were stored.
+    """
+
+    def __init__(self, database: Database, clock: Clock, messages: Messages, ask: AskStores = of_files) -> None:
         self._database = database
         self._clock = clock
         self._messages = messages
+        self._ask = ask
 
-    def preview(self, action: str, numbers: Iterable[int]) -> list[Effect]:
+    def preview(self, action: str, numbers: Iterable[int], *, asks_stores: bool = True) -> list[Effect]:
         """Say what an action would do to each message.
 
         Args:
             action: one of `ACTIONS`.
             numbers: the messages, by their numbers in the ledger.
+            asks_stores: whether stores are asked for copies. If not, what depends on their response is not refused.
         """
         _check(action)
+        numbers = list(numbers)
+        there = self._presences(action, numbers) if asks_stores else None
         with self._database.read() as connection:
-            return [self._decide(connection, action, self._messages.locked(connection, number)) for number in numbers]
+            messages = [self._messages.locked(connection, number) for number in numbers]
+            return [self._decide(connection, action, message, there) for message in messages]
 
     def run(self, action: str, numbers: Iterable[int], *, actor: str, reason: str) -> list[Effect]:
         """Do it, where it is not refused. What it does to a message is one transaction; the reason is kept."""
         _check(action)
         effects = []
+        numbers = list(numbers)
+        there = self._presences(action, numbers)
         for batch in _batches(numbers):
             with self._database.write() as connection:
                 for number in batch:
-                    effect = self._decide(connection, action, self._messages.locked(connection, number))
+                    effect = self._decide(connection, action, self._messages.locked(connection, number), there)
                     if not effect.is_refused:
                         self._do(connection, action, effect.message, actor, reason)
                     effects.append(effect)
         return effects
 
-    def _decide(self, connection: Connection, action: str, message: LedgerMessage) -> Effect:
+    def _presences(self, action: str, numbers: Sequence[int]) -> dict[_Place, Presence]:
+        """Ask for the copies of messages that would be delivered again: before a transaction, as stores take time."""
+        if action != "deliver again":
+            return {}
+        known: list[Copy] = []
+        with self._database.read() as connection:
+            for number in numbers:
+                if self._messages.locked(connection, number).state in _DELIVERED:
+                    known += self._messages.copies(connection, number)
+        return dict(zip(map(_place, known), self._ask(known), strict=True))
+
+    def _decide(
+        self, connection: Connection, action: str, message: LedgerMessage, there: Mapping[_Place, Presence] | None
+    ) -> Effect:
         if action != "deliver again":
             return ACTIONS[action](message)
         owner = connection.scalar(select(mailboxes.c.owner).where(mailboxes.c.mailbox_id == message.mailbox_id))
         if (owner or message.owner) is not None and message.state is State.ACKNOWLEDGED:
             text = "Its mailbox is being visited at this moment: once more in a minute."
             return Effect(message, text, is_refused=True)
-        return _deliver_again(message, self._messages.copies(connection, message.id))
+        known = self._messages.copies(connection, message.id)
+        if there is None:
+            there = dict(zip(map(_place, known), of_files(known), strict=True))
+            known, unasked = [copy for copy in known if not is_in_store(copy)], known
+            effect = _deliver_again(message, known, there)
+            if effect.is_refused or known == unasked:
+                return effect
+            return Effect(message, "The preview asks the store whether its copy is still there.")
+        return _deliver_again(message, known, there)
 
     def _do(self, connection: Connection, action: str, message: LedgerMessage, actor: str, reason: str) -> None:
         said = {"action": action, "reason": reason}
@@ -208,11 +252,14 @@ def _acknowledge(message: LedgerMessage) -> Effect:
             return Effect(message, f"{text} once it is stored.", is_refused=True)
 
 
-def _deliver_again(message: LedgerMessage, known: Sequence[Copy] = ()) -> Effect:
+def _deliver_again(
+    message: LedgerMessage, known: Sequence[Copy] = (), there: Mapping[_Place, Presence] | None = None
+) -> Effect:
+    there = there or {}
     if message.direction is not Direction.IN:
         return Effect(message, "It was sent, not received: `resend` sends a message again.", is_refused=True)
     match message.state:
-        case State.ACKNOWLEDGED | State.GONE:
+        case state if state in _DELIVERED:
             pass
         case State.STORED:
             return Effect(message, "It is stored, and about to be acknowledged.", is_refused=True)
@@ -221,21 +268,16 @@ def _deliver_again(message: LedgerMessage, known: Sequence[Copy] = ()) -> Effect
         case _:
             return Effect(message, "It was not delivered yet, and is on its way: `retry`.", is_refused=True)
     for copy in known:
-        there = _is_there(copy)
-        if there is not False:
-            text = "Its copy is still where it was stored" if there else "Its copy may still be where it was stored"
-            text = f"{text}, so a program that reads there could get it twice. Take it from there"
-            text += "." if there else ", or remove it there and put the message into a folder by hand."
+        presence = there.get(_place(copy), Presence(None, "it was stored a moment ago"))
+        if presence.is_there:
+            text = "Its copy is still where it was stored, so a program that reads there could get it twice. Take it"
+            return Effect(message, f"{text} from there.", is_refused=True)
+        if presence.is_there is None:
+            text = "Its copy may still be where it was stored, so a program that reads there could get it twice. That"
+            text = f"{text} could not be found out: {presence.reason}. Correct that, and try again."
             return Effect(message, text, is_refused=True)
     text = "It is stored again as soon as MESH lists it again: ask the service desk to put it back into the inbox."
     return Effect(message, text)
-
-
-def _is_there(copy: Copy) -> bool | None:
-    """Whether a copy is where it was stored; None if that cannot be told from here."""
-    if copy.location is None or "://" in copy.location:
-        return None
-    return os.path.lexists(copy.location)
 
 
 ACTIONS: Mapping[str, Callable[[LedgerMessage], Effect]] = {

@@ -20,6 +20,7 @@ from nel_mesh.ledger.mailbox_actions import MailboxActions
 from nel_mesh.ledger.mailboxes import Mailboxes
 from nel_mesh.ledger.messages import Listener, Messages
 from nel_mesh.ledger.nodes import Nodes
+from nel_mesh.ledger.presence import AskStores, of_files
 from nel_mesh.ledger.schema import events as events_table
 from nel_mesh.ledger.schema import hook_calls
 from nel_mesh.ledger.search import Search
@@ -37,6 +38,7 @@ class Ledger:
         password_file: a file with the database's password, if it has one.
         clock: where time comes from.
         listeners: called with each step of a message, in its transaction.
+        ask: says of copies whether they are where they were stored; default: of those on this machine.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Ledger:
         password_file: Path | None = None,
         clock: Clock | None = None,
         listeners: Sequence[Listener] = (),
+        ask: AskStores = of_files,
     ) -> None:
         self.clock = clock or Clock()
         if isinstance(place, Path):
@@ -56,7 +59,7 @@ class Ledger:
         self.mailboxes = Mailboxes(self.database, self.clock)
         self.messages = Messages(self.database, self.clock, listeners)
         self.search = Search(self.database)
-        self.actions = Actions(self.database, self.clock, self.messages)
+        self.actions = Actions(self.database, self.clock, self.messages, ask)
         self.mailbox_actions = MailboxActions(self.mailboxes, self.clock)
         self.hook_calls = HookCalls(self.database, self.clock)
         self.sends = LedgerRecords(self.database, self.clock)

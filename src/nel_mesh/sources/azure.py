@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from nel_mesh.errors import InvalidArgument, SourceError
-from nel_mesh.io.content import Content, RemoteSource
+from nel_mesh.io.content import Content, NothingThere, RemoteSource
 from nel_mesh.stores.azure import BLOB_NOT_FOUND, Container, account_url_of
 from nel_mesh.stores.refusal import Expected
 
@@ -71,7 +71,7 @@ class AzureSource(RemoteSource):
             found = self._container.properties(self._name, expected=(BLOB_NOT_FOUND,))
         except Expected:
             self._container.close()
-            raise SourceError(f"content: there is no such blob in {self._container.place}; check its name") from None
+            raise NothingThere(f"content: there is no such blob in {self._container.place}; check its name") from None
         except BaseException:
             self._container.close()
             raise

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from nel_mesh.errors import InvalidArgument, SourceError
-from nel_mesh.io.content import Content, RemoteSource
+from nel_mesh.io.content import Content, NothingThere, RemoteSource
 from nel_mesh.stores.refusal import Expected
 from nel_mesh.stores.s3 import NO_SUCH_KEY, Bucket, ObjectStream
 
@@ -45,8 +45,12 @@ class S3Source(RemoteSource):
             found = bucket.call("head_object", expected=(NO_SUCH_KEY,), Key=self._key)
             return _S3Content(bucket, self._key, int(found["ContentLength"]), str(found["ETag"]))
         except Expected:
-            bucket.close()
-            raise SourceError(f"content: there is no such object in {bucket.place}; check the key") from None
+            try:
+                # A missing bucket gives the same response to `head_object`; this one names it.
+                bucket.call("list_objects_v2", Prefix=self._key, MaxKeys=1)
+            finally:
+                bucket.close()
+            raise NothingThere(f"content: there is no such object in {bucket.place}; check the key") from None
         except BaseException:
             bucket.close()
             raise

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nel_mesh.errors import InvalidArgument, SourceError
-from nel_mesh.io.content import Content, RemoteSource
+from nel_mesh.io.content import Content, NothingThere, RemoteSource
 from nel_mesh.stores.sftp import SftpFile, SftpServer
 from nel_mesh.stores.sftp_url import SftpUrl
 
@@ -95,7 +95,7 @@ class _SftpContent(Content):
     def _open(self) -> SftpFile:
         file = self._server.open(self._path)
         if file is None:
-            raise SourceError(f"content: there is no such file on {self._server.place}; check the path")
+            raise NothingThere(f"content: there is no such file on {self._server.place}; check the path")
         return file
 
     def read(self, start: int, size: int) -> bytes:

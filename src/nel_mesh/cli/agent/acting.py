@@ -88,7 +88,7 @@ def deliver_again(
     """Store received messages again, once MESH lists them again.
 
     For a copy that was lost: the service desk puts the message back into the inbox. Refused while its copy is, or may
-    be, where it was stored: a program that reads there could get it twice.
+    be, where it was stored, in a folder or a store: a program that reads there could get it twice.
 
     \b
     Example:
