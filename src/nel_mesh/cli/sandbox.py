@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
 import tempfile
@@ -243,7 +244,8 @@ def _start(stack: contextlib.ExitStack, server: Sandbox, configuration: SandboxC
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     except OSError as error:
-        if error.filename is not None:
+        # Of a file, or of the folder of temporary files that is not there.
+        if error.filename is not None or error.errno == errno.ENOENT:
             raise
         text = (
             f"Cannot listen on {configuration.host} port {configuration.port}: {error.strerror or error}. "
