@@ -2,6 +2,7 @@
 
     python tests/chaos.py           all of it, with a table (make chaos)
     python tests/chaos.py --every 5 a fifth of the points
+    python tests/chaos.py --only processes --only calls
 
 `test_chaos.py` runs a part of it in `make test`. The experiments:
 
@@ -17,8 +18,10 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import dataclasses
+import functools
 import gzip
 import hashlib
 import itertools
@@ -241,13 +244,22 @@ class KillServer:
         self._process.wait(20)
 
     def run(self, **job: Any) -> dict[str, Any]:
-        """Runs one job to its end, or to its kill."""
+        """Runs one job to its end, or to its kill, with the variables that this process has now."""
+        job["environment"] = dict(os.environ)
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
+
+
+@functools.cache
+def kill_server() -> KillServer:
+    """The one of this process, which has imported what its jobs need; it ends with this process."""
+    killers = KillServer().__enter__()
+    atexit.register(killers.__exit__)
+    return killers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,8 +366,8 @@ def each_kill(
         sandbox() as mesh,
         tempfile.TemporaryDirectory(prefix="nel-mesh-chaos-") as name,
         receiving_place(form, name) as (place, contents),
-        KillServer() as killers,
     ):
+        killers = kill_server()
         alice, bob, _ = mesh.write_settings(name)
         path = Path(name) / "extract.csv"
         path.write_bytes(CONTENT)
@@ -478,6 +490,8 @@ def several_processes(form: str, rounds: int) -> TrialResult:
 SYSTEM_CALLS = ("fsync", "link,linkat", "rename,renameat,renameat2", "unlink,unlinkat", "ftruncate", "sendto", "write")
 """Those that the interpreter does not make when it starts."""
 INJECTIONS = ("signal=SIGKILL", "error=ENOSPC", "error=EIO")
+PARTS = ("faults", "kills", "interrupts", "processes", "calls")
+VARIANTS = ("sync", "asyncio")
 
 
 def each_system_call(injection: str, every: int = 1, most: int = 60) -> TrialResult:
@@ -514,7 +528,10 @@ def each_system_call(injection: str, every: int = 1, most: int = 60) -> TrialRes
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--every", type=int, default=1, metavar="N", help="try one in N points (all)")
-    every: int = parser.parse_args().every
+    parser.add_argument("--only", choices=PARTS, action="append", help="a kind of trial, in place of all")
+    given = parser.parse_args()
+    every: int = given.every
+    parts: list[str] = given.only or list(PARTS)
     logging.getLogger("nel_mesh").addHandler(logging.NullHandler())
     results = []
     print(f"{'trial':58} {'points':>6} {'lost':>5} {'doubled':>8} {'corrupted':>10} {'acknowledged early':>19}")
@@ -529,11 +546,12 @@ def main() -> int:
         for note in result.notes:
             print(f"    {note}")
 
-    for variant in ("sync", "asyncio"):
-        for result in each_fault(variant, every):
-            tell(result)
-    for variant in ("sync", "asyncio"):
-        for number in (signal.SIGKILL, signal.SIGINT):
+    if "faults" in parts:
+        for variant in VARIANTS:
+            for result in each_fault(variant, every):
+                tell(result)
+    for part, number in (("kills", signal.SIGKILL), ("interrupts", signal.SIGINT)):
+        for variant in VARIANTS if part in parts else ():
             for shape in SHAPES:
                 tell(each_kill(variant, shape, "send", every, number=number))
             for shape in (*SHAPES, *ONE_BY_ONE):
@@ -541,13 +559,14 @@ def main() -> int:
             for form in FORMS:
                 shape = SHAPES[2 if form.messages == 1 else 0]
                 tell(each_kill(variant, shape, "receive", every * form.stride, form=form, number=number))
-    for name in ("folder", "handler", "iterator"):
-        tell(several_processes(name, rounds=10))
-    if shutil.which("strace"):
+    if "processes" in parts:
+        for name in ("folder", "handler", "iterator"):
+            tell(several_processes(name, rounds=10))
+    if "calls" in parts and shutil.which("strace") is None:
+        print("kills at system calls: not tried, as there is no strace; `make services` brings it")
+    elif "calls" in parts:
         for injection in INJECTIONS:
             tell(each_system_call(injection))
-    else:
-        print("kills at system calls: not tried, as there is no strace; `make services` brings it")
     total = TrialResult("all")
     for result in results:
         for field in ("points", "lost", "doubled", "corrupted", "early"):

@@ -151,6 +151,8 @@ def main() -> None:
     imported: set[str] = set()
     for line in sys.stdin:
         job = json.loads(line)
+        os.environ.clear()
+        os.environ.update(job["environment"])
         scheme, is_store, _ = job.get("folder", "").partition("://")
         if is_store and scheme not in imported:
             # The store's library is imported once, and not in each child.

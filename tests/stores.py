@@ -249,7 +249,8 @@ class S3:
 
         environment = s3_environment(url or self.url)
         config = Config(retries={"mode": "standard", "total_max_attempts": attempts}, read_timeout=10, **options)
-        return boto3.session.Session().client(
+        # The default session keeps what it has read of the service, which takes longer than all else here.
+        return boto3.client(
             "s3",
             endpoint_url=environment["AWS_ENDPOINT_URL"],
             aws_access_key_id=S3_KEY,

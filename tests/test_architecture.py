@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,16 +122,19 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield path.relative_to(PACKAGE).parts[0].removesuffix(".py"), path
 
 
-def imported(path: Path) -> Iterator[str]:
+@functools.cache
+def imported(path: Path) -> tuple[str, ...]:
     """Absolute names of what a module imports, wherever in it."""
     inside = ["nel_mesh", *path.relative_to(PACKAGE).parts[:-1]]
+    names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(inside[: len(inside) - node.level + 1]) if node.level else ""
             name = ".".join(part for part in (base, node.module) if part)
-            yield from (f"{name}.{alias.name}" for alias in node.names)
+            names += (f"{name}.{alias.name}" for alias in node.names)
+    return tuple(names)
 
 
 def ours(path: Path) -> set[Path]:
