@@ -61,6 +61,22 @@ def test_people_are_added_listed_disabled_and_reset(command: Command) -> None:
     assert out.strip() != added["secret"]
 
 
+def test_a_role_is_changed_and_the_last_administrator_stays(command: Command) -> None:
+    assert command("console", "user", "add", "ann", "--role", "administrator", typed=f"{PASSWORD}\n")[0] == 0
+    assert command("console", "user", "add", "bob", "--content", typed=f"{PASSWORD}\n")[0] == 0
+    change = ("console", "user", "change")
+    assert "last administrator" in command(*change, "ann", "--role", "viewer")[2]
+    assert "last administrator" in command("console", "user", "disable", "ann")[2]
+    code, out, _ = command(*change, "bob", "--role", "administrator", "--no-content", "--json", "--reason", "a post")
+    assert (code, json.loads(out)) == (0, {"name": "bob", "role": "administrator", "sees_content": False})
+    assert command(*change, "ann", "--role", "viewer")[0] == 0
+    rows = [json.loads(line) for line in command("console", "user", "list", "--json")[1].splitlines()]
+    assert [(row["name"], row["role"], row["sees_content"]) for row in rows] == [
+        ("ann", "viewer", False),
+        ("bob", "administrator", False),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "typed", "said"),
     [
@@ -70,6 +86,8 @@ def test_people_are_added_listed_disabled_and_reset(command: Command) -> None:
         (("user", "add", "ann", "--role", "king"), "", "--role: expected one of"),
         (("user", "explode"), "", "expected `user`"),
         (("user", "disable", "nobody"), "", "there is no user nobody"),
+        (("user", "change", "nobody", "--role", "viewer"), "", "there is no user nobody"),
+        (("user", "change", "ann"), "", "what is to change"),
         (("--listen", "everywhere"), "", "expected an address and a port"),
         (("--listen", "0.0.0.0:0"), "", "there is no TLS"),
     ],

@@ -13,6 +13,7 @@ import pytest
 from argon2 import PasswordHasher
 from consoles import ALICE, HOSTILE, PASSWORD, PRIVATE, Filled, Served, Visitor, form_token
 
+from nel_mesh import InvalidArgument
 from nel_mesh.console.accounts import Accounts
 from nel_mesh.console.application import PAGES
 from nel_mesh.console.guard import COOKIE, Page
@@ -307,6 +308,40 @@ def test_who_is_disabled_is_out_at_once(served: Served) -> None:
         assert operator.log_in("operator").status_code == 403
     kinds = [(event.kind, event.actor) for event in served.ledger.search.events(limit=3)]
     assert ("user disabled", "administrator (console)") in kinds
+
+
+def test_a_new_role_holds_at_once_in_sessions_that_are_open(served: Served) -> None:
+    with served.visitor("viewer") as viewer, served.visitor("administrator") as administrator:
+        assert viewer.get("/send").status_code == 403
+        fields = {"name": "viewer", "action": "change", "role": "operator", "reason": "a new post"}
+        assert administrator.post("/users/change", {**fields, "role": "king"}).status_code == 400
+        assert administrator.post("/users/change", {**fields, "role": ""}).status_code == 400
+        assert administrator.post("/users/change", fields).status_code == 303
+        assert viewer.get("/send").status_code == 200
+        assert viewer.get("/audit").status_code == 403
+        right = {"name": "viewer", "action": "change", "content": "yes", "reason": "a doctor"}
+        assert administrator.post("/users/change", right).status_code == 303
+        assert served.accounts.get("viewer").sees_content  # type: ignore[union-attr]
+        back = fields | {"role": "viewer", "content": "no"}
+        assert administrator.post("/users/change", back).status_code == 303
+        assert viewer.get("/send").status_code == 403
+    changed = served.ledger.search.events(kind="user changed")[-1]
+    assert changed.actor == "administrator (console)"
+    said = {"name": "viewer", "reason": "a new post", "role": {"from": "viewer", "to": "operator"}}
+    assert changed.details == said
+
+
+def test_the_last_administrator_stays(served: Served) -> None:
+    with pytest.raises(InvalidArgument, match="last administrator"):
+        served.accounts.disable("administrator", actor="ann")
+    with pytest.raises(InvalidArgument, match="last administrator"):
+        served.accounts.change("administrator", role=Role.VIEWER, actor="ann")
+    served.accounts.change("administrator", sees_content=True, actor="ann")
+    served.accounts.change("operator", role=Role.ADMINISTRATOR, actor="ann")
+    served.accounts.disable("administrator", actor="ann")
+    # One who is disabled is none.
+    with pytest.raises(InvalidArgument, match="last administrator"):
+        served.accounts.change("operator", role=Role.VIEWER, actor="ann")
 
 
 def test_guessing_is_locked_out_for_longer_each_time(served: Served) -> None:

@@ -132,9 +132,14 @@ class Accounts:
         return secret
 
     def disable(self, name: str, *, actor: str, reason: str = "") -> None:
-        """Let an account be used no more, and end its sessions. Raises InvalidArgument."""
+        """Let an account be used no more, and end its sessions.
+
+        Raises:
+            InvalidArgument: there is no such account, or it is the last administrator's.
+        """
         values = {"disabled_at": self._ledger.clock.now()}
         with self._ledger.database.write() as connection:
+            _keep_an_administrator(connection, name)
             self._change(connection, name, values, "user disabled", actor=actor, reason=reason)
 
     def enable(self, name: str, *, actor: str, reason: str = "") -> None:
@@ -142,20 +147,61 @@ class Accounts:
         with self._ledger.database.write() as connection:
             self._change(connection, name, {"disabled_at": None}, "user enabled", actor=actor, reason=reason)
 
+    def change(
+        self,
+        name: str,
+        *,
+        role: Role | None = None,
+        sees_content: bool | None = None,
+        actor: str,
+        reason: str = "",
+    ) -> None:
+        """Give an account another role, or the right to see content, or take that. Its sessions have it at once.
+
+        Raises:
+            InvalidArgument: there is no such account, nothing would change, or no administrator would be left.
+        """
+        given = {"role": str(role) if role is not None else None, "sees_content": sees_content}
+        with self._ledger.database.write() as connection:
+            row = connection.execute(select(console_users).where(console_users.c.name == name)).one_or_none()
+            if row is None:
+                raise _unknown(name)
+            before = row_values(row)
+            values = {key: value for key, value in given.items() if value is not None and value != before[key]}
+            if not values:
+                raise InvalidArgument(f"{name} has that role and that right already")
+            if "role" in values:
+                _keep_an_administrator(connection, name)
+            said = {key: {"from": before[key], "to": value} for key, value in values.items()}
+            # No page is shown by a right that was read before: each request reads the account again.
+            self._change(
+                connection, name, values, "user changed", actor=actor, reason=reason, ends_sessions=False, said=said
+            )
+
     def _change(
-        self, connection: Connection, name: str, values: Mapping[str, object], kind: str, *, actor: str, reason: str
+        self,
+        connection: Connection,
+        name: str,
+        values: Mapping[str, object],
+        kind: str,
+        *,
+        actor: str,
+        reason: str,
+        ends_sessions: bool = True,
+        said: Mapping[str, object] | None = None,
     ) -> None:
         done = connection.execute(update(console_users).where(console_users.c.name == name).values(**values))
         if done.rowcount == 0:
-            raise InvalidArgument(f"there is no user {name}; `nel-mesh agent console user list` lists them")
-        connection.execute(delete(console_sessions).where(console_sessions.c.user == name))
+            raise _unknown(name)
+        if ends_sessions:
+            connection.execute(delete(console_sessions).where(console_sessions.c.user == name))
         connection.execute(
             delete(console_selections)
             .where(console_selections.c.user == name)
             .where(console_selections.c.name.is_(None))
         )
-        said = {"name": name, "reason": reason}
-        events.append(connection, self._ledger.clock.now(), kind, actor=actor, details=said)
+        details = {"name": name, "reason": reason, **(said or {})}
+        events.append(connection, self._ledger.clock.now(), kind, actor=actor, details=details)
 
     def all(self) -> list[User]:
         """List the accounts."""
@@ -262,6 +308,23 @@ class Accounts:
         connection.execute(delete(console_attempts).where(console_attempts.c.last_at < old))
         # A password is often typed into the field of the name: a name that nobody has is not kept.
         events.append(connection, now, "login failed", actor=name or "unknown")
+
+
+def _unknown(name: str) -> InvalidArgument:
+    return InvalidArgument(f"there is no user {name}; `nel-mesh agent console user list` lists them")
+
+
+def _keep_an_administrator(connection: Connection, name: str) -> None:
+    """Refuse to take the last administrator: nobody could change an account from the console any more."""
+    # Locked, in one order: of two administrators who take the role from each other one is refused.
+    query = (
+        select(console_users.c.name)
+        .where(console_users.c.role == str(Role.ADMINISTRATOR), console_users.c.disabled_at.is_(None))
+        .order_by(console_users.c.name)
+        .with_for_update()
+    )
+    if list(connection.scalars(query)) == [name]:
+        raise InvalidArgument(f"{name} is the last administrator: make another one first")
 
 
 def check_password(password: str, name: str) -> None:

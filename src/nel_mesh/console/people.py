@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from nel_mesh import InvalidArgument
 from nel_mesh.agent.configuration import AgentConfiguration, Hook, ReceiveRoute, SendRoute
 from nel_mesh.console.places import without_secrets
-from nel_mesh.console.roles import Right
+from nel_mesh.console.roles import Right, Role
 from nel_mesh.console.site import Visit
 from nel_mesh.console.tables import Column, Rows, Table, form, one
 
@@ -24,7 +24,7 @@ def _users(visit: Visit, limit: int) -> Rows:
         }
         for user in visit.site.accounts.all()
     ]
-    return Rows(rows=rows)
+    return Rows(rows=rows, values={"roles": list(Role)})
 
 
 def _change(visit: Visit) -> Response:
@@ -36,8 +36,19 @@ def _change(visit: Visit) -> Response:
             visit.site.accounts.disable(name, actor=visit.user.actor, reason=reason)
         case "enable":
             visit.site.accounts.enable(name, actor=visit.user.actor, reason=reason)
+        case "change":
+            role, content = visit.field("role"), visit.field("content")
+            if role and role not in list(Role):
+                raise InvalidArgument(f"role: expected one of {', '.join(Role)}")
+            visit.site.accounts.change(
+                name,
+                role=Role(role) if role else None,
+                sees_content={"yes": True, "no": False}.get(content),
+                actor=visit.user.actor,
+                reason=reason,
+            )
         case _:
-            raise InvalidArgument("action: expected disable or enable")
+            raise InvalidArgument("action: expected disable, enable or change")
     return visit.go("/users")
 
 

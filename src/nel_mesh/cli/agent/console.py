@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nel_mesh.cli.agent.app import ConfigOption, app, configuration_of, open_ledger_of, person
+from nel_mesh.cli.agent.app import ConfigOption, ReasonOption, app, configuration_of, open_ledger_of, person
 from nel_mesh.cli.app import Command
 from nel_mesh.cli.failures import CommandFailed, missing_extra
 from nel_mesh.cli.session import Session, session_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nel_mesh.agent.configuration import AgentConfiguration
     from nel_mesh.console.accounts import Accounts
 
-_ACTIONS = ("add", "list", "disable", "enable", "reset")
+_ACTIONS = ("add", "list", "change", "disable", "enable", "reset")
 _ROLES = ("viewer", "operator", "administrator", "auditor")
 
 
@@ -30,7 +30,7 @@ def console(
     ctx: typer.Context,
     what: Annotated[str | None, typer.Argument(metavar="user", help="`user`: manage who may use it.")] = None,
     action: Annotated[
-        str | None, typer.Argument(metavar="ACTION", help="add, list, disable, enable or reset, after `user`.")
+        str | None, typer.Argument(metavar="ACTION", help="add, list, change, disable, enable or reset, after `user`.")
     ] = None,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The user's name.")] = None,
     config: ConfigOption = None,
@@ -41,14 +41,24 @@ def console(
         ),
     ] = None,
     role: Annotated[
-        str, typer.Option("--role", metavar="ROLE", help="Of `user add`: viewer, operator, administrator or auditor.")
-    ] = "viewer",
+        str | None,
+        typer.Option(
+            "--role",
+            metavar="ROLE",
+            help="Of `user add` and `user change`: viewer, operator, administrator or auditor. Default: viewer.",
+        ),
+    ] = None,
     openid: Annotated[
         bool, typer.Option("--openid", help="Of `user add`: logs in by OpenID Connect, and has no password here.")
     ] = False,
     content: Annotated[
-        bool, typer.Option("--content", help="Of `user add`: may see the content of messages; each look is recorded.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--content/--no-content",
+            help="Of `user add` and `user change`: may see the content of messages; each look is recorded.",
+        ),
+    ] = None,
+    reason: ReasonOption = "",
 ) -> None:
     """Serve the console: what needs a person now, in the browser.
 
@@ -62,6 +72,7 @@ def console(
       nel-mesh agent console user add ann --role operator
       nel-mesh agent console user add bob --role viewer --openid
       nel-mesh agent console user list
+      nel-mesh agent console user change ann --role administrator
       nel-mesh agent console user disable ann
     """
     session = session_of(ctx)
@@ -70,7 +81,7 @@ def console(
         return
     if what != "user" or action not in _ACTIONS:
         raise typer.BadParameter(f"expected `user`, and one of {', '.join(_ACTIONS)}")
-    if role not in _ROLES:
+    if role is not None and role not in _ROLES:
         raise InvalidArgument(f"--role: expected one of {', '.join(_ROLES)}, not {role}")
     with console_extra():
         from nel_mesh.console.accounts import Accounts
@@ -81,27 +92,43 @@ def console(
         elif name is None:
             raise InvalidArgument(f"NAME is needed: whom to {action}")
         else:
-            _manage(session, accounts, action, name, role, content=content, openid=openid)
+            _manage(session, accounts, action, name, role, content=content, openid=openid, reason=reason)
 
 
 def _manage(
-    session: Session, accounts: Accounts, action: str, name: str, role: str, *, content: bool, openid: bool
+    session: Session,
+    accounts: Accounts,
+    action: str,
+    name: str,
+    role: str | None,
+    *,
+    content: bool | None,
+    openid: bool,
+    reason: str,
 ) -> None:
     from nel_mesh.console.accounts import check_password, factor_address
     from nel_mesh.console.roles import Role
 
     if action in ("disable", "enable"):
         change: Callable[..., None] = accounts.disable if action == "disable" else accounts.enable
-        change(name, actor=person())
+        change(name, actor=person(), reason=reason)
         session.out.result({"name": name, "enabled": action == "enable"}, f"{name} is {action}d.")
         return
+    if action == "change":
+        if role is None and content is None:
+            raise InvalidArgument("give --role, --content or --no-content: what is to change")
+        given = Role(role) if role is not None else None
+        accounts.change(name, role=given, sees_content=content, actor=person(), reason=reason)
+        session.out.result({"name": name, "role": role, "sees_content": content}, f"{name} is changed.")
+        return
+    wanted, sees_content = Role(role or Role.VIEWER), bool(content)
     if action == "add" and openid:
-        accounts.add(name, Role(role), None, sees_content=content, actor=person())
+        accounts.add(name, wanted, None, sees_content=sees_content, actor=person())
         session.out.result({"name": name}, f"{name} can log in by OpenID Connect.", brief=name)
         return
     password = _password(lambda typed: check_password(typed, name))
     if action == "add":
-        secret = accounts.add(name, Role(role), password, sees_content=content, actor=person())
+        secret = accounts.add(name, wanted, password, sees_content=sees_content, actor=person())
     else:
         secret = accounts.reset(name, password, actor=person())
     address = factor_address(name, secret)
