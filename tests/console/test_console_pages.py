@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-from consoles import ALICE, BOB, PRIVATE, Filled, Served, Visitor, served_console
+from consoles import ALICE, BOB, HOSTILE, PRIVATE, Filled, Served, Visitor, served_console
 
 from nel_mesh import ConfigurationError, InvalidArgument
 from nel_mesh.agent.membership import place_of
@@ -177,6 +177,60 @@ def test_a_cell_is_no_formula(served: Served, tmp_path: Path) -> None:
         [row] = [row for row in csv.DictReader(io.StringIO(visitor.get("/mailboxes.csv").text)) if row["paused_by"]]
     assert row["paused_by"] == "'=1+1"
     assert row["pause_reason"].startswith("'=")
+
+
+HOSTILE_SENDER = json.dumps(HOSTILE[:90])
+CONTACTS = f"""[contacts]
+{ALICE} = "Ann & team, ann@example.org"
+{HOSTILE_SENDER} = "Their desk <desk@example.org>"
+X26PRIV9 = "The recipient's desk"
+"/" = "File servers"
+"""
+
+
+def test_who_to_call_stands_at_what_is_wrong(tmp_path: Path) -> None:
+    with served_console(tmp_path, more=CONTACTS) as served, served.visitor("viewer") as visitor:
+        filled = Filled(served.ledger, tmp_path)
+        text = visitor.get("/").text
+        assert "Who to call: Ann &amp; team, ann@example.org" in text
+        assert f'href="/messages/{filled.quarantined.id}#words"' in text
+        assert {one["contact"] for one in visitor.get("/api/now").json()["attention"]} == {
+            "Ann & team, ann@example.org"
+        }
+        contacts = {row["mailbox_id"]: row["contact"] for row in visitor.get("/api/mailboxes").json()["rows"]}
+        assert contacts == {ALICE: "Ann & team, ann@example.org", BOB: None}
+        assert visitor.get(f"/api/mailboxes/{ALICE}").json()["contact"] == "Ann & team, ann@example.org"
+        assert "Ann &amp; team" in visitor.get(f"/mailboxes/{ALICE}").text
+        assert "File servers" in visitor.get("/destinations").text
+        page = f"/messages/{filled.undelivered.id}"
+        assert "The recipient&#39;s desk" not in visitor.get(page).text
+        assert "The recipient&#39;s desk" in visitor.post(f"{page}/names", {"reason": "x"}, page=page).text
+
+
+@pytest.mark.parametrize("name", ["quarantined", "undelivered", "refused"])
+def test_there_are_words_to_send_which_name_no_patient(tmp_path: Path, name: str) -> None:
+    with served_console(tmp_path, more=CONTACTS) as served, served.visitor("viewer") as visitor:
+        message = served.ledger.messages.get(getattr(Filled(served.ledger, tmp_path), name).id)
+        text = visitor.get(f"/messages/{message.id}").text
+        words = visitor.get(f"/api/messages/{message.id}").json()["words"]
+        assert (message.message_id or f"number {message.id}") in words["text"]
+        assert "Jane" not in words["text"] + words["subject"]
+        assert not any(value in words["text"] for value in PRIVATE.values())
+        if name == "quarantined":
+            assert "the checksum differs" in words["text"]
+            assert words["to"] == "Their desk <desk@example.org>"
+        link = re.search(r'href="(mailto:[^"]+)"', text)
+        assert link is not None
+        assert "\n" not in link[1]
+        assert link[1].startswith(f"mailto:{'desk' if name == 'quarantined' else 'ann'}@example.org?subject=MESH%20")
+        assert "<textarea" in text
+
+
+def test_of_what_is_well_there_is_nothing_to_send(shared: Served, filled: Filled) -> None:
+    with shared.visitor("viewer") as visitor:
+        assert visitor.get(f"/api/messages/{filled.stored.id}").json()["words"] is None
+        assert "Words to send" not in visitor.get(f"/messages/{filled.stored.id}").text
+        assert "mailto:" not in visitor.get(f"/messages/{filled.quarantined.id}").text
 
 
 def test_an_action_is_previewed_and_done_once_with_a_reason(served: Served, tmp_path: Path) -> None:

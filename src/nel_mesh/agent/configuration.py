@@ -46,6 +46,10 @@ def _as_list(value: object) -> object:
 _SAFE_URL = re.compile(r"https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]")
 
 
+Contact = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""Whom to call: a name, a number, an address, in one line. It is shown at what is wrong."""
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -100,6 +104,7 @@ class ReceiveRoute(_Table):
         keep_for_days: how long received files are kept in its folders; default: for ever.
         on_stored: hooks that are called once a message is stored everywhere.
         on_quarantined: hooks that are called once a message is given up.
+        contact: whom to call about its messages; default: the mailbox's.
     """
 
     workflow_id: str = "*"
@@ -112,6 +117,7 @@ class ReceiveRoute(_Table):
     keep_for_days: Annotated[float, Field(gt=0)] | None = None
     on_stored: Hooks = ()
     on_quarantined: Hooks = ()
+    contact: Contact | None = None
 
     @model_validator(mode="after")
     def _has_sidecars(self) -> ReceiveRoute:
@@ -158,6 +164,7 @@ class SendRoute(_Table):
         on_sent: hooks that are called once MESH has a message.
         on_collected: hooks that are called once the recipient has it.
         on_undelivered: hooks that are called once MESH has given it up, or it was refused.
+        contact: whom to call about its messages, as a rule who puts the files there; default: the mailbox's.
     """
 
     folder: Path = Field(alias="from")
@@ -183,6 +190,7 @@ class SendRoute(_Table):
     on_sent: Hooks = ()
     on_collected: Hooks = ()
     on_undelivered: Hooks = ()
+    contact: Contact | None = None
 
     @model_validator(mode="after")
     def _is_complete(self) -> SendRoute:
@@ -221,6 +229,7 @@ class Mailbox(_Table):
         send: its outgoing folders.
         poll_interval_in_minutes: how often the inbox is looked at; default: that of `[defaults]`.
         shadow: look, and compare, beside another client: nothing is stored, acknowledged or sent.
+        contact: whom to call about it, such as `Results team, 01632 960001, results@example.org`.
     """
 
     settings: Path | dict[str, Any] = Field(repr=False)
@@ -229,6 +238,7 @@ class Mailbox(_Table):
     send: tuple[SendRoute, ...] = ()
     poll_interval_in_minutes: Annotated[float, Field(gt=0, le=1440)] | None = None
     shadow: bool = False
+    contact: Contact | None = None
 
 
 class Defaults(_Table):
@@ -309,6 +319,7 @@ class _File(_Table):
     agent: Options = Options()
     console: ConsoleOptions = ConsoleOptions()
     defaults: Defaults = Defaults()
+    contacts: dict[str, Contact] = {}
     mailboxes: Annotated[dict[str, Mailbox], Field(min_length=1)]
 
 
@@ -340,6 +351,7 @@ class AgentConfiguration:
         mailboxes: each by its id.
         signal_file: a file by which the agent is told to stop, as the Java client is; None without.
         console: how the console is reached.
+        contacts: whom to call about others' mailboxes and about destinations, each by its id or place.
     """
 
     path: Path
@@ -348,6 +360,7 @@ class AgentConfiguration:
     mailboxes: Mapping[str, MailboxPlan]
     signal_file: Path | None = None
     console: ConsoleOptions = dataclasses.field(default_factory=ConsoleOptions)
+    contacts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def data(self) -> Path:
@@ -398,7 +411,7 @@ def load(path: Path) -> AgentConfiguration:
     if faults:
         raise ConfigurationError.of(faults)
     console = found.console.absolute(path.parent)
-    return AgentConfiguration(path, found.agent, found.defaults, plans, console=console)
+    return AgentConfiguration(path, found.agent, found.defaults, plans, console=console, contacts=found.contacts)
 
 
 def _text(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from nel_mesh.agent.stored_copies import copies_of
+from nel_mesh.console.letters import letter_about
 from nel_mesh.console.messages import row_of
 from nel_mesh.console.site import Visit
 from nel_mesh.console.tables import form, one, plain
@@ -26,6 +27,8 @@ def _facts(visit: Visit, message: LedgerMessage) -> dict[str, Any]:
         "timeline": ledger.search.timeline(message.id),
         "reports": ledger.search.reports_about(message),
         "sent": _sent(visit, message),
+        "contact": visit.site.contacts.of_message(message),
+        "letter": letter_about(message, visit.site.contacts),
         "hook_calls": ledger.hook_calls.of_message(message.id),
     }
 
@@ -47,6 +50,7 @@ def shown(visit: Visit, *, names: bool = False, content: str | None = None) -> R
         title=f"Message {message.id}",
         message=message,
         names={name: getattr(message, name) for name in NAMES} if names else None,
+        recipient_contact=visit.site.contacts.of_mailbox(message.recipient) if names and message.recipient else None,
         effects=effects,
         content=content,
         has_content=bool(copies_of(visit.ledger, message)),
@@ -65,6 +69,9 @@ def _json(visit: Visit) -> Response:
     said = {name: plain(value) for name, value in row_of(message).items()}
     said |= {name: plain(getattr(message, name)) for name in (*more, "stored_at", "accepted_at", "finished_at")}
     said["copies"] = [{"stored_at": plain(copy.stored_at), "bytes": copy.bytes} for copy in facts["copies"]]
+    said["contact"] = facts["contact"]
+    letter = facts["letter"]
+    said["words"] = {"to": letter.contact, "subject": letter.subject, "text": letter.text} if letter else None
     said["reports"] = [report.id for report in facts["reports"]]
     said["timeline"] = [
         {name: plain(value) for name, value in dataclasses.asdict(event).items()} for event in facts["timeline"]

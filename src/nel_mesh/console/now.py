@@ -28,6 +28,13 @@ class _Link:
     text: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Item:
+    found: Attention
+    links: list[_Link]
+    contact: str | None
+
+
 def _links(found: Attention) -> list[_Link]:
     """Return where to go from there."""
     links = []
@@ -36,6 +43,8 @@ def _links(found: Attention) -> list[_Link]:
     elif found.kind in _STATES:
         query = [("mailbox_id", found.mailbox_id or ""), *(("states", state) for state in _STATES[found.kind])]
         links.append(_Link(f"/messages?{urlencode(query)}", "messages"))
+    if found.message is not None and found.kind in ("quarantined", "undelivered", "refused"):
+        links.append(_Link(f"/messages/{found.message}#words", "words to send"))
     if found.kind == "certificate":
         links.append(_Link("/certificates", "certificates"))
     if found.kind in ("mailbox fails", "paused") and found.mailbox_id:
@@ -43,6 +52,12 @@ def _links(found: Attention) -> list[_Link]:
     if found.kind == "configuration":
         links.append(_Link("/settings", "settings"))
     return links
+
+
+def _items(visit: Visit) -> list[_Item]:
+    contacts = visit.site.contacts
+    found = look(visit.ledger.database, visit.ledger.clock.now())
+    return [_Item(one, _links(one), contacts.of_attention(one, visit.ledger)) for one in found]
 
 
 def _summary(visit: Visit) -> dict[str, Any]:
@@ -62,14 +77,14 @@ def _summary(visit: Visit) -> dict[str, Any]:
 
 def _page(visit: Visit) -> Response:
     ledger, now = visit.ledger, visit.ledger.clock.now()
-    found = look(ledger.database, now)
+    items = _items(visit)
     summary = _summary(visit)
     hours = statistics.hours(ledger.database, now)
     return visit.page(
         "now.html",
         title="Now",
-        needed=[(one, _links(one)) for one in found if one.needs_person],
-        retried=[(one, _links(one)) for one in found if not one.needs_person],
+        needed=[one for one in items if one.found.needs_person],
+        retried=[one for one in items if not one.found.needs_person],
         summary=summary,
         oldest=now - summary["oldest_open_at"] if summary["oldest_open_at"] else None,
         plot=plots.messages_an_hour(hours),
@@ -77,8 +92,10 @@ def _page(visit: Visit) -> Response:
 
 
 def _json(visit: Visit) -> Response:
-    found = look(visit.ledger.database, visit.ledger.clock.now())
-    attention = [{name: plain(value) for name, value in dataclasses.asdict(one).items()} for one in found]
+    attention = [
+        {name: plain(value) for name, value in dataclasses.asdict(one.found).items()} | {"contact": one.contact}
+        for one in _items(visit)
+    ]
     summary = {name: plain(value) for name, value in _summary(visit).items()}
     return JSONResponse({"looked_at": plain(visit.ledger.clock.now()), "attention": attention, "summary": summary})
 

@@ -64,6 +64,7 @@ def shown_settings(configuration: AgentConfiguration) -> list[tuple[str, list[tu
             ("server", without_secrets(plan.settings.url)),
             ("poll interval in seconds", f"{plan.poll_interval_in_seconds:g}"),
             ("shadow", "yes" if plan.options.shadow else "no"),
+            ("contact", plan.options.contact or ""),
         ]
         pairs += [(f"receive {number}", _receive(route)) for number, route in enumerate(plan.options.receive, 1)]
         pairs += [(f"send {number}", _send(route)) for number, route in enumerate(plan.options.send, 1)]

@@ -32,12 +32,14 @@ def _state_of(mailbox: LedgerMailbox) -> str:
 
 def _mailboxes(visit: Visit, limit: int) -> Rows:
     oldest = statistics.oldest_open(visit.ledger.database)
+    contacts = visit.site.contacts
     rows = [
         {
             **dataclasses.asdict(one),
             "state": _state_of(one),
             "oldest_in_at": oldest.get((one.mailbox_id, Direction.IN)),
             "oldest_out_at": oldest.get((one.mailbox_id, Direction.OUT)),
+            "contact": contacts.of_mailbox(one.mailbox_id),
         }
         for one in visit.ledger.mailboxes.all()
     ]
@@ -59,6 +61,7 @@ def _mailbox(visit: Visit) -> Response:
         title=f"Mailbox {mailbox.mailbox_id}",
         mailbox=mailbox,
         state=_state_of(mailbox),
+        contact=visit.site.contacts.of_mailbox(mailbox.mailbox_id),
         effects=effects,
         rows=[row_of(one) for one in found],
         events=[one for one in events if one.message is None],
@@ -70,7 +73,8 @@ _ACTIONS = ("pause", "resume", "visit")
 
 def _mailbox_json(visit: Visit) -> Response:
     mailbox = visit.ledger.mailboxes.get(visit.request.path_params["mailbox_id"])
-    return JSONResponse({name: plain(value) for name, value in dataclasses.asdict(mailbox).items()})
+    said = {name: plain(value) for name, value in dataclasses.asdict(mailbox).items()}
+    return JSONResponse(said | {"contact": visit.site.contacts.of_mailbox(mailbox.mailbox_id)})
 
 
 def without_secrets(place: str) -> str:
@@ -82,6 +86,7 @@ def without_secrets(place: str) -> str:
 
 
 def _destinations(visit: Visit, limit: int) -> Rows:
+    contacts = visit.site.contacts
     users: dict[str, list[str]] = {}
     for plan in visit.site.configuration().mailboxes.values():
         for route in plan.options.receive:
@@ -94,6 +99,7 @@ def _destinations(visit: Visit, limit: int) -> Rows:
             "mailboxes": ", ".join(sorted(set(users[use.place]))),
             "stored_today": use.stored_today,
             "last_stored_at": use.last_stored_at,
+            "contact": contacts.of_destination(use.place),
         }
         for use in found
     ]
@@ -172,6 +178,7 @@ TABLES = (
             Column("paused_by", "Paused by", is_shown=False),
             Column("pause_reason", "Why paused", is_shown=False),
             Column("reason", "Reason"),
+            Column("contact", "Who to call"),
         ),
         read=_mailboxes,
         empty="The agent has not run yet.",
@@ -185,6 +192,7 @@ TABLES = (
             Column("mailboxes", "Of mailboxes"),
             Column("stored_today", "Stored in 24 hours", "number"),
             Column("last_stored_at", "Last stored", "time"),
+            Column("contact", "Who to call"),
         ),
         read=_destinations,
         empty="The configuration names none.",

@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from nel_mesh import InvalidArgument
 from nel_mesh.agent.configuration import AgentConfiguration
+from nel_mesh.agent.contacts import Contacts
 from nel_mesh.console import wording
 from nel_mesh.console.accounts import Accounts, User
 from nel_mesh.console.roles import Right
@@ -76,6 +77,11 @@ class Site:
     def data(self) -> Path:
         """The folder of the agent's ledger."""
         return self.configuration().data
+
+    @property
+    def contacts(self) -> Contacts:
+        """Who to call, by the configuration as it is now."""
+        return Contacts(self.configuration())
 
     def render(self, template: str, **values: Any) -> str:
         """Return a page as text; everything in it is escaped."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nel_mesh.cli.agent.app import ConfigOption, app, found_of, open_ledger_of, record_of
+from nel_mesh.cli.agent.app import ConfigOption, app, configuration_of, found_of, open_ledger_of, record_of
 from nel_mesh.cli.app import Command
 from nel_mesh.cli.exit_codes import ExitCode
 from nel_mesh.cli.session import session_of
@@ -27,9 +27,12 @@ def status(ctx: typer.Context, config: ConfigOption = None) -> None:
     """
     session = session_of(ctx)
     with open_ledger_of(config) as ledger:
+        from nel_mesh.agent.contacts import Contacts
         from nel_mesh.ledger.attention import look
 
         found = look(ledger.database, ledger.clock.now())
+        contacts = Contacts(configuration_of(config))
+        called = [contacts.of_attention(one, ledger) for one in found]
         mailboxes = ledger.mailboxes.all()
         counts = ledger.messages.counts()
     needed = [one for one in found if one.needs_person]
@@ -37,11 +40,11 @@ def status(ctx: typer.Context, config: ConfigOption = None) -> None:
         session.out.note(f"{len(needed)} thing{' needs' if len(needed) == 1 else 's need'} a person:")
     else:
         session.out.note("Nothing needs a person.")
-    for one in found:
+    for one, contact in zip(found, called, strict=True):
         mark = "!" if one.needs_person else "."
-        session.out.result(
-            {"attention": dataclasses.asdict(one)}, f"{mark} {one.text}\n    {one.advice}", brief=f"{mark} {one.text}"
-        )
+        text = f"{mark} {one.text}\n    {one.advice}" + (f"\n    Who to call: {contact}" if contact else "")
+        record = {"attention": {**dataclasses.asdict(one), "contact": contact}}
+        session.out.result(record, text, brief=f"{mark} {one.text}")
     rows = []
     for mailbox in mailboxes:
         mine = {(str(way), str(state)): n for (name, way, state), n in counts.items() if name == mailbox.mailbox_id}
