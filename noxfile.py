@@ -36,6 +36,17 @@ TESTS = (
 )
 """The client's tests that need only the wheel and the development group."""
 
+TESTS_OF_EXTRAS = (
+    "agent/test_ledger.py",
+    "agent/test_agent.py",
+    "console/test_console_[oprs]*.py",
+    "test_s3.py",
+    "test_sftp.py",
+    "test_store_sources.py",
+    "test_telemetry.py",
+)
+"""Tests of what only an extra brings, with its lowest versions too."""
+
 NOT_FOR_TESTS = ("fastapi", "mesh-client", "mesh-sandbox", "mypy", "nox", "ruff")
 """Development packages that those tests do without; they may require other versions of what is tried."""
 
@@ -82,24 +93,24 @@ def installed(session: nox.Session, extras: str) -> None:
 
 @nox.session(python=PYTHONS[0])
 def lowest(session: nox.Session) -> None:
-    """Run the client's tests with the lowest version that each requirement allows, on the oldest Python."""
+    """Run the tests with the lowest version that each requirement allows, on the oldest Python."""
     requirements = [Requirement(one) for one in (*BASE, *(one for extra in EXTRAS.values() for one in extra))]
     pins = [f"{one.name}{str(one.specifier).replace('>=', '==')}" for one in requirements]
-    _client_tests(session, pins)
+    _client_tests(session, pins, (*TESTS, *TESTS_OF_EXTRAS))
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the client's tests on each Python, with the newest versions."""
-    _client_tests(session, ())
+    _client_tests(session, (), TESTS)
 
 
-def _client_tests(session: nox.Session, pins: Iterable[str]) -> None:
+def _client_tests(session: nox.Session, pins: Iterable[str], names: Iterable[str]) -> None:
     ours = {Requirement(one).name for one in (*BASE, *(one for extra in EXTRAS.values() for one in extra))}
     group = nox.project.dependency_groups(PROJECT, "dev")
     tools = [one for one in group if Requirement(one).name not in {*ours, *NOT_FOR_TESTS}]
     session.install(wheel(ALL), *pins, *tools)
-    found = {name: sorted(Path("tests").glob(name)) for name in TESTS}
+    found = {name: sorted(Path("tests").glob(name)) for name in names}
     assert all(found.values()), found
-    paths = [str(path) for name in TESTS for path in found[name]]
+    paths = [str(path) for one in found.values() for path in one]
     session.run(*PYTEST, "-n", "2", "-W", "ignore", "-k", "not official", *paths)

@@ -27,8 +27,8 @@ class Letter:
     """
 
     contact: str | None
-    subject: str
-    text: str
+    subject: str = dataclasses.field(repr=False)
+    text: str = dataclasses.field(repr=False)
 
     @property
     def link(self) -> str | None:
