@@ -53,9 +53,9 @@ def contacts(tmp_path: Path) -> Contacts:
 
 def message(ledger: Ledger, **changes: Any) -> LedgerMessage:
     mailbox_id = changes.get("mailbox_id", "X26ABC1")
-    ledger.messages.list_incoming(mailbox_id, ["M1"])
+    ledger.incoming.note_listed(mailbox_id, ["M1"])
     with ledger.database.read() as connection:
-        found = ledger.messages.incoming(connection, mailbox_id, "M1")
+        found = ledger.incoming.get(connection, mailbox_id, "M1")
     return dataclasses.replace(found, **changes)
 
 

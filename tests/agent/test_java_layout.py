@@ -15,7 +15,8 @@ from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.java.control_file import parse
 from nel_mesh.agent.java.layout import ControlFileLayout
 from nel_mesh.ledger.ledger import Ledger
-from nel_mesh.ledger.messages import LedgerMessage, NewSend
+from nel_mesh.ledger.messages import LedgerMessage
+from nel_mesh.ledger.outgoing import NewSend
 from nel_mesh.ledger.states import Event
 
 CONTROL = (
@@ -43,7 +44,7 @@ class Root:
     def noted(self, name: str) -> LedgerMessage:
         """Note a pair in the ledger, as the sender does."""
         [file] = [one for one in self.layout.find(self.ledger.clock.monotonic()) if one.path.stem == name]
-        message = self.ledger.messages.add_outgoing(
+        message = self.ledger.outgoing.add(
             "TESTMB1",
             [NewSend(source=str(file.path), stamp=file.stamp, options=file.options, route=0, file_name=None, length=1)],
         )[0]
@@ -54,7 +55,7 @@ class Root:
 
     def accepted(self, name: str, message_id: str) -> LedgerMessage:
         message = self.noted(name)
-        return self.ledger.messages.accepted(message.id, message_id=message_id, length=1, track_after_in_seconds=60)
+        return self.ledger.outgoing.accepted(message.id, message_id=message_id, length=1, track_after_in_seconds=60)
 
     def failed(self, message: LedgerMessage, event: Event, error: MeshError) -> LedgerMessage:
         return self.ledger.messages.fail(message.id, event, error, next_attempt_at=None)

@@ -21,7 +21,8 @@ from nel_mesh.ledger.database import HEAD
 from nel_mesh.ledger.events import first_broken
 from nel_mesh.ledger.ledger import FILE_NAME, Ledger
 from nel_mesh.ledger.mailboxes import Fenced
-from nel_mesh.ledger.messages import LedgerMessage, NewSend
+from nel_mesh.ledger.messages import LedgerMessage
+from nel_mesh.ledger.outgoing import NewSend
 from nel_mesh.ledger.schema import messages, metadata
 from nel_mesh.ledger.search import Filter
 from nel_mesh.ledger.states import Direction, Event, State
@@ -37,20 +38,20 @@ def _mailboxes(ledger: Ledger) -> None:
 
 
 def listed(ledger: Ledger, *ids: str) -> list[LedgerMessage]:
-    ledger.messages.list_incoming(A, ids)
-    return ledger.messages.due_incoming(A, ids)
+    ledger.incoming.note_listed(A, ids)
+    return ledger.incoming.due(A, ids)
 
 
 def sent(ledger: Ledger, name: str = "a.csv", **options: str) -> LedgerMessage:
     options = {"to": B, "workflow_id": "WF", "subject": "Jane Doe", **options}
-    return ledger.messages.add_outgoing(
+    return ledger.outgoing.add(
         A, [NewSend(source=f"/out/{name}", stamp="1:2:3", options=options, route=0, file_name=name, length=1)]
     )[0]
 
 
 def accepted(ledger: Ledger, message: LedgerMessage, message_id: str = "M1") -> LedgerMessage:
     ledger.messages.begin([message.id])
-    return ledger.messages.accepted(message.id, message_id=message_id, length=1, track_after_in_seconds=600)
+    return ledger.outgoing.accepted(message.id, message_id=message_id, length=1, track_after_in_seconds=600)
 
 
 def entry(ledger: Ledger, message_id: str, metadata: MessageMetadata | None = None) -> JournalEntry:
@@ -106,7 +107,7 @@ def test_a_message_is_listed_once_and_due_until_it_is_acknowledged(ledger: Ledge
 
 def test_stored_once_every_destination_has_it(ledger: Ledger) -> None:
     [message] = listed(ledger, "M1")
-    ledger.messages.choose_destinations(message.id, ["/a", "/b"], None)
+    ledger.incoming.choose_destinations(message.id, ["/a", "/b"], None)
     ledger.messages.begin([message.id])
     first = ledger.journal(owner=None, destination="/a")
     first.add(entry(ledger, "M1"))
@@ -169,7 +170,7 @@ def test_a_lost_node_is_fenced_and_its_work_is_due(place: Path | str, ledger: Le
         assert [one.id for one in listed(ledger, "M1")] == [message.id]
         for write in (
             lambda: lost.nodes.beat(node, {}),
-            lambda: lost.messages.list_incoming(A, ["M2"]),
+            lambda: lost.incoming.note_listed(A, ["M2"]),
             lambda: lost.sends.record("1").write(b"x"),
             lambda: lost.mailboxes.listed(A, 3),
         ):
@@ -202,21 +203,21 @@ def test_a_process_that_starts_again_in_its_folder_takes_its_own_work_over_at_on
 def test_a_file_of_one_machine_is_sent_by_that_machine(ledger: Ledger) -> None:
     def note(node: str | None) -> LedgerMessage:
         new = NewSend(source="/out/a", stamp="1:2:3", options={}, route=0, file_name="a", length=1, node=node)
-        return ledger.messages.add_outgoing(A, [new])[0]
+        return ledger.outgoing.add(A, [new])[0]
 
     ours, theirs, shared = note("one"), note("two"), note(None)
     assert note("one").id == ours.id
-    assert [one.id for one in ledger.messages.due_outgoing(A, 9, "one")] == [ours.id]
-    assert [one.id for one in ledger.messages.due_outgoing(A, 9)] == [shared.id]
-    assert ledger.messages.mailboxes_with_outgoing("two") == {A}
-    assert ledger.messages.unfiled_sources(A, "two") == {("/out/a", "1:2:3")}
+    assert [one.id for one in ledger.outgoing.due(A, 9, "one")] == [ours.id]
+    assert [one.id for one in ledger.outgoing.due(A, 9)] == [shared.id]
+    assert ledger.outgoing.mailboxes_waiting("two") == {A}
+    assert ledger.outgoing.unfiled_sources(A, "two") == {("/out/a", "1:2:3")}
     assert ledger.nodes.waiting_files() == {"one": 1, "two": 1}
     assert theirs.node == "two"
 
 
 def test_a_message_that_left_the_inbox_is_gone_and_comes_back_if_it_is_listed_again(ledger: Ledger) -> None:
     listed(ledger, "M1", "M2")
-    ledger.messages.vanish(A, ["M2"])
+    ledger.incoming.vanish(A, ["M2"])
     assert [one.state for one in ledger.messages.find("M1")] == [State.GONE]
     assert [one.message_id for one in listed(ledger, "M1")] == ["M1"]
 
@@ -256,19 +257,19 @@ def test_the_same_file_is_one_message_until_it_is_filed(ledger: Ledger) -> None:
     assert sent(ledger).id == message.id
     accepted(ledger, message)
     assert sent(ledger).id == message.id
-    ledger.messages.filed(message.id, "/sent/a.csv")
+    ledger.outgoing.filed(message.id, "/sent/a.csv")
     assert sent(ledger).id != message.id
 
 
 def test_tracking_grows_slower_and_ends(ledger: Ledger, clock: MovableClock) -> None:
     message = accepted(ledger, sent(ledger))
-    assert ledger.messages.to_track(A, 10) == []
+    assert ledger.outgoing.to_track(A, 10) == []
     clock.advance(seconds=601)
-    assert [one.id for one in ledger.messages.to_track(A, 10)] == [message.id]
-    ledger.messages.tracked(message.id, None, wait_in_seconds=1200)
-    assert ledger.messages.to_track(A, 10) == []
+    assert [one.id for one in ledger.outgoing.to_track(A, 10)] == [message.id]
+    ledger.outgoing.tracked(message.id, None, wait_in_seconds=1200)
+    assert ledger.outgoing.to_track(A, 10) == []
     clock.advance(seconds=1201)
-    ledger.messages.tracked(message.id, Event.COLLECTED, wait_in_seconds=0)
+    ledger.outgoing.tracked(message.id, Event.COLLECTED, wait_in_seconds=0)
     assert ledger.messages.get(message.id).state is State.COLLECTED
 
 
@@ -299,7 +300,7 @@ def test_a_resent_message_is_a_new_one_and_is_resent_once(ledger: Ledger) -> Non
     message = sent(ledger, local_id="ours")
     ledger.messages.begin([message.id])
     ledger.messages.fail(message.id, Event.REFUSED, StorageError("no"), next_attempt_at=None)
-    ledger.messages.filed(message.id, "/failed/a.csv")
+    ledger.outgoing.filed(message.id, "/failed/a.csv")
     assert not ledger.actions.preview("resend", [message.id])[0].is_refused
     ledger.actions.run("resend", [message.id], actor="ann", reason="moved")
     [copy, before] = ledger.search.messages(Filter())
@@ -461,10 +462,10 @@ def stored(ledger: Ledger, message_id: str, location: str) -> LedgerMessage:
     """Return a message that was stored, and acknowledged."""
     [message] = listed(ledger, message_id)
     ledger.messages.begin([message.id])
-    ledger.messages.choose_destinations(message.id, ["/in"], None)
+    ledger.incoming.choose_destinations(message.id, ["/in"], None)
     with ledger.database.write() as connection:
         known = dataclasses.replace(entry(ledger, message_id), location=location)
-        ledger.messages.copy_stored(connection, "/in", known)
+        ledger.incoming.copy_stored(connection, "/in", known)
     return message
 
 
@@ -475,7 +476,7 @@ def test_only_what_is_stored_can_be_acknowledged_by_hand(ledger: Ledger, tmp_pat
     [effect] = ledger.actions.run("acknowledge", [open_one.id], actor="ann", reason="")
     assert effect.is_refused
     assert "it would be lost" in effect.text
-    ledger.messages.acknowledged(A, ["M1"])
+    ledger.incoming.acknowledged(A, ["M1"])
     assert ledger.actions.run("acknowledge", [message.id], actor="ann", reason="")[0].is_refused
     assert ledger.actions.run("acknowledge", [sent(ledger).id], actor="ann", reason="")[0].is_refused
     assert [event.kind for event in ledger.search.timeline(message.id)][-2:] == ["acknowledge", "acknowledged"]
@@ -486,7 +487,7 @@ def test_a_message_is_delivered_again_only_where_its_copy_is_not(ledger: Ledger,
     copy.touch()
     message = stored(ledger, "M1", str(copy))
     assert ledger.actions.preview("deliver again", [message.id])[0].is_refused
-    ledger.messages.acknowledged(A, ["M1"])
+    ledger.incoming.acknowledged(A, ["M1"])
     [effect] = ledger.actions.run("deliver again", [message.id], actor="ann", reason="")
     assert effect.is_refused
     assert "still where it was stored" in effect.text
@@ -498,7 +499,7 @@ def test_a_message_is_delivered_again_only_where_its_copy_is_not(ledger: Ledger,
     assert not ledger.actions.run("deliver again", [message.id], actor="ann", reason="lost")[0].is_refused
     assert ledger.search.copies(message.id) == []
     # It is not in the inbox, until the service desk has put it back there.
-    ledger.messages.vanish(A, [])
+    ledger.incoming.vanish(A, [])
     assert ledger.messages.get(message.id).state is State.GONE
     [again] = listed(ledger, "M1")
     assert again.state is State.LISTED
@@ -506,7 +507,7 @@ def test_a_message_is_delivered_again_only_where_its_copy_is_not(ledger: Ledger,
 
 def test_a_copy_in_a_store_may_still_be_there(ledger: Ledger) -> None:
     message = stored(ledger, "M1", "s3://results/a")
-    ledger.messages.acknowledged(A, ["M1"])
+    ledger.incoming.acknowledged(A, ["M1"])
     [effect] = ledger.actions.preview("deliver again", [message.id])
     assert effect.is_refused
     assert "may still be" in effect.text

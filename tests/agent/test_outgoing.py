@@ -17,7 +17,7 @@ from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.outgoing import FileLayout, OutgoingFile, stamp_of
 from nel_mesh.destinations.metadata import sidecar_of
 from nel_mesh.ledger.ledger import Ledger
-from nel_mesh.ledger.messages import NewSend
+from nel_mesh.ledger.outgoing import NewSend
 
 
 def layout(folder: Path, **options: Any) -> FileLayout:
@@ -209,7 +209,7 @@ def test_a_senders_own_id_is_no_part_of_a_path_and_a_new_file_of_the_name_stays(
     one = layout(out, layout="sidecar", to=None, settle_in_seconds=0)
     file = found(one)["a.csv"]
     with Ledger(tmp_path / "ledger") as ledger:
-        message = ledger.messages.add_outgoing(
+        message = ledger.outgoing.add(
             "X26ABC1",
             [NewSend(source=str(path), stamp=file.stamp, options=file.options, route=0, file_name=None, length=3)],
         )[0]

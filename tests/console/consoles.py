@@ -23,7 +23,8 @@ from nel_mesh.console.roles import Role
 from nel_mesh.console.serving import console_served
 from nel_mesh.io.clock import Clock
 from nel_mesh.ledger.ledger import FILE_NAME, Ledger
-from nel_mesh.ledger.messages import LedgerMessage, NewSend
+from nel_mesh.ledger.messages import LedgerMessage
+from nel_mesh.ledger.outgoing import NewSend
 from nel_mesh.ledger.states import Event
 
 ALICE, BOB = "X26ABC1", "X26ABC2"
@@ -217,21 +218,21 @@ class Filled:
             file_name=PRIVATE["file_name"],
             length=path.stat().st_size,
         )
-        return self.ledger.messages.add_outgoing(ALICE, [send])[0]
+        return self.ledger.outgoing.add(ALICE, [send])[0]
 
     def _refused(self) -> LedgerMessage:
         message = self._send("refused.csv")
         self.ledger.messages.begin([message.id])
         error = IntegrityError(HOSTILE, event="SEND", code="14", description=HOSTILE)
         self.ledger.messages.fail(message.id, Event.REFUSED, error, next_attempt_at=None)
-        self.ledger.messages.filed(message.id, str(self.folder / "refused.csv"))
+        self.ledger.outgoing.filed(message.id, str(self.folder / "refused.csv"))
         return message
 
     def _undelivered(self) -> LedgerMessage:
         message = self._send("undelivered.csv")
         self.ledger.messages.begin([message.id])
-        self.ledger.messages.accepted(message.id, message_id="SENT1", length=1, track_after_in_seconds=600)
-        self.ledger.messages.filed(message.id, str(self.folder / "undelivered.csv"))
+        self.ledger.outgoing.accepted(message.id, message_id="SENT1", length=1, track_after_in_seconds=600)
+        self.ledger.outgoing.filed(message.id, str(self.folder / "undelivered.csv"))
         report = Report(
             message_id="REPORT1",
             message_type="REPORT",
@@ -246,11 +247,11 @@ class Filled:
 
     def _receive(self, message_id: str, metadata: MessageMetadata) -> LedgerMessage:
         messages = self.ledger.messages
-        messages.list_incoming(ALICE, [message_id])
+        self.ledger.incoming.note_listed(ALICE, [message_id])
         with self.ledger.database.read() as connection:
-            message = messages.incoming(connection, ALICE, message_id)
+            message = self.ledger.incoming.get(connection, ALICE, message_id)
         messages.begin([message.id])
-        messages.choose_destinations(message.id, [f"{self.folder}/in-{ALICE}"], metadata)
+        self.ledger.incoming.choose_destinations(message.id, [f"{self.folder}/in-{ALICE}"], metadata)
         path = self.folder / f"{message_id}.dat"
         path.write_text(f"content of {message_id} {HOSTILE}")
         entry = JournalEntry(
@@ -262,16 +263,16 @@ class Filled:
             metadata=metadata,
         )
         with self.ledger.database.write() as connection:
-            messages.copy_stored(connection, f"{self.folder}/in-{ALICE}", entry)
+            self.ledger.incoming.copy_stored(connection, f"{self.folder}/in-{ALICE}", entry)
         return messages.get(message.id)
 
     def _quarantined(self) -> LedgerMessage:
         messages = self.ledger.messages
-        messages.list_incoming(ALICE, ["BROKEN1"])
+        self.ledger.incoming.note_listed(ALICE, ["BROKEN1"])
         with self.ledger.database.read() as connection:
-            message = messages.incoming(connection, ALICE, "BROKEN1")
+            message = self.ledger.incoming.get(connection, ALICE, "BROKEN1")
         metadata = MessageMetadata(message_id="BROKEN1", workflow_id=HOSTILE, sender=HOSTILE[:90], **_masked())
-        messages.choose_destinations(message.id, [f"{self.folder}/in-{ALICE}"], metadata)
+        self.ledger.incoming.choose_destinations(message.id, [f"{self.folder}/in-{ALICE}"], metadata)
         messages.begin([message.id])
         error = IntegrityError("the checksum differs from the sender's")
         messages.fail(message.id, Event.CONDEMNED, error, next_attempt_at=None, is_its_own=True)
@@ -280,7 +281,7 @@ class Filled:
     def _acknowledged(self) -> LedgerMessage:
         metadata = MessageMetadata(message_id="GOOD1", workflow_id="PATH_RESULTS", sender=BOB, **_masked())
         message = self._receive("GOOD1", metadata)
-        self.ledger.messages.acknowledged(ALICE, ["GOOD1"])
+        self.ledger.incoming.acknowledged(ALICE, ["GOOD1"])
         return message
 
 

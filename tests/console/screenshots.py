@@ -12,7 +12,7 @@ from consoles import ALICE, BOB, Served, served_console
 
 from nel_mesh import ConnectionFailed, IntegrityError, JournalEntry, MessageMetadata
 from nel_mesh.console.guard import COOKIE
-from nel_mesh.ledger.messages import NewSend
+from nel_mesh.ledger.outgoing import NewSend
 from nel_mesh.ledger.states import Event
 
 WORKFLOWS = ("PATH_RESULTS", "DISCHARGE_LETTERS", "SCREENING_LIST")
@@ -35,16 +35,16 @@ def fill(served: Served, folder: Path) -> int:
                 _send(served, folder, f"results-{hour}-{number}.csv", f"SENT{hour:02}{number:02}")
         clock.added += timedelta(hours=1)
     messages = ledger.messages
-    messages.list_incoming(ALICE, ["20261126140000000000_BAD001"])
+    ledger.incoming.note_listed(ALICE, ["20261126140000000000_BAD001"])
     with ledger.database.read() as connection:
-        bad = messages.incoming(connection, ALICE, "20261126140000000000_BAD001")
+        bad = ledger.incoming.get(connection, ALICE, "20261126140000000000_BAD001")
     metadata = MessageMetadata(message_id=bad.message_id or "", workflow_id="PATH_RESULTS", sender=BOB)
-    messages.choose_destinations(bad.id, ["/srv/mesh/in"], metadata)
+    ledger.incoming.choose_destinations(bad.id, ["/srv/mesh/in"], metadata)
     messages.begin([bad.id])
     error = IntegrityError("the checksum differs from the sender's")
     messages.fail(bad.id, Event.CONDEMNED, error, next_attempt_at=None, is_its_own=True)
-    messages.list_incoming(BOB, _slow())
-    for one in messages.begin(one.id for one in messages.due_incoming(BOB, _slow())):
+    ledger.incoming.note_listed(BOB, _slow())
+    for one in messages.begin(one.id for one in ledger.incoming.due(BOB, _slow())):
         later = clock.now() + timedelta(minutes=2)
         messages.fail(one.id, Event.FAILED, ConnectionFailed("s3://results: 503 SlowDown"), next_attempt_at=later)
     begun = ledger.mailboxes.begin_visit(ALICE, "node-1:4711")
@@ -60,12 +60,12 @@ def _slow() -> list[str]:
 
 
 def _receive(served: Served, metadata: MessageMetadata) -> None:
-    messages = served.ledger.messages
-    messages.list_incoming(ALICE, [metadata.message_id])
+    ledger = served.ledger
+    ledger.incoming.note_listed(ALICE, [metadata.message_id])
     with served.ledger.database.read() as connection:
-        message = messages.incoming(connection, ALICE, metadata.message_id)
-    messages.begin([message.id])
-    messages.choose_destinations(message.id, ["/srv/mesh/in"], metadata)
+        message = ledger.incoming.get(connection, ALICE, metadata.message_id)
+    ledger.messages.begin([message.id])
+    ledger.incoming.choose_destinations(message.id, ["/srv/mesh/in"], metadata)
     entry = JournalEntry(
         mailbox_id=ALICE,
         message_id=metadata.message_id,
@@ -75,18 +75,18 @@ def _receive(served: Served, metadata: MessageMetadata) -> None:
         metadata=metadata,
     )
     with served.ledger.database.write() as connection:
-        messages.copy_stored(connection, "/srv/mesh/in", entry)
-    messages.acknowledged(ALICE, [metadata.message_id])
+        ledger.incoming.copy_stored(connection, "/srv/mesh/in", entry)
+    ledger.incoming.acknowledged(ALICE, [metadata.message_id])
 
 
 def _send(served: Served, folder: Path, name: str, message_id: str) -> None:
     options = {"to": BOB, "workflow_id": "PATH_RESULTS"}
     send = NewSend(source=str(folder / name), stamp=name, options=options, route=0, file_name=name, length=1024)
-    [message] = served.ledger.messages.add_outgoing(ALICE, [send])
+    [message] = served.ledger.outgoing.add(ALICE, [send])
     served.ledger.messages.begin([message.id])
-    served.ledger.messages.accepted(message.id, message_id=message_id, length=1024, track_after_in_seconds=600)
-    served.ledger.messages.filed(message.id, None)
-    served.ledger.messages.tracked(message.id, Event.COLLECTED, wait_in_seconds=600)
+    served.ledger.outgoing.accepted(message.id, message_id=message_id, length=1024, track_after_in_seconds=600)
+    served.ledger.outgoing.filed(message.id, None)
+    served.ledger.outgoing.tracked(message.id, Event.COLLECTED, wait_in_seconds=600)
 
 
 def main() -> int:

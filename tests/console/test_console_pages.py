@@ -140,7 +140,7 @@ def test_views_are_saved_by_name_and_are_each_persons_own(shared: Served, filled
 
 def test_a_list_goes_on_page_by_page(served: Served) -> None:
     ids = [f"M{number:03}" for number in range(120)]
-    served.ledger.messages.list_incoming(ALICE, ids)
+    served.ledger.incoming.note_listed(ALICE, ids)
     with served.visitor("viewer") as visitor:
         seen: list[str] = []
         place: str | None = "/messages?states=listed"
@@ -255,12 +255,12 @@ def test_an_action_is_previewed_and_done_once_with_a_reason(served: Served, tmp_
 
 
 def test_an_action_on_all_that_a_search_finds_is_about_what_was_previewed(served: Served) -> None:
-    served.ledger.messages.list_incoming(ALICE, [f"M{number}" for number in range(60)])
+    served.ledger.incoming.note_listed(ALICE, [f"M{number}" for number in range(60)])
     with served.visitor("operator") as visitor:
         fields = {"which": "all", "query": f"mailbox_id={ALICE}", "action": "retry"}
         preview = visitor.post("/messages/preview", fields)
         assert "Retry: 60 messages" in preview.text
-        served.ledger.messages.list_incoming(ALICE, ["LATER"])
+        served.ledger.incoming.note_listed(ALICE, ["LATER"])
         done = visitor.post("/messages/run", {"selection": selection_of(preview.text), "reason": "the disk is free"})
         assert "60 done" in done.text
         assert visitor.post("/messages/preview", {"action": "retry"}).status_code == 400
@@ -486,7 +486,7 @@ def test_over_postgresql_a_message_of_a_fleet_is_for_the_machine_that_has_its_fi
         served.ledger.nodes.start("node-7", place=place, version="1", alive_within=timedelta(seconds=10))
         served.ledger.database.fence = None
         page = visitor.post("/send", fields, page="/send", files=files).headers["location"]
-        [message] = served.ledger.messages.due_outgoing(ALICE, 10, "node-7")
+        [message] = served.ledger.outgoing.due(ALICE, 10, "node-7")
         assert page == f"/messages/{message.id}"
         for path in ("/", page, "/messages", "/messages?workflow_id=PATH*&states=waiting", "/nodes", "/destinations"):
             assert visitor.get(path).status_code == 200

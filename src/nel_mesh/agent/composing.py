@@ -12,7 +12,8 @@ from nel_mesh.agent.membership import place_of
 from nel_mesh.agent.sending import COMPOSED
 from nel_mesh.io.files import NewFile, make_folder, translate_storage_errors
 from nel_mesh.ledger.ledger import Ledger
-from nel_mesh.ledger.messages import LedgerMessage, NewSend
+from nel_mesh.ledger.messages import LedgerMessage
+from nel_mesh.ledger.outgoing import NewSend
 
 _BLOCK_BYTES = 1 << 20
 
@@ -88,7 +89,7 @@ def compose(
         length=length,
         node=node,
     )
-    [message] = ledger.messages.add_outgoing(mailbox_id, [send], actor=actor)
+    [message] = ledger.outgoing.add(mailbox_id, [send], actor=actor)
     return message
 
 

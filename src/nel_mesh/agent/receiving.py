@@ -86,18 +86,18 @@ class Receiver:
         while page := list(islice(ids, _PAGE)):
             seen += page
             if self._plan.options.receive or self._plan.options.shadow:
-                self._ledger.messages.list_incoming(mailbox_id, page)
+                self._ledger.incoming.note_listed(mailbox_id, page)
             if not self._plan.options.shadow and not self._receive(page):
                 return False
         self._ledger.mailboxes.listed(mailbox_id, len(seen))
-        self._ledger.messages.vanish(mailbox_id, seen)
+        self._ledger.incoming.vanish(mailbox_id, seen)
         return True
 
     def _receive(self, page: Sequence[str]) -> bool:
         """Deliver what is due of some messages; whether the visit goes on."""
         if not self._plan.options.receive:
             return True
-        due = self._ledger.messages.due_incoming(self._plan.mailbox_id, page)
+        due = self._ledger.incoming.due(self._plan.mailbox_id, page)
         for start in range(0, len(due), _BATCH):
             if self._is_over():
                 return False
@@ -142,7 +142,7 @@ class Receiver:
         if route is None:
             self._failed(message, StorageError("no route of the configuration takes it; add one that does"))
             return ()
-        self._ledger.messages.choose_destinations(message.id, route.into, metadata)
+        self._ledger.incoming.choose_destinations(message.id, route.into, metadata)
         return route.into
 
     def _deliver_to(self, destinations: Sequence[str], group: Sequence[LedgerMessage]) -> None:
@@ -167,7 +167,7 @@ class Receiver:
             stored = _ids(result)
             pending = {message_id: one for message_id, one in pending.items() if message_id in stored}
             if is_last:
-                self._ledger.messages.acknowledged(self._plan.mailbox_id, pending)
+                self._ledger.incoming.acknowledged(self._plan.mailbox_id, pending)
             if not pending:
                 return
 

@@ -39,7 +39,8 @@ from nel_mesh.agent.outgoing import Layout, OutgoingFile, stamp_of
 from nel_mesh.agent.receiving import retry_delay
 from nel_mesh.agent.transfers import Transfers
 from nel_mesh.ledger.ledger import Ledger
-from nel_mesh.ledger.messages import LedgerMessage, NewSend
+from nel_mesh.ledger.messages import LedgerMessage
+from nel_mesh.ledger.outgoing import NewSend
 from nel_mesh.ledger.states import Event, State
 from nel_mesh.ledger.transfers import LedgerRecord
 
@@ -121,7 +122,7 @@ class Sender:
 
     def run(self) -> int:
         """Note what is in the folders, and send what is due; return how many messages were sent."""
-        for message in self._ledger.messages.unfiled(self._plan.mailbox_id, self._node):
+        for message in self._ledger.outgoing.unfiled(self._plan.mailbox_id, self._node):
             self._file_away(message)
         self._note_files()
         sent = 0
@@ -130,7 +131,7 @@ class Sender:
         def is_over() -> bool:
             return self._is_over() or self._ledger.clock.monotonic() >= end
 
-        while due := self._ledger.messages.due_outgoing(self._plan.mailbox_id, _AT_ONCE, self._node):
+        while due := self._ledger.outgoing.due(self._plan.mailbox_id, _AT_ONCE, self._node):
             results: list[bool] = []
             work = partial(self._send_all, due, results, is_over)
             if not self._transfers.run(f"send from {self._plan.mailbox_id}", work, is_over):
@@ -146,7 +147,7 @@ class Sender:
 
     def _note_files(self) -> None:
         now = self._ledger.clock.monotonic()
-        known = self._ledger.messages.unfiled_sources(self._plan.mailbox_id, self._node)
+        known = self._ledger.outgoing.unfiled_sources(self._plan.mailbox_id, self._node)
         for folder in self._folders:
             files = (file for file in folder.layout.find(now) if (str(file.path), file.stamp) not in known)
             while batch := list(islice(files, _BATCH)):
@@ -165,7 +166,7 @@ class Sender:
             )
             for file in files
         ]
-        noted = self._ledger.messages.add_outgoing(self._plan.mailbox_id, sends)
+        noted = self._ledger.outgoing.add(self._plan.mailbox_id, sends)
         for file, message in zip(files, noted, strict=True):
             if file.fault is not None and message.state is State.WAITING:
                 self._refused(message, file.fault)
@@ -212,12 +213,12 @@ class Sender:
                 return True
         error = SourceError("the file was changed or removed before it was sent")
         self._ledger.messages.fail(message.id, Event.REFUSED, error, next_attempt_at=None)
-        self._ledger.messages.filed(message.id, None)
+        self._ledger.outgoing.filed(message.id, None)
         return False
 
     def _accepted(self, message: LedgerMessage, message_id: str, length: int) -> None:
         after = int(self._defaults.track_first_after_in_minutes * 60)
-        message = self._ledger.messages.accepted(
+        message = self._ledger.outgoing.accepted(
             message.id, message_id=message_id, length=length, track_after_in_seconds=after
         )
         self._file_away(message)
@@ -255,7 +256,7 @@ class Sender:
         except StorageError as error:
             self._ledger.note("file not moved", mailbox_id=message.mailbox_id, number=message.id, reason=error.reason)
             return
-        self._ledger.messages.filed(message.id, archived)
+        self._ledger.outgoing.filed(message.id, archived)
 
     def _layout_of(self, message: LedgerMessage) -> Layout | None:
         """Return the layout of the folder that a message came from; the configuration may have changed since."""
@@ -274,7 +275,7 @@ class Tracker:
 
     def run(self, is_over: Callable[[], bool]) -> None:
         """Track what is due. Raises MeshError if MESH cannot be asked."""
-        for message in self.ledger.messages.to_track(self.plan.mailbox_id, _AT_ONCE):
+        for message in self.ledger.outgoing.to_track(self.plan.mailbox_id, _AT_ONCE):
             if is_over():
                 return
             self.track(message)
@@ -287,7 +288,7 @@ class Tracker:
             tracking = self.client.track_message(message.message_id or "")
         except (NotFound, Gone):
             # It stays accepted, and `status` says when it grows old.
-            self.ledger.messages.tracked(message.id, None, wait_in_seconds=wait)
+            self.ledger.outgoing.tracked(message.id, None, wait_in_seconds=wait)
             return None
         event = None
         values: Mapping[str, Any] = {}
@@ -301,5 +302,5 @@ class Tracker:
             }
         elif tracking.status == "acknowledged":
             event = Event.COLLECTED
-        self.ledger.messages.tracked(message.id, event, wait_in_seconds=wait, **values)
+        self.ledger.outgoing.tracked(message.id, event, wait_in_seconds=wait, **values)
         return tracking

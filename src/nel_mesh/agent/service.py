@@ -286,7 +286,7 @@ class Agent:
         if self.configuration.is_fleet and node is not None:
             kinds.append((False, node.name))
         for is_shared, name in kinds:
-            waiting = self.ledger.messages.mailboxes_with_outgoing(name)
+            waiting = self.ledger.outgoing.mailboxes_waiting(name)
             self._runner.enqueue(
                 Task("send", mailbox_id) if is_shared else Task("send own", mailbox_id, is_local=True)
                 for mailbox_id, work in works.items()

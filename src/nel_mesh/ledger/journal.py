@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from nel_mesh.io.journal import Claim, JournalEntry
 from nel_mesh.ledger.database import Database
-from nel_mesh.ledger.messages import Messages
+from nel_mesh.ledger.incoming import Incoming
 from nel_mesh.ledger.schema import copies, messages
 from nel_mesh.ledger.states import Direction
 
@@ -34,14 +34,14 @@ class LedgerJournal:
 
     Args:
         database: the ledger's.
-        messages: its messages.
+        incoming: its incoming messages.
         owner: who has begun them; what another has taken over since, this journal refuses to add.
         destination: the destination, as the ledger calls it.
     """
 
-    def __init__(self, database: Database, messages: Messages, *, owner: str | None, destination: str) -> None:
+    def __init__(self, database: Database, incoming: Incoming, *, owner: str | None, destination: str) -> None:
         self._database = database
-        self._messages = messages
+        self._incoming = incoming
         self._owner = owner
         self._destination = destination
         self._held: set[str] = set()
@@ -88,4 +88,4 @@ class LedgerJournal:
     def add(self, entry: JournalEntry) -> None:
         """Note that the destination has a message. Raises Fenced if another process has taken the message over."""
         with self._database.write() as connection:
-            self._messages.copy_stored(connection, self._destination, entry, self._owner)
+            self._incoming.copy_stored(connection, self._destination, entry, self._owner)

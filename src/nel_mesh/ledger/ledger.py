@@ -15,11 +15,13 @@ from nel_mesh.ledger import events
 from nel_mesh.ledger.actions import Actions
 from nel_mesh.ledger.database import Database
 from nel_mesh.ledger.hook_calls import HookCalls
+from nel_mesh.ledger.incoming import Incoming
 from nel_mesh.ledger.journal import LedgerJournal
 from nel_mesh.ledger.mailbox_actions import MailboxActions
 from nel_mesh.ledger.mailboxes import Mailboxes
 from nel_mesh.ledger.messages import Listener, Messages
 from nel_mesh.ledger.nodes import Nodes
+from nel_mesh.ledger.outgoing import Outgoing
 from nel_mesh.ledger.presence import AskStores, of_files
 from nel_mesh.ledger.schema import events as events_table
 from nel_mesh.ledger.schema import hook_calls
@@ -58,6 +60,8 @@ class Ledger:
         self.nodes = Nodes(self.database, self.clock)
         self.mailboxes = Mailboxes(self.database, self.clock)
         self.messages = Messages(self.database, self.clock, listeners)
+        self.incoming = Incoming(self.database, self.clock, self.messages)
+        self.outgoing = Outgoing(self.database, self.clock, self.messages)
         self.search = Search(self.database)
         self.actions = Actions(self.database, self.clock, self.messages, ask)
         self.mailbox_actions = MailboxActions(self.mailboxes, self.clock)
@@ -83,7 +87,7 @@ class Ledger:
 
     def journal(self, *, owner: str | None, destination: str) -> LedgerJournal:
         """Return the journal of one destination, for messages that an owner has begun."""
-        return LedgerJournal(self.database, self.messages, owner=owner, destination=destination)
+        return LedgerJournal(self.database, self.incoming, owner=owner, destination=destination)
 
     def note(self, kind: str, *, actor: str = events.AGENT, mailbox_id: str | None = None, **details: object) -> None:
         """Add an event that belongs to no message."""
