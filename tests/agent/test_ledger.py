@@ -150,6 +150,15 @@ def test_a_mailbox_is_visited_by_one_process_at_a_time(ledger: Ledger) -> None:
     assert ledger.mailboxes.begin_visit(A, "two") is None
 
 
+def test_a_job_that_waited_while_another_machine_visited_makes_no_visit(ledger: Ledger, clock: MovableClock) -> None:
+    """It was made when the mailbox was due; by its turn another machine may have been there."""
+    epoch = begin(ledger)
+    ledger.mailboxes.end_visit(A, epoch, clock.now() + timedelta(minutes=5), None)
+    assert ledger.mailboxes.begin_visit(A, "two", if_due=True) is None
+    clock.advance(minutes=5)
+    assert ledger.mailboxes.begin_visit(A, "two", if_due=True) is not None
+
+
 def test_a_lost_node_is_fenced_and_its_work_is_due(place: Path | str, ledger: Ledger, clock: MovableClock) -> None:
     within = timedelta(seconds=10)
     with Ledger(place, clock=clock) as lost:

@@ -97,10 +97,14 @@ class MailboxWork:
                 )
             return self._client
 
-    def visit(self) -> None:
-        """Look into the inbox, deliver what is due, and follow what was sent."""
+    def visit(self, *, if_due: bool = False) -> None:
+        """Look into the inbox, deliver what is due, and follow what was sent.
+
+        Args:
+            if_due: do nothing if the mailbox was visited since this was asked for.
+        """
         ledger = self._shared.ledger
-        begun = ledger.mailboxes.begin_visit(self.plan.mailbox_id, self._shared.owner)
+        begun = ledger.mailboxes.begin_visit(self.plan.mailbox_id, self._shared.owner, if_due=if_due)
         if begun is None:
             return
         error: MeshError | None = None

@@ -85,7 +85,8 @@ class ThreadRunner:
                 if self._is_closed:
                     return
                 if task.key in self._running:
-                    self._again[task.key] = task
+                    if self._running[task.key] is not None:
+                        self._again[task.key] = task
                     continue
                 self._running[task.key] = None
             self._threads.submit(self._work, task)

@@ -323,7 +323,7 @@ class Agent:
         """Do a task, by the configuration of this moment. Raises what the work raises."""
         match task.kind:
             case "visit":
-                self._work(task.subject, MailboxWork.visit)
+                self._work(task.subject, partial(MailboxWork.visit, if_due=True))
             case "send" | "send own":
                 self._work(task.subject, partial(MailboxWork.send, is_shared=task.kind == "send"))
             case "hooks":

@@ -116,13 +116,22 @@ class Mailboxes:
         with self._database.read() as connection:
             return list(connection.scalars(query))
 
-    def begin_visit(self, mailbox_id: str, owner: str) -> LedgerMailbox | None:
-        """Take a mailbox for a visit; None if it is paused, no longer configured, or another process visits it."""
+    def begin_visit(self, mailbox_id: str, owner: str, *, if_due: bool = False) -> LedgerMailbox | None:
+        """Take a mailbox for a visit; None if it is paused, no longer configured, or another process visits it.
+
+        Args:
+            mailbox_id: the mailbox.
+            owner: the process that is to visit it.
+            if_due: take it only if it is still due: another machine may have visited it while this one had to wait.
+        """
         with self._database.write() as connection:
             found = self._get(connection, mailbox_id, for_update=True)
+            now = self._clock.now()
             if found.paused_at is not None or not found.is_configured or found.owner not in (None, owner):
                 return None
-            values = {"owner": owner, "epoch": found.epoch + 1, "last_visit_at": self._clock.now()}
+            if if_due and found.next_visit_at is not None and found.next_visit_at > now:
+                return None
+            values = {"owner": owner, "epoch": found.epoch + 1, "last_visit_at": now}
             connection.execute(update(mailboxes).where(mailboxes.c.mailbox_id == mailbox_id).values(**values))
             return dataclasses.replace(found, owner=owner, epoch=found.epoch + 1)
 
