@@ -42,9 +42,13 @@ class PostgreSQL:
     Args:
         folder: its folder, which is removed by its owner.
         is_durable: whether it survives being killed; it syncs then.
+        address: where it listens.
+        library: a library of its own that it loads, such as the one that counts statements.
     """
 
-    def __init__(self, folder: Path, *, is_durable: bool = False, address: str = "127.0.0.1") -> None:
+    def __init__(
+        self, folder: Path, *, is_durable: bool = False, address: str = "127.0.0.1", library: str = ""
+    ) -> None:
         self._programs = programs()
         self._folder = folder
         self._data = folder / "data"
@@ -69,7 +73,7 @@ class PostgreSQL:
         command += ["--pwfile", password, "--encoding", "UTF8", "--no-locale", "--no-sync"]
         subprocess.run(command, user=self._user, check=True, capture_output=True, cwd=folder)
         settings = {"listen_addresses": address, "unix_socket_directories": "", "max_connections": 300}
-        settings |= {"log_min_messages": "warning", "deadlock_timeout": "1s"}
+        settings |= {"log_min_messages": "warning", "deadlock_timeout": "1s", "shared_preload_libraries": library}
         if not is_durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         lines = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
@@ -127,13 +131,15 @@ class PostgreSQL:
 
 
 @contextlib.contextmanager
-def temporary_postgresql(*, is_durable: bool = False, address: str = "127.0.0.1") -> Iterator[PostgreSQL]:
+def temporary_postgresql(
+    *, is_durable: bool = False, address: str = "127.0.0.1", library: str = ""
+) -> Iterator[PostgreSQL]:
     """A server in a folder of its own, which ends with the block."""
     programs()
     with tempfile.TemporaryDirectory(prefix="nel-mesh-postgresql-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        server = PostgreSQL(folder, is_durable=is_durable, address=address)
+        server = PostgreSQL(folder, is_durable=is_durable, address=address, library=library)
         server.start()
         try:
             yield server

@@ -3,13 +3,18 @@
     make fleet FLEET="--trials 200 --seed 1"
 
 In each trial messages of several sizes are received into a folder and into S3, and files are sent from a shared folder.
-At a random moment a process is killed, or frozen and later thawed, or PostgreSQL is stopped as a crash stops it and
-started again. Then everything must be there, once, and nothing may have been acknowledged before it was stored.
+At a random moment, or in the middle of a message of eight chunks, a process is killed, or frozen and later thawed; or
+PostgreSQL is stopped as a crash stops it and started again; or, as root, a machine is cut off from it without a word,
+and the cut is healed. Then everything must be there, once, nothing may have been acknowledged before it was stored, and
+no two visits of a mailbox may have overlapped (`visits.py`).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
+import hashlib
 import os
 import random
 import signal
@@ -17,12 +22,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import network
 from agents import Site
+from visits import Requests, judge, steps_of, watch_visits
 
 from nel_mesh.ledger.events import first_broken
 from nel_mesh.ledger.ledger import Ledger
@@ -36,6 +43,13 @@ POLL_SECONDS = 3.0
 SIZES = (10, 3_000, 300_000, 4_000_000)
 FREEZE_SECONDS = 14.0
 DONE_WITHIN_SECONDS = 60.0
+KINDS = ("kill", "freeze", "database", "kill in a transfer", "freeze in a transfer")
+CUT = "network"
+CUT_OFF = "three"
+"""The machine that has a network of its own, where that can be made."""
+
+CHUNKS, CHUNK_BYTES = 8, 5_300_000
+CHUNK_DELAY_SECONDS = 0.4
 
 CONFIGURATION = """
 [agent]
@@ -63,44 +77,35 @@ into = "s3://test-results/fleet/{{message_id}}"
 """
 
 
-class Polls(threading.Thread):
-    """Watches when each inbox is listed: two visits at the same time list it twice in less than an interval."""
-
-    def __init__(self, server: Sandbox) -> None:
-        super().__init__(daemon=True)
-        self._server = server
-        self.is_over = False
-        self.overlapping = 0
-
-    def run(self) -> None:
-        last: dict[str, float] = defaultdict(lambda: -POLL_SECONDS)
-        seen = 0
-        while not self.is_over:
-            requests = self._server.requests("list_messages")
-            for request in requests[seen:]:
-                now = time.monotonic()
-                if now - last[request.mailbox_id] < POLL_SECONDS * 0.7:
-                    self.overlapping += 1
-                last[request.mailbox_id] = now
-            seen = len(requests)
-            time.sleep(0.05)
-
-
 class Trials:
     """The fleet, and what is found of it."""
 
-    def __init__(self, site: Site, server: Sandbox, database: PostgreSQL, s3: S3, chance: random.Random) -> None:
+    def __init__(
+        self,
+        site: Site,
+        server: Sandbox,
+        database: PostgreSQL,
+        s3: S3,
+        chance: random.Random,
+        cuttable: network.Network | None,
+    ) -> None:
         self.site, self.server, self.database, self.s3, self.chance = site, server, database, s3, chance
+        self.cuttable = cuttable
+        self.kinds = (*KINDS, CUT) if cuttable is not None else KINDS
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.files: dict[str, bytes] = {}
-        self.delivered: dict[str, tuple[str, bytes]] = {}
+        self.delivered: dict[str, tuple[str, str]] = {}
         self.early = 0
         self.fenced = 0
         self.takeovers: dict[str, list[float]] = defaultdict(list)
         self.whole: dict[str, list[float]] = defaultdict(list)
+        self.fetched: list[int] = []
 
     def launch(self, name: str) -> None:
-        self.processes[name] = self.site.launch(name)
+        before: tuple[str, ...] = ("env", f"MESH_MEX_CLIENT_VERSION={name}")
+        if self.cuttable is not None and name == CUT_OFF:
+            before = (*self.cuttable.before, *before)
+        self.processes[name] = self.site.launch(name, before=before)
 
     def put(self, trial: int) -> None:
         """Put files into the outgoing folder, and messages into both inboxes."""
@@ -114,7 +119,32 @@ class Trials:
             for number in range(4):
                 name, content = f"{trial}-{mailbox}-{number}.csv", self.chance.randbytes(self.chance.choice(SIZES))
                 message_id = self.server.deliver_message(mailbox, content, file_name=name)
-                self.delivered[message_id] = (mailbox, content)
+                self.delivered[message_id] = (mailbox, digest(content))
+
+    def put_large(self, trial: int) -> tuple[str, str]:
+        """Put a message of many chunks into an inbox, wait until it is being received; return its id and by whom."""
+        mailbox = self.chance.choice((INTO_FOLDER, INTO_S3))
+        chunks = [self.chance.randbytes(CHUNK_BYTES) for _ in range(CHUNKS)]
+        self.server.add_fault(f"retrieve_chunk:*:delay={CHUNK_DELAY_SECONDS}")
+        message_id = self.server.deliver_message(mailbox, chunks, file_name=f"{trial}-{mailbox}-large.csv")
+        self.delivered[message_id] = (mailbox, digest(b"".join(chunks)))
+        last = self.chance.randint(3, CHUNKS - 2)
+        end = time.monotonic() + DONE_WITHIN_SECONDS
+        while True:
+            assert time.monotonic() < end, "the large message was not received"
+            for number, node in self.chunks_of(message_id):
+                if number >= last:
+                    return message_id, node
+            time.sleep(0.02)
+
+    def chunks_of(self, message_id: str) -> list[tuple[int, str]]:
+        """Return which chunks of a message were asked for, and by whom, as far as the sandbox remembers."""
+        found = []
+        for request in self.server.requests():
+            _, is_there, rest = urlsplit(request.path).path.partition(f"/inbox/{message_id}")
+            if is_there and request.operation in ("retrieve_message", "retrieve_chunk"):
+                found.append((int(rest.strip("/") or 1), request.headers["mex-clientversion"]))
+        return found
 
     def acknowledged(self) -> set[str]:
         return {one.message_id for one in self.server.messages(status="acknowledged")}
@@ -135,20 +165,23 @@ class Trials:
         process = self.processes[name]
         began = time.monotonic()
         match kind:
-            case "kill":
+            case "kill" | "kill in a transfer":
                 process.kill()
                 process.wait()
                 self.takeovers[kind].append(self.lost(name, began))
-                self.launch(name)
-            case "freeze":
-                process.send_signal(signal.SIGSTOP)
+            case "freeze" | "freeze in a transfer" | "network":
+                if kind == CUT and self.cuttable is not None:
+                    begin, end = self.cuttable.cut, self.cuttable.heal
+                else:
+                    begin = functools.partial(process.send_signal, signal.SIGSTOP)
+                    end = functools.partial(process.send_signal, signal.SIGCONT)
+                begin()
                 self.takeovers[kind].append(self.lost(name, began))
                 time.sleep(max(0.0, FREEZE_SECONDS - (time.monotonic() - began)))
-                process.send_signal(signal.SIGCONT)
+                end()
                 assert process.wait(20) != 0, "it was fenced and did not end"
                 assert "its work was given to others" in self.site.said(process)
                 self.fenced += 1
-                self.launch(name)
             case _:
                 self.database.stop(signal.SIGQUIT)
                 time.sleep(self.chance.uniform(0.5, 8))
@@ -164,18 +197,30 @@ class Trials:
         return time.monotonic() - began
 
     def run(self, trial: int) -> None:
-        kind = self.chance.choice(("kill", "freeze", "database"))
-        name = self.chance.choice(NODES)
+        kind = self.kinds[trial % len(self.kinds)]
+        name = CUT_OFF if kind == CUT else self.chance.choice(NODES)
         self.put(trial)
-        time.sleep(self.chance.uniform(0.0, POLL_SECONDS))
+        large = None
+        if kind.endswith("in a transfer"):
+            large, name = self.put_large(trial)
+        else:
+            time.sleep(self.chance.uniform(0.0, POLL_SECONDS))
         began = time.monotonic()
         self.disturb(kind, name)
+        if large is None and kind != "database":
+            self.launch(name)
         while not self.look():
             if time.monotonic() - began >= DONE_WITHIN_SECONDS:
                 self.tell()
             assert time.monotonic() - began < DONE_WITHIN_SECONDS, f"trial {trial}: {kind} of {name}: not all was done"
             time.sleep(0.2)
         self.whole[kind].append(time.monotonic() - began)
+        if large is not None:
+            self.server.clear_faults()
+            asked = self.chunks_of(large)
+            self.fetched.append(len(asked))
+            assert {node for _, node in asked} != {name}, "no other process continued the large message"
+            self.launch(name)
         for node, process in self.processes.items():
             if process.poll() is not None:
                 print(f"trial {trial}: node {node} ended: {self.site.said(process).splitlines()[-1:]}", flush=True)
@@ -197,16 +242,16 @@ class Trials:
 
     def check(self) -> tuple[int, int]:
         """Compare all that was sent and received; return how much is lost, and doubled."""
-        expected = dict(self.files)
+        expected = {name: digest(content) for name, content in self.files.items()}
         for message_id, (mailbox, content) in self.delivered.items():
             if mailbox == INTO_FOLDER:
                 description = self.server._message(message_id).description
                 expected[description.file_name or ""] = content
-        found = {path.name: path.read_bytes() for path in (self.site.folder / "in").glob("*.csv")}
+        found = {path.name: digest(path.read_bytes()) for path in (self.site.folder / "in").glob("*.csv")}
         lost = sum(found.get(name) != content for name, content in expected.items())
         doubled = len(set(found) - set(expected))
         keys = [key for key in list(self.s3.keys()) if "/.nel-mesh/" not in key]
-        stored = {key.rpartition("/")[2]: self.s3.content(key) for key in keys}
+        stored = {key.rpartition("/")[2]: digest(self.s3.content(key)) for key in keys}
         wanted = {key: content for key, (mailbox, content) in self.delivered.items() if mailbox == INTO_S3}
         lost += sum(stored.get(message_id) != content for message_id, content in wanted.items())
         doubled += len(keys) - len(stored) + len(set(stored) - set(wanted))
@@ -214,6 +259,11 @@ class Trials:
         doubled += len(sent) - len(set(sent))
         lost += len(set(self.files) - set(sent))
         return lost, doubled
+
+
+def digest(content: bytes) -> str:
+    """Name a content, in place of keeping it."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def main() -> int:
@@ -226,11 +276,17 @@ def main() -> int:
     boxes = tuple(SandboxMailbox(mailbox_id=name) for name in (SENDER, INTO_FOLDER, INTO_S3))
     with (
         tempfile.TemporaryDirectory(prefix="nel-mesh-fleet-") as folder,
-        Sandbox(SandboxConfiguration(mailboxes=boxes)) as server,
+        Sandbox(SandboxConfiguration(mailboxes=boxes, requests_remembered=20_000)) as server,
         temporary_seaweedfs() as url,
-        temporary_postgresql(is_durable=True) as database,
-        database.database("fleet", "template1") as ledger_url,
+        contextlib.ExitStack() as stack,
     ):
+        cuttable = None
+        if network.can_be_cut():
+            ports = (server.port, urlsplit(url).port or 0)
+            cuttable = stack.enter_context(network.network(Path(folder), ports))
+        address = network.HOST if cuttable is not None else "127.0.0.1"
+        database = stack.enter_context(temporary_postgresql(is_durable=True, address=address))
+        ledger_url = stack.enter_context(database.database("fleet", "template1"))
         os.environ.update(s3_environment(url))
         s3 = S3(url)
         site = Site(Path(folder), server, ledger_url)
@@ -243,11 +299,12 @@ def main() -> int:
         site.config.write_text(text, encoding="utf-8")
         for name in ("in", "out"):
             (site.folder / name).mkdir()
-        trials = Trials(site, server, database, s3, random.Random(options.seed))
+        trials = Trials(site, server, database, s3, random.Random(options.seed), cuttable)
         with Ledger(ledger_url):
             pass
-        polls = Polls(server)
-        polls.start()
+        watch_visits(ledger_url)
+        requests = Requests(server)
+        requests.start()
         try:
             for name in NODES:
                 trials.launch(name)
@@ -262,21 +319,26 @@ def main() -> int:
             lost, doubled = trials.check()
             with site.ledger() as ledger, ledger.database.read() as connection:
                 broken = first_broken(connection)
-            outcome = (lost, doubled, trials.early, polls.overlapping)
+            visits = judge(steps_of(ledger_url), requests.close())
+            outcome = (lost, doubled, trials.early, visits.overlapping, visits.early, visits.late_sends)
             print(f"{count} trials, {len(trials.files)} files sent, {len(trials.delivered)} messages received besides")
-            print("lost {}, doubled {}, acknowledged early {}, overlapping visits {}".format(*outcome))
+            print("lost {}, doubled {}, acknowledged early {}".format(*outcome))
+            print(f"of {visits.visits} visits: overlapping {visits.overlapping}, before they were due {visits.early}")
+            print(f"of processes whose work was given to others: {visits.late_reads} requests that only read, ", end="")
+            print(f"{visits.late_acknowledgements} acknowledgements, {visits.late_sends} sends")
+            print(f"of {CHUNKS} chunks of each large message, asked for: {trials.fetched}")
             print(f"frozen and fenced: {trials.fenced}; the chain of events is {'broken' if broken else 'whole'}")
             for title, times in (("work given to others after", trials.takeovers), ("all done after", trials.whole)):
                 for kind, seconds in times.items():
                     print(f"{kind}: {title} {statistics.median(seconds):.1f} s, at worst {max(seconds):.1f} s")
         except BaseException:
             for process in site.processes[-6:]:
-                print(site.said(process)[-2500:], file=sys.stderr)
+                print(f"--- {process.args!r}: {process.poll()}", site.said(process)[-2500:], sep="\n", file=sys.stderr)
+            trials.tell()
             raise
         finally:
-            polls.is_over = True
             site.close()
-    return 0 if outcome == (0, 0, 0, 0) and broken is None else 1
+    return 0 if not any(outcome) and broken is None else 1
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ class SandboxApp:
             operation=None,
             mailbox_id="",
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+            at=self.store.now(),
         )
         if self._control is not None and (done := await self._control.respond(request)) is not None:
             await done(scope, receive, send)

@@ -6,6 +6,7 @@ import dataclasses
 import threading
 from collections import deque
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -69,6 +70,7 @@ class RequestSeen:
         operation: the operation, such as `send_message`; None if there is no such path or method.
         mailbox_id: the mailbox in the path; empty if it names none.
         headers: the headers, by lower-case name.
+        at: when it came, by the clock of the sandbox.
         status: the status of the response; None before it, or if the connection broke.
         reason: why it was refused, in plain words; None if it was not.
         fault: the fault that was injected.
@@ -79,6 +81,7 @@ class RequestSeen:
     operation: str | None
     mailbox_id: str
     headers: Mapping[str, str] = dataclasses.field(repr=False)
+    at: datetime
     status: int | None = None
     reason: str | None = None
     fault: Fault | None = None
