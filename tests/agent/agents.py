@@ -56,9 +56,9 @@ class Site:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "nel_mesh.cli", "agent", *arguments]
 
-    def run(self, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+    def run(self, *arguments: str, config: Path | None = None) -> tuple[int, list[dict[str, Any]], str]:
         """Run a command of the agent; return its exit code, its records and what it said."""
-        command = [str(forked_nel_mesh()), "agent", *arguments, "--config", str(self.config), "--json"]
+        command = [str(forked_nel_mesh()), "agent", *arguments, "--config", str(config or self.config), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert "Traceback" not in done.stderr
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr

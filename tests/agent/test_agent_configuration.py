@@ -61,7 +61,7 @@ MISTAKES = {
     "missing": (SMALLEST.replace('to = "X26ABC2"', ""), "line 8", "to is missing"),
     "no destination": (SMALLEST.replace('"in"', "[]"), "line 6", "at least 1 item"),
     "not TOML": ("[mailboxes.X26ABC1\n", "line 1", "not valid TOML"),
-    "no mailbox": ("[mailboxes]\n", "line 1", "at least 1 item"),
+    "no mailbox": ("[mailboxes]\n", "line 1", "there is no mailbox"),
     "wrong kind": (SMALLEST + "compress = 'maybe'\n", "line 12", "valid boolean"),
     "wrong settings": (SMALLEST.replace('"p"', '""'), "line 3", "password"),
     "other mailbox": (SMALLEST.replace("{ password", '{ mailbox_id = "X1", password'), "line 3", "of mailbox X1"),

@@ -9,6 +9,7 @@ The sandbox runs in this process, and PostgreSQL beside it: both take their shar
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -49,7 +50,11 @@ def database_seconds(database: PostgreSQL) -> float:
     fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
     ended = (int(fields[13]) + int(fields[14])) / 100
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return ended + sum(cpu_seconds(int(pid)) for pid in [str(parent), *children])
+    for pid in [str(parent), *children]:
+        # One that has ended meanwhile counts with the next look, in its parent's time.
+        with contextlib.suppress(OSError):
+            ended += cpu_seconds(int(pid))
+    return ended
 
 
 class Load:

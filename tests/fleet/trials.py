@@ -196,9 +196,18 @@ class Trials:
                 time.sleep(0.05)
         return time.monotonic() - began
 
+    def until_all_work(self) -> None:
+        """Wait until every process has joined the fleet, and looks after the others."""
+        end = time.monotonic() + DONE_WITHIN_SECONDS
+        with self.site.ledger() as ledger:
+            while [node.ended_at for node in ledger.nodes.all()] != [None] * len(NODES):
+                assert time.monotonic() < end, "not every process works"
+                time.sleep(0.1)
+
     def run(self, trial: int) -> None:
         kind = self.kinds[trial % len(self.kinds)]
         name = CUT_OFF if kind == CUT else self.chance.choice(NODES)
+        self.until_all_work()
         self.put(trial)
         large = None
         if kind.endswith("in a transfer"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from nel_mesh import MeshClient, MeshError, StorageError
 from nel_mesh.agent.configuration import AgentConfiguration, MailboxPlan, received_into
 from nel_mesh.agent.destinations import Destinations
+from nel_mesh.agent.versions import chosen
 from nel_mesh.io.files import make_folder, translate_storage_errors, write_file
 
 
@@ -31,8 +32,16 @@ class CheckedStep:
 
 def steps(configuration: AgentConfiguration) -> Iterator[CheckedStep]:
     """Try everything that the configuration names, one after another."""
+    version = None
+    try:
+        configuration, version = chosen(configuration)
+    except MeshError as error:
+        yield CheckedStep("ledger", is_good=False, text=str(error))
     count = len(configuration.mailboxes)
-    yield CheckedStep("configuration", is_good=True, text=f"{count} mailbox{'' if count == 1 else 'es'}")
+    text = f"{count} mailbox{'' if count == 1 else 'es'}"
+    if version is not None:
+        text += f", by version {version} in the ledger"
+    yield CheckedStep("configuration", is_good=True, text=text)
     yield _tried("data folder", partial(_writable, configuration.data))
     destinations = Destinations(configuration.agent.disk_reserve_in_megabytes)
     try:

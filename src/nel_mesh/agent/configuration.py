@@ -320,7 +320,7 @@ class _File(_Table):
     console: ConsoleOptions = ConsoleOptions()
     defaults: Defaults = Defaults()
     contacts: dict[str, Contact] = {}
-    mailboxes: Annotated[dict[str, Mailbox], Field(min_length=1)]
+    mailboxes: dict[str, Mailbox] = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -385,21 +385,44 @@ def load(path: Path) -> AgentConfiguration:
     Raises:
         ConfigurationError: it has faults; each is listed with its line, and with what to do.
     """
-    text = _text(path)
+    return parse(read_text(path), path)
+
+
+def document_of(text: str, where: str) -> dict[str, Any]:
+    """Read TOML. Raises ConfigurationError, which says the place after `where`."""
     try:
-        document = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (line \d+, column \d+|end of document)\)$", str(error))
-        where = f"{path}, {place[1]}" if place else str(path)
+        where = f"{where}, {place[1]}" if place else where
         message = "not valid TOML: texts need quotation marks, and each table is there once"
         raise ConfigurationError.of([SettingFault(None, where, "unreadable", message)]) from None
-    lines = _Lines(path, text)
+
+
+def parse(
+    text: str, path: Path, *, label: str | None = None, own: Mapping[str, Any] | None = None
+) -> AgentConfiguration:
+    """Check the text of a configuration, and the settings files that it names.
+
+    Args:
+        text: the text, in TOML.
+        path: the file of the machine: other paths begin at its folder.
+        label: what faults call the text; None: the file.
+        own: tables of the machine's own file, in place of those of the text.
+
+    Raises:
+        ConfigurationError: as `load`.
+    """
+    document = document_of(text, label or str(path))
+    lines = Lines(label or path.name, text)
+    faults: list[SettingFault] = []
     try:
-        found = _File.model_validate(document)
+        found = _File.model_validate({**document, **(own or {})})
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         raise ConfigurationError.of([_fault(one, lines) for one in details]) from None
-    faults: list[SettingFault] = []
+    if not found.mailboxes and (label is not None or found.agent.ledger is None):
+        faults.append(SettingFault(None, lines.at(("mailboxes",)), "missing", "there is no mailbox"))
     plans = {}
     for name, options in found.mailboxes.items():
         plan = _plan(name, options, found.defaults, path, lines, faults)
@@ -414,7 +437,8 @@ def load(path: Path) -> AgentConfiguration:
     return AgentConfiguration(path, found.agent, found.defaults, plans, console=console, contacts=found.contacts)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a configuration file. Raises ConfigurationError."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -427,7 +451,7 @@ def _text(path: Path) -> str:
 
 
 def _plan(
-    name: str, options: Mailbox, defaults: Defaults, path: Path, lines: _Lines, faults: list[SettingFault]
+    name: str, options: Mailbox, defaults: Defaults, path: Path, lines: Lines, faults: list[SettingFault]
 ) -> MailboxPlan | None:
     """Load the settings of a mailbox, and check what goes beyond one table."""
     try:
@@ -512,7 +536,7 @@ def _absolute_hooks(route: ReceiveRoute | SendRoute, folder: Path) -> dict[str, 
     }
 
 
-def _check_folders(plans: Iterable[MailboxPlan], lines: _Lines, faults: list[SettingFault]) -> None:
+def _check_folders(plans: Iterable[MailboxPlan], lines: Lines, faults: list[SettingFault]) -> None:
     """No folder is sent from twice, and nothing is received into a folder that is sent from."""
     outgoing: dict[Path, str] = {}
     for plan in plans:
@@ -550,7 +574,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
 }
 
 
-def _fault(detail: ErrorDetails, lines: _Lines) -> SettingFault:
+def _fault(detail: ErrorDetails, lines: Lines) -> SettingFault:
     """Say what pydantic found, in words for the author of the file."""
     place = tuple(part for part in detail["loc"] if part not in ("path", "dict[str,any]"))
     where = lines.at(place)
@@ -569,19 +593,19 @@ def _fault(detail: ErrorDetails, lines: _Lines) -> SettingFault:
             return SettingFault(None, where, "invalid", detail["msg"][:1].lower() + detail["msg"][1:])
 
 
-class _Lines:
+class Lines:
     """Finds the line of a key, as `tomllib` does not say it.
 
     Args:
-        path: the file.
-        text: its text.
+        label: what the text is called.
+        text: the text.
     """
 
     _TABLE = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?")
     _KEY = re.compile(r"""^\s*("[^"]*"|'[^']*'|[\w.-]+)\s*=""")
 
-    def __init__(self, path: Path, text: str) -> None:
-        self._path = path
+    def __init__(self, label: str, text: str) -> None:
+        self._label = label
         self._found: dict[tuple[str | int, ...], int] = {}
         table: tuple[str | int, ...] = ()
         counts: dict[tuple[str | int, ...], int] = {}
@@ -607,5 +631,5 @@ class _Lines:
         for length in range(len(place), 0, -1):
             for found, number in self._found.items():
                 if [str(part).casefold() for part in found[:length]] == wanted[:length]:
-                    return f"`{name}` in {self._path.name}, line {number}"
-        return f"`{name}` in {self._path.name}"
+                    return f"`{name}` in {self._label}, line {number}"
+        return f"`{name}` in {self._label}"

@@ -55,6 +55,7 @@ class Membership:
         name: what the fleet calls this machine; None: its host name.
         is_fleet: whether other machines work on the same ledger.
         doing: returns what this process works on, and since when.
+        configuration: returns the version of the configuration that it works by; None without one.
         on_lost: called with the reason when the work of this process was given to others.
     """
 
@@ -64,6 +65,7 @@ class Membership:
     name: str | None
     is_fleet: bool
     doing: Callable[[], dict[str, datetime]]
+    configuration: Callable[[], int | None]
     on_lost: Callable[[str], object]
     node: LedgerNode | None = None
     is_drained: bool = False
@@ -144,7 +146,7 @@ class Membership:
             # It was cut off, or frozen: so may the others have been, and they get the time to say so.
             self._well_since = now
         doing = {key: since.isoformat() for key, since in sorted(self.doing().items())}
-        is_drained = self.ledger.nodes.beat(self.node, doing)
+        is_drained = self.ledger.nodes.beat(self.node, doing, self.configuration())
         self._last_beat = now
         if is_drained != self.is_drained:
             logger.info("This node is %s", "drained: it begins nothing more" if is_drained else "undrained")

@@ -98,6 +98,11 @@ def compare(configuration: AgentConfiguration) -> Comparison:
     return Comparison(changes, loaded_at, _is_running(configuration))
 
 
+def differences(before: AgentConfiguration, after: AgentConfiguration) -> list[Change]:
+    """Compare two configurations of one machine. Secrets are left aside."""
+    return list(_changes(_values(before), _values(after)))
+
+
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
     for name in [*before, *(name for name in after if name not in before)]:
         one, other = before.get(name), after.get(name)

@@ -6,12 +6,12 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from nel_mesh import ConfigurationError, MeshError, StorageError
+from nel_mesh import ConfigurationError, MeshError, SettingFault, StorageError
 from nel_mesh.agent import filing, running, systemd
 from nel_mesh.agent.alive import call_alive
 from nel_mesh.agent.clock_watch import ClockWatch
@@ -27,6 +27,7 @@ from nel_mesh.agent.open_mailboxes import Identity, OpenMailboxes
 from nel_mesh.agent.retention import remove_received
 from nel_mesh.agent.runner import Runner, Task, ThreadRunner
 from nel_mesh.agent.transfers import Transfers
+from nel_mesh.agent.versions import in_use, newest_good
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.files import FileLock, make_folder
 from nel_mesh.ledger.mailboxes import Fenced
@@ -34,6 +35,7 @@ from nel_mesh.ledger.mailboxes import Fenced
 logger = logging.getLogger("nel_mesh.agent")
 
 _LOOK_EVERY_SECONDS = 1.0
+_VERSION_EVERY_SECONDS = 2.0
 _ALIVE_EVERY_SECONDS = 60.0
 _STUCK_AFTER_SECONDS = 60.0
 _HOUSEKEEPING_EVERY_SECONDS = 3600.0
@@ -76,9 +78,11 @@ class Agent:
         self._clock_watch = ClockWatch(self.clock)
         self.ledger.messages.listeners.append(planner(self.ledger, self._present))
         self._turned_at = self.clock.monotonic()
-        self._locks = [FileLock(path) for path in self.configuration.locks]
         signal_file = self.configuration.signal_file
         self._signal_file = SignalFile(signal_file) if signal_file is not None else None
+        self.version: int | None = None
+        """The version of the configuration, in the ledger, that it works by; None: its own file."""
+        self._seen_version: int | None = None
         self._current: OpenMailboxes | None = None
         self._retired: list[OpenMailboxes] = []
         self._transfers = Transfers(self.clock, self.report)
@@ -91,6 +95,7 @@ class Agent:
             name=self.configuration.agent.node,
             is_fleet=self.configuration.is_fleet,
             doing=self._doing,
+            configuration=lambda: self.version,
             on_lost=self._lose,
         )
         self._runner = make_runner(self) if make_runner is not None else self.thread_runner()
@@ -118,9 +123,16 @@ class Agent:
 
         Raises:
             StorageError: the ledger cannot be used, or another agent does not let go of it.
+            ConfigurationError: this machine can work by no version of the configuration that is in the ledger.
             Fenced: the work of this process was given to others of its fleet.
         """
-        with self._alone(), self.ledger, self.membership.joined(self._stopped.is_set), self._served():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._alone(self.configuration.locks[:1]))
+            stack.enter_context(self.ledger)
+            self._choose_version()
+            stack.enter_context(self._alone(self.configuration.locks[1:]))
+            stack.enter_context(self.membership.joined(self._stopped.is_set))
+            stack.enter_context(self._served())
             self._apply(self.configuration)
             self.ledger.note("agent started", owner=self.membership.owner)
             on_ready()
@@ -139,9 +151,41 @@ class Agent:
                     raise Fenced(self._lost)
                 self.ledger.note("agent stopped", owner=self.membership.owner)
 
+    @property
+    def _has_versions(self) -> bool:
+        return self.configuration.path.suffix.casefold() != ".cfg"
+
+    def _choose_version(self) -> None:
+        """Work by the newest version of the configuration in the ledger, if there is one."""
+        if not self._has_versions:
+            return
+        self._seen_version = self.ledger.configurations.newest_number()
+        if self._seen_version is None:
+            if not self.configuration.mailboxes:
+                text = "there is no mailbox, and no version of the configuration in the ledger: `agent config push`"
+                fault = SettingFault(None, str(self.configuration.path), "missing", text)
+                raise ConfigurationError.of([fault])
+            return
+        found = newest_good(self.configuration.path, self.ledger)
+        if found is None:
+            return
+        self.configuration, version, refused = found
+        self.version = version.number
+        if refused is not None:
+            logger.warning("The newest version of the configuration has faults here: %s", refused)
+        logger.info("The configuration is version %d in the ledger", self.version)
+
+    def _look_for_version(self) -> None:
+        if self._has_versions:
+            newest = self.ledger.configurations.newest_number()
+            if newest != self._seen_version:
+                self._seen_version = newest
+                self._reload.set()
+
     def _run_until_stopped(self) -> None:
         for seconds, work in (
             (_LOOK_EVERY_SECONDS, self._turn),
+            (_VERSION_EVERY_SECONDS, self._look_for_version),
             (_LOOK_EVERY_SECONDS, self._reload_if_asked),
             (_LOOK_EVERY_SECONDS, self._enqueue_visits),
             (_LOOK_EVERY_SECONDS, self._enqueue_sends),
@@ -196,13 +240,14 @@ class Agent:
         return self.configuration
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, paths: Sequence[Path]) -> Iterator[None]:
         """Wait for an agent that is ending; two never work on one ledger's folder, nor on one folder of pairs."""
         make_folder(self.configuration.data, 0o700)
         end = self.clock.monotonic() + self.configuration.agent.stop_within_in_seconds + 5
         held: list[FileLock] = []
         try:
-            for path, lock in zip(self.configuration.locks, self._locks, strict=True):
+            for path in paths:
+                lock = FileLock(path)
                 while not self._acquired(lock, path):
                     if self._stopped.is_set() or self.clock.monotonic() >= end:
                         raise StorageError(
@@ -258,16 +303,21 @@ class Agent:
             return
         self._reload.clear()
         systemd.notify(*systemd.reloading())
+        version = self.ledger.configurations.newest() if self._has_versions else None
+        number = version.number if version is not None else None
+        path = self.configuration.path
         try:
-            configuration = self._read(self.configuration.path)
+            configuration = self._read(path) if version is None else in_use(path, version)
         except ConfigurationError as error:
             logger.warning("The new configuration has faults, so the present one stays: %s", error)
             faults = [f"{fault.source}: {fault.message}" for fault in error.faults]
-            self.ledger.note("configuration refused", faults=faults)
+            self.ledger.note("configuration refused", faults=faults, version=number, owner=self.membership.owner)
             systemd.notify("READY=1", "STATUS=The new configuration has faults; the one before is in use")
             return
         self._apply(configuration)
-        self.ledger.note("configuration loaded", mailboxes=len(configuration.mailboxes))
+        self.version = number
+        count = len(configuration.mailboxes)
+        self.ledger.note("configuration loaded", mailboxes=count, version=number, owner=self.membership.owner)
         systemd.notify("READY=1", "STATUS=")
         logger.info("The configuration was loaded again: %d mailboxes", len(configuration.mailboxes))
 

@@ -102,7 +102,14 @@ def _hooks(hooks: tuple[Hook, ...]) -> str:
 def _settings(visit: Visit) -> Response:
     configuration = visit.site.configuration()
     sections = shown_settings(configuration)
-    return visit.page("settings.html", title="Settings", sections=sections, file=str(configuration.path))
+    return visit.page(
+        "settings.html",
+        title="Settings",
+        sections=sections,
+        file=str(configuration.path),
+        version=visit.ledger.configurations.newest(),
+        nodes=[one for one in visit.ledger.nodes.all() if one.ended_at is None],
+    )
 
 
 def _settings_json(visit: Visit) -> Response:

@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, select
 from nel_mesh.io.clock import Clock
 from nel_mesh.ledger import events
 from nel_mesh.ledger.actions import Actions
+from nel_mesh.ledger.configurations import Configurations
 from nel_mesh.ledger.database import Database
 from nel_mesh.ledger.hook_calls import HookCalls
 from nel_mesh.ledger.incoming import Incoming
@@ -57,6 +58,7 @@ class Ledger:
             self.database = Database.for_file(place / FILE_NAME)
         else:
             self.database = Database(place, password_file)
+        self.configurations = Configurations(self.database, self.clock)
         self.nodes = Nodes(self.database, self.clock)
         self.mailboxes = Mailboxes(self.database, self.clock)
         self.messages = Messages(self.database, self.clock, listeners)

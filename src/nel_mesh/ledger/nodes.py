@@ -38,6 +38,7 @@ class LedgerNode:
         drained_at: since when it is to begin nothing; None if it may.
         drained_by: who asked for that.
         drain_reason: why.
+        configuration: the version of the configuration that it works by; None: that of its own file.
     """
 
     name: str
@@ -51,6 +52,7 @@ class LedgerNode:
     drained_at: datetime | None
     drained_by: str | None
     drain_reason: str | None
+    configuration: int | None
 
     @property
     def owner(self) -> str:
@@ -130,10 +132,10 @@ class Nodes:
                 "this process writes nothing more and ends"
             )
 
-    def beat(self, node: LedgerNode, doing: dict[str, str]) -> bool:
-        """Say that this process works, and on what; whether it is drained. Raises Fenced."""
+    def beat(self, node: LedgerNode, doing: dict[str, str], configuration: int | None = None) -> bool:
+        """Say that this process works, on what, and by which configuration; whether it is drained. Raises Fenced."""
         with self._database.write() as connection:
-            values = {"heartbeat_at": self._clock.now(), "doing": doing}
+            values = {"heartbeat_at": self._clock.now(), "doing": doing, "configuration": configuration}
             connection.execute(update(nodes).where(nodes.c.name == node.name).values(**values))
             found = self._get(connection, node.name)
         return found is not None and found.drained_at is not None

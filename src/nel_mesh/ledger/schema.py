@@ -188,8 +188,25 @@ nodes = Table(
     Column("drained_at", UtcTime),
     Column("drained_by", String(200)),
     Column("drain_reason", Text),
+    # The version of the configuration that it works by; None: that of its own file.
+    Column("configuration", BigInteger),
 )
 """The machines of a fleet, and what each does."""
+
+configurations = Table(
+    "configuration",
+    metadata,
+    Column("number", Id, primary_key=True, autoincrement=True),
+    # As it was written, without what is each machine's own.
+    Column("content", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("author", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    # Of one that was brought back: which it was.
+    Column("restores", BigInteger),
+)
+"""The versions of the configuration; the agents work by the newest. None is changed or removed."""
 
 events = Table(
     "event",

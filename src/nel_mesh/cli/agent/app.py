@@ -58,6 +58,14 @@ def configuration_of(config: Path | None) -> AgentConfiguration:
     return load_any(path_of(config))
 
 
+def configuration_in_use(config: Path | None) -> AgentConfiguration:
+    """Return what an agent with this file would work by: also a version of the configuration in the ledger."""
+    configuration = configuration_of(config)
+    from nel_mesh.agent.versions import chosen
+
+    return chosen(configuration)[0]
+
+
 @contextlib.contextmanager
 def open_ledger_of(config: Path | None) -> Iterator[Ledger]:
     configuration = configuration_of(config)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nel_mesh.cli.agent.app import ConfigOption, ReasonOption, app, configuration_of, open_ledger_of, person
+from nel_mesh.cli.agent.app import ConfigOption, ReasonOption, app, configuration_in_use, open_ledger_of, person
 from nel_mesh.cli.app import Command
 from nel_mesh.cli.failures import CommandFailed, missing_extra
 from nel_mesh.cli.session import Session, session_of
@@ -77,7 +77,7 @@ def console(
     """
     session = session_of(ctx)
     if what is None:
-        _serve(session, configuration_of(config), listen)
+        _serve(session, configuration_in_use(config), listen)
         return
     if what != "user" or action not in _ACTIONS:
         raise typer.BadParameter(f"expected `user`, and one of {', '.join(_ACTIONS)}")

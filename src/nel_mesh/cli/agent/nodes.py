@@ -43,6 +43,7 @@ def nodes(ctx: typer.Context, config: ConfigOption = None) -> None:
                 "drained_at": node.drained_at,
                 "drained_by": node.drained_by,
                 "drain_reason": node.drain_reason,
+                "configuration": node.configuration,
             }
             for node in ledger.nodes.all()
         ]

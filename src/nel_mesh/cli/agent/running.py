@@ -8,13 +8,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nel_mesh.cli.agent.app import ConfigOption, agent_extra, app, configuration_of, path_of
+from nel_mesh.cli.agent.app import ConfigOption, agent_extra, app, configuration_in_use, configuration_of, path_of
 from nel_mesh.cli.agent.console import served_console
 from nel_mesh.cli.app import Command
 from nel_mesh.cli.exit_codes import ExitCode
@@ -23,6 +23,7 @@ from nel_mesh.cli.text import local_time
 
 if TYPE_CHECKING:
     from nel_mesh.agent.configuration import AgentConfiguration
+    from nel_mesh.agent.running import Change
     from nel_mesh.agent.service import Agent
 
 
@@ -62,7 +63,7 @@ def run(
     with agent_extra():
         from nel_mesh.agent.java.configuration import load_any, load_java
     if dry_run:
-        _dry_run(session, load_java(java_config) if java_config is not None else load_any(path_of(config)))
+        _dry_run(session, load_java(java_config) if java_config is not None else configuration_in_use(config))
         return
     with agent_extra():
         from nel_mesh.fleet.agents import make_agent
@@ -70,9 +71,9 @@ def run(
     agent = make_agent(
         java_config or path_of(config), read=load_java if java_config is not None else load_any, on_lost=_end_at_once
     )
-    count = len(agent.configuration.mailboxes)
 
     def ready() -> None:
+        count = len(agent.configuration.mailboxes)
         session.out.note(f"The agent works on {count} mailbox{'' if count == 1 else 'es'}. Ctrl-C ends it.")
 
     with _signals(agent), contextlib.ExitStack() as stack:
@@ -149,23 +150,28 @@ def diff(ctx: typer.Context, config: ConfigOption = None) -> None:
       nel-mesh agent diff
     """
     session = session_of(ctx)
-    configuration = configuration_of(config)
+    configuration = configuration_in_use(config)
     from nel_mesh.agent.running import compare
 
     found = compare(configuration)
     who = "The agent works" if found.is_running else "No agent is running; the last one worked"
     session.out.note(f"{who} by what was loaded at {local_time(found.loaded_at)}.")
-    for change in found.changes:
-        before, after = ("(not shown)", "(not shown)") if change.is_private else (change.before, change.after)
-        record = {"name": change.name, "before": before, "after": after, "needs_restart": change.needs_restart}
-        when = " (takes a restart)" if change.needs_restart else ""
-        text = f"{change.name}{when}\n  - {_value(before)}\n  + {_value(after)}"
-        session.out.result(record, text, brief=change.name)
+    show_changes(session, found.changes)
     if not found.changes:
         session.out.note("The file says the same.")
         return
     session.out.note("Try it with `nel-mesh agent check`; then SIGHUP has it loaded.")
     raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+def show_changes(session: Session, changes: Sequence[Change]) -> None:
+    """Show what differs between two configurations."""
+    for change in changes:
+        before, after = ("(not shown)", "(not shown)") if change.is_private else (change.before, change.after)
+        record = {"name": change.name, "before": before, "after": after, "needs_restart": change.needs_restart}
+        when = " (takes a restart)" if change.needs_restart else ""
+        text = f"{change.name}{when}\n  - {_value(before)}\n  + {_value(after)}"
+        session.out.result(record, text, brief=change.name)
 
 
 def _value(value: object) -> str:
