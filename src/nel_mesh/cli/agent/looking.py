@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nel_mesh.cli.agent.app import ConfigOption, app, configuration_of, found_of, open_ledger_of, record_of
+from nel_mesh.cli.agent.app import ConfigOption, app, configuration_in_use, found_of, open_ledger_of, record_of
 from nel_mesh.cli.app import Command
 from nel_mesh.cli.exit_codes import ExitCode
 from nel_mesh.cli.session import session_of
@@ -31,7 +31,7 @@ def status(ctx: typer.Context, config: ConfigOption = None) -> None:
         from nel_mesh.ledger.attention import look
 
         found = look(ledger.database, ledger.clock.now())
-        contacts = Contacts(configuration_of(config))
+        contacts = Contacts(configuration_in_use(config))
         called = [contacts.of_attention(one, ledger) for one in found]
         mailboxes = ledger.mailboxes.all()
         counts = ledger.messages.counts()

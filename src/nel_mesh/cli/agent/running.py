@@ -124,7 +124,7 @@ def hooks(
     session = session_of(ctx)
     if action != "test":
         raise typer.BadParameter(f"expected test, not {action}")
-    configuration = configuration_of(config)
+    configuration = configuration_in_use(config)
     from nel_mesh.agent.hooks import try_all
 
     tried = try_all(configuration)
