@@ -11,9 +11,9 @@ import pytest
 from ledgers import MovableClock
 
 from nel_mesh import ConnectionFailed, InvalidArgument, MeshError, NotAuthorised, StorageError
-from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.java.control_file import parse
 from nel_mesh.agent.java.layout import ControlFileLayout
+from nel_mesh.agent.tables import SendRoute
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.ledger.messages import LedgerMessage
 from nel_mesh.ledger.outgoing import NewSend

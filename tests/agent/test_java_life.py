@@ -12,11 +12,11 @@ import pytest
 from agents import ALICE, BOB, Site, until
 
 from java_client import write_configuration
-from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.java.configuration import load_java
 from nel_mesh.agent.java.control_file import parse
 from nel_mesh.agent.java.layout import ControlFileLayout
 from nel_mesh.agent.service import Agent
+from nel_mesh.agent.tables import SendRoute
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.files import FileLock
 from nel_mesh.sandbox import Sandbox

@@ -13,8 +13,8 @@ import pytest
 
 from nel_mesh import Report, StorageError
 from nel_mesh.agent import filing
-from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.outgoing import FileLayout, OutgoingFile, stamp_of
+from nel_mesh.agent.tables import SendRoute
 from nel_mesh.destinations.metadata import sidecar_of
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.ledger.outgoing import NewSend

@@ -23,8 +23,8 @@ import nel_mesh.instrumentation
 import nel_mesh.sandbox
 import nel_mesh.settings
 from nel_mesh import MeshSettings
-from nel_mesh.agent.configuration import Defaults, Hook, Mailbox, Options, ReceiveRoute, SendRoute
 from nel_mesh.agent.console_options import ConsoleOptions, OpenIdOptions
+from nel_mesh.agent.tables import Defaults, Hook, Mailbox, Options, ReceiveRoute, SendRoute
 from nel_mesh.agent.templates import FIELDS
 from nel_mesh.cli.app import COMMANDS, app
 from nel_mesh.instrumentation import opentelemetry

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from nel_mesh import MeshClient, MeshError, StorageError
-from nel_mesh.agent.configuration import AgentConfiguration, MailboxPlan, received_into
+from nel_mesh.agent.configuration import AgentConfiguration, MailboxPlan
 from nel_mesh.agent.destinations import Destinations
+from nel_mesh.agent.tables import received_into
 from nel_mesh.agent.versions import chosen
 from nel_mesh.io.files import make_folder, translate_storage_errors, write_file
 

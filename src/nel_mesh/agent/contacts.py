@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nel_mesh.agent.configuration import AgentConfiguration, Mailbox
+from nel_mesh.agent.configuration import AgentConfiguration
+from nel_mesh.agent.tables import Mailbox
 from nel_mesh.ledger.attention import Attention
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.ledger.messages import LedgerMessage

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nel_mesh import Destination, StorageError, open_destination
-from nel_mesh.agent.configuration import JAVA, AgentConfiguration, received_into
+from nel_mesh.agent.configuration import AgentConfiguration
 from nel_mesh.agent.java.destination import JavaDestination
+from nel_mesh.agent.tables import JAVA, received_into
 
 _MEGABYTE = 1_000_000
 _MEASURED_FOR_SECONDS = 5.0

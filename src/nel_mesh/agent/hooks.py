@@ -28,7 +28,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from nel_mesh.agent.configuration import AgentConfiguration, Hook, MailboxPlan
+from nel_mesh.agent.configuration import AgentConfiguration, MailboxPlan
+from nel_mesh.agent.tables import Hook
 from nel_mesh.io.clock import Clock
 from nel_mesh.ledger.hook_calls import HookCall
 from nel_mesh.ledger.ledger import Ledger

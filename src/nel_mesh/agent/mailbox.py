@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 
 from nel_mesh import Identity, MeshClient, MeshError, StorageError, Transport
 from nel_mesh.agent.clock_watch import ClockWatch
-from nel_mesh.agent.configuration import Defaults, MailboxPlan, SendRoute
+from nel_mesh.agent.configuration import MailboxPlan
 from nel_mesh.agent.destinations import Destinations
 from nel_mesh.agent.java.layout import ControlFileLayout
 from nel_mesh.agent.outgoing import FileLayout, Layout, has_files
 from nel_mesh.agent.receiving import Receiver
 from nel_mesh.agent.sending import OutgoingFolder, Sender, Tracker
+from nel_mesh.agent.tables import Defaults, SendRoute
 from nel_mesh.agent.transfers import Transfers
 from nel_mesh.ledger.attention import expiry_step
 from nel_mesh.ledger.ledger import Ledger

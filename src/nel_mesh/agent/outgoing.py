@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from nel_mesh import InvalidArgument, MeshError, Report
 from nel_mesh.agent import filing
-from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.locked import is_locked
+from nel_mesh.agent.tables import SendRoute
 from nel_mesh.agent.templates import NameTemplate
 from nel_mesh.ledger.messages import LedgerMessage
 

@@ -21,9 +21,10 @@ from nel_mesh import (
     ReceiveResult,
     StorageError,
 )
-from nel_mesh.agent.configuration import Defaults, MailboxPlan, ReceiveRoute
+from nel_mesh.agent.configuration import MailboxPlan
 from nel_mesh.agent.destinations import Destinations
 from nel_mesh.agent.routes import first_that_fits
+from nel_mesh.agent.tables import Defaults, ReceiveRoute
 from nel_mesh.agent.transfers import Transfers
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.ledger.mailboxes import Fenced

@@ -8,7 +8,8 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from nel_mesh.agent.configuration import AgentConfiguration, received_into
+from nel_mesh.agent.configuration import AgentConfiguration
+from nel_mesh.agent.tables import received_into
 from nel_mesh.destinations.folder_sidecar import ENDING
 from nel_mesh.ledger.ledger import Ledger
 

@@ -34,9 +34,10 @@ from nel_mesh import (
     StorageError,
     Tracking,
 )
-from nel_mesh.agent.configuration import Defaults, MailboxPlan
+from nel_mesh.agent.configuration import MailboxPlan
 from nel_mesh.agent.outgoing import Layout, OutgoingFile, stamp_of
 from nel_mesh.agent.receiving import retry_delay
+from nel_mesh.agent.tables import Defaults
 from nel_mesh.agent.transfers import Transfers
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.ledger.messages import LedgerMessage

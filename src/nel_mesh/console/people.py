@@ -8,7 +8,8 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from nel_mesh import InvalidArgument
-from nel_mesh.agent.configuration import AgentConfiguration, Hook, ReceiveRoute, SendRoute
+from nel_mesh.agent.configuration import AgentConfiguration
+from nel_mesh.agent.tables import Hook, ReceiveRoute, SendRoute
 from nel_mesh.console.places import without_secrets
 from nel_mesh.console.roles import Right, Role
 from nel_mesh.console.site import Visit

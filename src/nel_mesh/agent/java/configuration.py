@@ -19,19 +19,9 @@ from defusedxml.ElementTree import fromstring
 from pydantic import SecretStr
 
 from nel_mesh import ConfigurationError, MeshSettings, SettingFault, StorageError
-from nel_mesh.agent.configuration import (
-    JAVA,
-    POLL_INTERVAL_IN_MINUTES,
-    AgentConfiguration,
-    Defaults,
-    Mailbox,
-    MailboxPlan,
-    Options,
-    ReceiveRoute,
-    SendRoute,
-    load,
-)
+from nel_mesh.agent.configuration import AgentConfiguration, MailboxPlan, load
 from nel_mesh.agent.java import folders
+from nel_mesh.agent.tables import JAVA, POLL_INTERVAL_IN_MINUTES, Defaults, Mailbox, Options, ReceiveRoute, SendRoute
 from nel_mesh.settings import is_loopback
 from nel_mesh.tls import Unreadable, read, trusted_in
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from nel_mesh import CertificateError, InvalidArgument, MeshError, NotAuthorised, StorageError
 from nel_mesh.agent import filing
-from nel_mesh.agent.configuration import SendRoute
 from nel_mesh.agent.java import control_file, folders
 from nel_mesh.agent.java.control_file import ControlFile, StatusRecord
 from nel_mesh.agent.locked import is_locked
 from nel_mesh.agent.outgoing import OutgoingFile, Settled, stamp_of
+from nel_mesh.agent.tables import SendRoute
 from nel_mesh.io.files import make_folder, sync_folder, translate_storage_errors
 from nel_mesh.ledger.messages import LedgerMessage
 
