@@ -70,6 +70,7 @@ class Membership:
     node: LedgerNode | None = None
     is_drained: bool = False
     _stopped: threading.Event = dataclasses.field(default_factory=threading.Event)
+    _is_due: threading.Event = dataclasses.field(default_factory=threading.Event)
     _well_since: float | None = None
     _last_beat: float = 0.0
 
@@ -92,6 +93,7 @@ class Membership:
             yield
         finally:
             self._stopped.set()
+            self._is_due.set()
             thread.join(SILENCE_SECONDS)
             with contextlib.suppress(StorageError):
                 if self.node is not None:
@@ -119,10 +121,18 @@ class Membership:
         self.is_drained = self.node.drained_at is not None
         self._beat()
 
+    def beat_soon(self) -> None:
+        """Have the ledger hear of what is new here, such as another configuration, before the next heartbeat is due."""
+        self._is_due.set()
+
     def _beat_until_stopped(self) -> None:
         interval = HEARTBEAT_SECONDS if self.is_fleet else ALONE_HEARTBEAT_SECONDS
         is_failing = False
-        while not self._stopped.wait(interval):
+        while True:
+            self._is_due.wait(interval)
+            if self._stopped.is_set():
+                return
+            self._is_due.clear()
             try:
                 self._beat()
             except Fenced as error:

@@ -127,10 +127,12 @@ class Agent:
             Fenced: the work of this process was given to others of its fleet.
         """
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._alone(self.configuration.locks[:1]))
+            # Which folders there are is known once the version is chosen, out of the ledger, if there can be any.
+            known = self.configuration.locks[: 1 if self._has_versions else None]
+            stack.enter_context(self._alone(known))
             stack.enter_context(self.ledger)
             self._choose_version()
-            stack.enter_context(self._alone(self.configuration.locks[1:]))
+            stack.enter_context(self._alone(self.configuration.locks[len(known) :]))
             stack.enter_context(self.membership.joined(self._stopped.is_set))
             stack.enter_context(self._served())
             self._apply(self.configuration)
@@ -316,6 +318,7 @@ class Agent:
             return
         self._apply(configuration)
         self.version = number
+        self.membership.beat_soon()
         count = len(configuration.mailboxes)
         self.ledger.note("configuration loaded", mailboxes=count, version=number, owner=self.membership.owner)
         systemd.notify("READY=1", "STATUS=")

@@ -158,9 +158,6 @@ class Database:
                 if self._is_current(connection):
                     return
         with self.write() as connection:
-            if not self.is_sqlite:
-                for name in ("statement_timeout", "lock_timeout"):
-                    connection.exec_driver_sql(f"SET LOCAL {name} = 0")
             self.wait_for_others_that_start(connection)
             if not self._is_current(connection):
                 self._upgrade(connection)
@@ -168,6 +165,9 @@ class Database:
     def wait_for_others_that_start(self, connection: Connection) -> None:
         """Wait until no other agent is making tables, or noting mailboxes; until the transaction ends, others wait."""
         if not self.is_sqlite:  # which has one writer at a time
+            # New tables, or thousands of new mailboxes, take longer than a statement may elsewhere.
+            for name in ("statement_timeout", "lock_timeout"):
+                connection.exec_driver_sql(f"SET LOCAL {name} = 0")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_START_LOCK})")
 
     @staticmethod
