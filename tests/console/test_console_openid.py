@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,8 +12,10 @@ import httpx2 as httpx
 import pytest
 from consoles import PASSWORD, Served, Visitor, served_console
 from openid_provider import CLIENT, SECRET, Provider, openid_provider
+from sqlalchemy import func, select
 
 from nel_mesh.console.roles import Role
+from nel_mesh.ledger.schema import metadata
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +110,29 @@ def test_a_login_that_another_browser_began_is_refused(site: Served) -> None:
         assert victim.get("/").headers["location"] == "/login"
         assert victim.get("/login/openid/back?code=x&state=y").status_code == 403
         assert victim.get("/login/openid/back").status_code == 403
+
+
+def test_a_login_that_is_begun_writes_nothing_and_is_limited(provider: Provider, tmp_path: Path) -> None:
+    (tmp_path / "client.secret").write_text(f"{SECRET}\n")
+    more = (
+        f'[console.openid]\nissuer = "{provider.url}"\nclient_id = "{CLIENT}"\nclient_secret_file = "client.secret"\n'
+    )
+    with served_console(tmp_path, more=more) as served, served.visitor() as visitor:
+        before = written(served)
+        codes = [visitor.get("/login/openid").status_code for _ in range(60)]
+        codes += [visitor.get("/login/openid/back?code=x&state=y").status_code for _ in range(41)]
+        assert codes == [303] * 60 + [403] * 40 + [429]
+        assert visitor.get("/login/openid").status_code == 429
+        assert "Try again in a few minutes" in visitor.get("/login/openid").text
+        assert written(served) == before
+        served.clock.added += timedelta(minutes=5)
+        assert visitor.get("/login/openid").status_code == 303
+
+
+def written(served: Served) -> list[int]:
+    tables = [table for name, table in metadata.tables.items() if name.startswith("console_") or name == "event"]
+    with served.ledger.database.read() as connection:
+        return [connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables]
 
 
 def test_such_an_account_has_no_password_here(site: Served) -> None:

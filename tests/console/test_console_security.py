@@ -12,13 +12,16 @@ from datetime import timedelta
 import pytest
 from argon2 import PasswordHasher
 from consoles import ALICE, HOSTILE, PASSWORD, PRIVATE, Filled, Served, Visitor, form_token
+from sqlalchemy import func, insert, select
 
 from nel_mesh import InvalidArgument
-from nel_mesh.console.accounts import Accounts
+from nel_mesh.console.accounts import Accounts, LoginRefused
 from nel_mesh.console.application import PAGES
 from nel_mesh.console.guard import COOKIE, Page
 from nel_mesh.console.roles import RIGHTS, Right, Role
+from nel_mesh.console.visitors import Pace, network_of
 from nel_mesh.ledger.events import first_broken
+from nel_mesh.ledger.schema import console_attempts
 from nel_mesh.ledger.states import State
 
 pytest_plugins = ["console_fixtures"]
@@ -377,6 +380,35 @@ def test_an_address_that_tries_many_names_is_locked_out(served: Served) -> None:
         for number in range(20):
             visitor.log_in(f"name{number}", "wrong", "000000")
         assert "Too many attempts" in visitor.log_in("viewer", code=served.present_code("viewer")).text
+
+
+def test_what_anybody_on_the_network_sends_grows_the_ledger_within_bounds(served: Served) -> None:
+    accounts = served.accounts
+    for number in range(260):
+        # Each from another network, so that none is locked out.
+        with pytest.raises(LoginRefused):
+            accounts.log_in(f"made up {number}", "wrong", "000000", address=f"10.0.{number // 250}.{number % 250}")
+    assert len(served.ledger.search.events(limit=500, kind="login failed")) == 200
+    many = [{"key": f"{n:064}", "failures": 1, "last_at": served.clock.now()} for n in range(10_500)]
+    with served.ledger.database.write() as connection:
+        connection.execute(insert(console_attempts), many)
+    with pytest.raises(LoginRefused):
+        accounts.log_in("viewer", "wrong", "000000", address="10.1.0.1")
+    with served.ledger.database.read() as connection:
+        assert (connection.scalar(select(func.count()).select_from(console_attempts)) or 0) <= 10_001
+
+
+def test_addresses_of_one_network_are_one_visitor(served: Served) -> None:
+    assert network_of("2001:db8::1") == network_of("2001:db8::ffff:1") == "2001:db8::/64"
+    assert network_of("2001:db8:0:1::1") != network_of("2001:db8::1")
+    assert network_of("::ffff:192.0.2.1") == network_of("192.0.2.1") == "192.0.2.1"
+    assert network_of("") == ""
+    pace, now = Pace(2, timedelta(minutes=5)), served.clock.now()
+    assert [pace.allows("2001:db8::1", now), pace.allows("2001:db8::2", now)] == [True, True]
+    for number in range(11_000):
+        pace.allows(f"10.{number // 65536}.{number // 256 % 256}.{number % 256}", now)
+    # It forgets those who ask seldom.
+    assert not pace.allows("2001:db8::3", now)
 
 
 def test_a_code_is_good_once(served: Served) -> None:

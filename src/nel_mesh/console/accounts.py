@@ -20,6 +20,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from nel_mesh import InvalidArgument
 from nel_mesh.console.roles import RIGHTS, Right, Role
+from nel_mesh.console.visitors import network_of
 from nel_mesh.ledger import events
 from nel_mesh.ledger.database import row_values
 from nel_mesh.ledger.ledger import Ledger
@@ -30,6 +31,9 @@ _MAX_PASSWORD_LENGTH = 1000
 _LOGINS_AT_ONCE = 2
 _FREE_FAILURES = 5
 _FREE_FAILURES_OF_ADDRESS = 20
+_FAILURES_NOTED_AN_HOUR = 200
+_THEN_EACH = 500
+_MOST_ATTEMPTS = 10_000
 _FIRST_LOCK_SECONDS = 30
 _LONGEST_LOCK_SECONDS = 3600
 _STEP_SECONDS = 30
@@ -226,7 +230,7 @@ class Accounts:
 
     def _log_in(self, name: str, password: str, code: str, address: str) -> User:
         now = self._ledger.clock.now()
-        keys = {_key("name", name): _FREE_FAILURES, _key("address", address): _FREE_FAILURES_OF_ADDRESS}
+        keys = {_key("name", name): _FREE_FAILURES, _key("address", network_of(address)): _FREE_FAILURES_OF_ADDRESS}
         with self._ledger.database.read() as connection:
             until = self._locked_until(connection, keys, now)
             row = connection.execute(select(console_users).where(console_users.c.name == name)).one_or_none()
@@ -306,8 +310,32 @@ class Accounts:
                 connection.execute(update(console_attempts).where(console_attempts.c.key == key).values(**values))
         old = now - timedelta(days=1)
         connection.execute(delete(console_attempts).where(console_attempts.c.last_at < old))
-        # A password is often typed into the field of the name: a name that nobody has is not kept.
-        events.append(connection, now, "login failed", actor=name or "unknown")
+        self._forget_attempts(connection, now)
+        count = self._count_this_hour(connection, now)
+        if count <= _FAILURES_NOTED_AN_HOUR or count % _THEN_EACH == 0:
+            details = {"failures_this_hour": count} if count > _FAILURES_NOTED_AN_HOUR else {}
+            # A password is often typed into the field of the name: a name that nobody has is not kept.
+            events.append(connection, now, "login failed", actor=name or "unknown", details=details)
+
+    def _forget_attempts(self, connection: Connection, now: datetime) -> None:
+        """Keep a bounded number of attempts, the newest and those that lock somebody out."""
+        kept = select(console_attempts.c.last_at).order_by(console_attempts.c.last_at.desc())
+        oldest = connection.scalar(kept.offset(_MOST_ATTEMPTS).limit(1))
+        if oldest is not None:
+            locks = console_attempts.c.locked_until > now
+            mine = (console_attempts.c.last_at <= oldest) & (console_attempts.c.locked_until.is_(None) | ~locks)
+            connection.execute(delete(console_attempts).where(mine))
+
+    def _count_this_hour(self, connection: Connection, now: datetime) -> int:
+        """Count a failure, whoever's: the audit is not to grow by what anybody on the network sends."""
+        key = _key("hour", now.strftime("%Y-%m-%dT%H"))
+        mine = console_attempts.c.key == key
+        count = (connection.scalar(select(console_attempts.c.failures).where(mine)) or 0) + 1
+        if count == 1:
+            connection.execute(insert(console_attempts).values(key=key, failures=1, last_at=now, locked_until=None))
+        else:
+            connection.execute(update(console_attempts).where(mine).values(failures=count, last_at=now))
+        return count
 
 
 def _unknown(name: str) -> InvalidArgument:

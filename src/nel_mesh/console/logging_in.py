@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
+import re
 from typing import TYPE_CHECKING
 
 from starlette.responses import RedirectResponse, Response
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from nel_mesh.console.openid import OpenId
 
 _OPENID_COOKIE = "nel_mesh_console_openid"
+_KEPT = ("state", "nonce", "code_verifier")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43,128}")
+_TOO_MANY = "Too many logins were begun from your address. Try again in a few minutes."
 
 
 def _login_page(visit: Visit, fault: str = "", status: int = 200) -> Response:
@@ -38,14 +41,13 @@ def _show(visit: Visit) -> Response:
 
 
 def _log_in(visit: Visit) -> Response:
-    address = visit.request.client.host if visit.request.client is not None else ""
     password = visit.form.get("password", "") if visit.form is not None else ""
     try:
         user = visit.site.accounts.log_in(
             visit.field("name", longest=200),
             password if isinstance(password, str) else "",
             visit.field("code", longest=20),
-            address=address,
+            address=_address(visit),
         )
     except LoginRefused as refused:
         return _login_page(visit, refused.reason, 403)
@@ -65,27 +67,33 @@ def _log_out(visit: Visit) -> Response:
 
 
 def _begin_openid(visit: Visit) -> Response:
-    server = _server(visit)
-    address, kept = server.begin()
-    binding = new_token()
-    key = visit.site.selections.keep(_bound(binding), kept)
+    if not visit.site.pace.allows(_address(visit), visit.ledger.clock.now()):
+        return _login_page(visit, _TOO_MANY, 429)
+    address, kept = _server(visit).begin()
     response = RedirectResponse(address, status_code=303)
-    # Lax: it has to come back from another site. It is good for this one login.
-    value = f"{key}.{binding}"
+    # In the browser's own cookie: who has not logged in writes nothing here. Its secrets are those of this one login,
+    # and of this browser. Lax: it has to come back from another site.
     response.set_cookie(
-        _OPENID_COOKIE, value, max_age=600, path="/login", httponly=True, samesite="lax", secure=_is_tls(visit)
+        _OPENID_COOKIE,
+        ".".join(kept[name] for name in _KEPT),
+        max_age=600,
+        path="/login",
+        httponly=True,
+        samesite="lax",
+        secure=_is_tls(visit),
     )
     return response
 
 
 def _finish_openid(visit: Visit) -> Response:
-    key, _, binding = visit.request.cookies.get(_OPENID_COOKIE, "").partition(".")
-    try:
-        kept = visit.site.selections.take(_bound(binding), key)
-    except InvalidArgument:
+    if not visit.site.pace.allows(_address(visit), visit.ledger.clock.now()):
+        return _login_page(visit, _TOO_MANY, 429)
+    parts = visit.request.cookies.get(_OPENID_COOKIE, "").split(".")
+    if len(parts) != len(_KEPT) or not all(_TOKEN.fullmatch(part) for part in parts):
         return _login_page(visit, "That login is over. Begin it again.", 403)
+    kept = dict(zip(_KEPT, parts, strict=True))
     state = visit.field("state", longest=500)
-    if not hmac.compare_digest(state.encode(), str(kept["state"]).encode()):
+    if not hmac.compare_digest(state.encode(), kept["state"].encode()):
         return _login_page(visit, "That login was begun in another window. Begin it again.", 403)
     try:
         name = _server(visit).finish(visit.field("code", longest=4000), kept, visit.ledger.clock.now().timestamp())
@@ -110,8 +118,8 @@ def _server(visit: Visit) -> OpenId:
     return OpenId(options, f"{visit.request.url.scheme}://{visit.request.headers['host']}")
 
 
-def _bound(binding: str) -> str:
-    return f"openid:{hashlib.sha256(binding.encode()).hexdigest()}"
+def _address(visit: Visit) -> str:
+    return visit.request.client.host if visit.request.client is not None else ""
 
 
 def _set_cookie(visit: Visit, response: Response, token: str) -> None:

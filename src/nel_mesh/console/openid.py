@@ -1,7 +1,7 @@
 """Logging in by OpenID Connect: the organisation's own server says who somebody is; the account says what they may.
 
-The code flow with PKCE. What is under way is kept in the ledger, and bound to the browser by a cookie of its own, as
-the session's is not sent when another site leads back here. Only accounts that were made for it are logged in so: the
+The code flow with PKCE. What is under way is kept in a cookie of the browser, not the session's, as that is not sent
+when another site leads back here. Only accounts that were made for it are logged in so: the
 server cannot take over one that has a password here.
 """
 

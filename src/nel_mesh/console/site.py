@@ -23,6 +23,7 @@ from nel_mesh.console.accounts import Accounts, User
 from nel_mesh.console.roles import Right
 from nel_mesh.console.selections import Selections
 from nel_mesh.console.sessions import Sessions, form_token
+from nel_mesh.console.visitors import Pace
 from nel_mesh.ledger.ledger import Ledger
 
 NAVIGATION = (
@@ -40,6 +41,8 @@ NAVIGATION = (
     ("/settings", "Settings", Right.MANAGE),
 )
 """The pages that every page leads to, and the right that each asks for."""
+
+_MOST_OPENID = 100
 
 
 class Site:
@@ -62,6 +65,8 @@ class Site:
             ledger, idle=timedelta(minutes=options.idle_minutes), longest=timedelta(hours=options.session_hours)
         )
         self.selections = Selections(ledger)
+        self.pace = Pace(_MOST_OPENID, timedelta(minutes=5))
+        """Of logins by OpenID Connect: each asks the organisation's server, and nobody has logged in yet."""
         self.stopping = threading.Event()
         """Set when the console is about to end; what would go on without end ends by itself."""
         self._templates = Environment(
