@@ -37,7 +37,7 @@ from moved_agent import MovedClock
 
 import certificates
 from nel_mesh.ledger.attention import look
-from nel_mesh.ledger.events import first_broken
+from nel_mesh.ledger.chain import check_chain
 from nel_mesh.ledger.search import Filter
 from nel_mesh.ledger.states import Direction, State
 from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox
@@ -408,8 +408,8 @@ def finish(day: Day) -> None:
     more = sum(sum((found[mailbox] - day.expected[mailbox]).values()) for mailbox in MAILBOXES)
     with site.ledger() as ledger:
         rows = ledger.search.messages(Filter(), limit=100_000)
-        with ledger.database.read() as connection:
-            broken = first_broken(connection)
+        checked = check_chain(ledger.database)
+    broken = checked.broken if checked is not None else None
     states = collections.Counter((row.direction, row.state) for row in rows)
     sent = sum(1 for _ in (site.folder / "out").glob("*/sent/*.bin"))
     day.say(f"{total} messages, {day.kills} kills: lost {lost}, doubled or damaged {more}")

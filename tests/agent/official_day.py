@@ -25,7 +25,7 @@ from pathlib import Path
 from agents import ALICE, BOB, Site, until
 
 from nel_mesh import MeshClient
-from nel_mesh.ledger.events import first_broken
+from nel_mesh.ledger.chain import check_chain
 from nel_mesh.ledger.search import Filter
 from nel_mesh.ledger.states import Direction, State
 from variants import settings_for
@@ -90,8 +90,9 @@ def run(folder: Path, url: str, *, messages: int, kills: int, say: Callable[[str
             assert (code, "Traceback" in said) == (0, False), said
             rows = ledger.search.messages(Filter(), limit=10_000)
             states = collections.Counter((row.direction, row.state) for row in rows)
-            with ledger.database.read() as connection:
-                assert first_broken(connection) is None
+            checked = check_chain(ledger.database)
+            assert checked is not None
+            assert checked.broken is None
         assert states[Direction.IN, State.ACKNOWLEDGED] == total == sum(states.values()) / 2, states
         for sender, recipient in OTHER.items():
             assert digests(folder / "in" / recipient, with_sidecars=True) == expected[sender]

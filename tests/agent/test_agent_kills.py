@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from agents import BOB, Site, until
 
-from nel_mesh.ledger.events import first_broken
+from nel_mesh.ledger.chain import check_chain
 from nel_mesh.ledger.search import Filter
 from nel_mesh.ledger.states import Direction, State
 from nel_mesh.sandbox import Sandbox
@@ -76,5 +76,6 @@ def test_kills_at_random_points(site: Site, mesh_sandbox: Sandbox) -> None:
         assert len([one for one in found if one.direction is Direction.OUT]) == len(files)
         assert {one.state for one in found} <= {State.ACKNOWLEDGED, State.ACCEPTED, State.COLLECTED}
         assert all(one.is_filed for one in found if one.direction is Direction.OUT)
-        with ledger.database.read() as connection:
-            assert first_broken(connection) is None
+        checked = check_chain(ledger.database)
+        assert checked is not None
+        assert checked.broken is None

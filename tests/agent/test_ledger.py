@@ -17,8 +17,8 @@ from sqlalchemy import text, update
 
 from nel_mesh import Gone, IntegrityError, InvalidArgument, JournalEntry, MessageMetadata, Report, StorageError
 from nel_mesh.ledger.attention import look
+from nel_mesh.ledger.chain import check_chain
 from nel_mesh.ledger.database import HEAD
-from nel_mesh.ledger.events import first_broken
 from nel_mesh.ledger.ledger import FILE_NAME, Ledger
 from nel_mesh.ledger.mailboxes import Fenced
 from nel_mesh.ledger.messages import LedgerMessage
@@ -71,8 +71,9 @@ def change(ledger: Ledger, statement: str) -> None:
 
 
 def broken(ledger: Ledger) -> int | None:
-    with ledger.database.read() as connection:
-        return first_broken(connection)
+    checked = check_chain(ledger.database)
+    assert checked is not None
+    return checked.broken
 
 
 def test_the_migrations_make_the_schema(ledger: Ledger) -> None:
@@ -415,6 +416,39 @@ def test_a_changed_or_missing_event_is_found(ledger: Ledger, damage: str) -> Non
     assert broken(ledger) is None
     change(ledger, damage)
     assert broken(ledger) is not None
+
+
+def test_a_check_of_the_chain_goes_on_where_the_last_one_ended(ledger: Ledger) -> None:
+    listed(ledger, "M1", "M2", "M3")
+    first = check_chain(ledger.database)
+    assert first is not None
+    assert (first.broken, first.verified is not None) == (None, True)
+    again = check_chain(ledger.database, first.verified)
+    assert again is not None
+    assert (again.broken, again.count, again.verified) == (None, 0, first.verified)
+    listed(ledger, "M4", "M5")
+    more = check_chain(ledger.database, first.verified)
+    assert more is not None
+    assert (more.broken, more.count) == (None, 2)
+    # What was removed behind the point is found from the beginning alone; the point itself is looked at each time.
+    change(ledger, "DELETE FROM event WHERE number = (SELECT max(number) FROM event)")
+    assert check_chain(ledger.database, first.verified).broken == 0  # type: ignore[union-attr]
+    change(ledger, f"UPDATE event SET actor = 'nobody' WHERE number = {first.verified.number}")  # type: ignore[union-attr]
+    assert check_chain(ledger.database, first.verified).broken == first.verified.number  # type: ignore[union-attr]
+
+
+def test_a_check_of_the_chain_begins_anew_where_retention_has_removed_its_point(
+    ledger: Ledger, clock: MovableClock
+) -> None:
+    listed(ledger, "M1")
+    point = check_chain(ledger.database).verified  # type: ignore[union-attr]
+    clock.advance(days=400)
+    listed(ledger, "M2", "M3")
+    ledger.forget_before(clock.now() - timedelta(days=365))
+    found = check_chain(ledger.database, point)
+    assert found is not None
+    assert (found.broken, found.count >= 2) == (None, True)
+    assert check_chain(ledger.database, goes_on=lambda number: False) is None
 
 
 def test_what_ended_long_ago_is_forgotten_and_the_chain_holds(ledger: Ledger, clock: MovableClock) -> None:

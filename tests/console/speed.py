@@ -160,6 +160,7 @@ _IN_POSTGRESQL = (
 
 def fill_postgresql(connection: Connection, count: int) -> None:
     """Make the same rows in PostgreSQL: without the indices, which are made again afterwards."""
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     indices = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname LIKE 'ix_%'"
     found = list(connection.exec_driver_sql(indices.replace("%", "%%")))
     for name, _ in found:

@@ -77,6 +77,7 @@ def test_no_page_keeps_anybody_out(browser: Browser, served: Served, tmp_path: P
         found += faults_of(page, axe)
         page.goto("/audit")
         page.get_by_role("button", name="Check the chain").click()
+        page.get_by_text("Every event up to").wait_for()
         found += faults_of(page, axe)
         page.goto(f"/mailboxes/{BOB}")
         page.get_by_role("button", name="Pause").click()

@@ -8,8 +8,11 @@ import io
 import json
 import re
 import ssl
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import pytest
@@ -19,6 +22,7 @@ from nel_mesh import ConfigurationError, InvalidArgument
 from nel_mesh.agent.membership import place_of
 from nel_mesh.console.accounts import check_password
 from nel_mesh.console.application import TABLES, openapi
+from nel_mesh.console.chain_checks import ChainChecks
 from nel_mesh.console.plots import ages, days_left, messages_an_hour
 from nel_mesh.console.roles import Role
 from nel_mesh.console.selections import read_filter, restored_filter, stored_filter
@@ -314,17 +318,56 @@ def test_a_node_is_shown_and_drained(served: Served) -> None:
     assert (drained.actor, drained.details["reason"]) == ("operator (console)", "a new disk")
 
 
-def test_the_audit_is_checked_and_exported(served: Served, tmp_path: Path) -> None:
+def checked(visitor: Visitor, **fields: str) -> dict[str, Any]:
+    """Have the chain checked, and return what was found."""
+    assert visitor.post("/audit/check", fields, page="/audit").headers["location"] == "/audit"
+    end = time.monotonic() + 20
+    while (said := visitor.get("/api/audit/chain").json())["being_checked_at"] is not None:
+        assert time.monotonic() < end
+    return dict(said)
+
+
+def test_the_audit_is_checked_in_the_background_and_exported(served: Served, tmp_path: Path) -> None:
     Filled(served.ledger, tmp_path)
     with served.visitor("auditor") as visitor:
-        assert "Every event follows" in visitor.post("/audit/check").text
+        assert "has not been checked yet" in visitor.get("/audit").text
+        first = checked(visitor)
+        assert (first["is_whole"], first["checked_by"]) == (True, "auditor (console)")
+        assert "Every event up to" in visitor.get("/audit").text
         lines = visitor.post("/audit.jsonl").text.splitlines()
         numbers = [json.loads(line)["number"] for line in lines]
         assert numbers == sorted(numbers, reverse=True)
         assert len(numbers) == served.ledger.search.last_event()
         with served.ledger.database.write() as connection:
             connection.exec_driver_sql("UPDATE event SET actor = 'nobody' WHERE number = 7")
-        assert "Event 7 does not follow" in visitor.post("/audit/check").text
+        # It was whole there by the last check; from the beginning it is not.
+        assert checked(visitor)["is_whole"] is True
+        assert checked(visitor, whole="1")["text"].startswith("Event 7 does not follow")
+        assert "Event 7 does not follow" in visitor.get("/audit").text
+        # The next one begins before it, and does not forget it.
+        assert checked(visitor)["is_whole"] is False
+
+
+def test_the_chain_is_checked_once_at_a_time(served: Served) -> None:
+    checks = ChainChecks(served.ledger, threading.Event())
+    with served.ledger.database.write():
+        # It cannot write what it has found until this ends.
+        checks.begin(actor="ann", is_whole=True)
+        with pytest.raises(InvalidArgument, match="being checked already"):
+            checks.begin(actor="bob", is_whole=True)
+    end = time.monotonic() + 20
+    while checks.reached is not None:
+        assert time.monotonic() < end
+    verdict = checks.last()
+    assert verdict is not None
+    assert (verdict.actor, verdict.broken) == ("ann", None)
+    stopping = threading.Event()
+    stopping.set()
+    ended = ChainChecks(served.ledger, stopping)
+    ended.begin(actor="carol", is_whole=True)
+    while ended.reached is not None:
+        assert time.monotonic() < end
+    assert checks.last() == verdict
 
 
 def test_it_ends_in_good_order_while_a_page_listens(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

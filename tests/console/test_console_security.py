@@ -20,7 +20,7 @@ from nel_mesh.console.application import PAGES
 from nel_mesh.console.guard import COOKIE, Page
 from nel_mesh.console.roles import RIGHTS, Right, Role
 from nel_mesh.console.visitors import Pace, network_of
-from nel_mesh.ledger.events import first_broken
+from nel_mesh.ledger.chain import check_chain
 from nel_mesh.ledger.schema import console_attempts
 from nel_mesh.ledger.states import State
 
@@ -217,8 +217,9 @@ def test_each_look_is_recorded_with_name_and_reason(
         ("content shown", "reader (console)", "for content"),
         ("content downloaded", "reader (console)", "for download"),
     ]
-    with shared.ledger.database.read() as connection:
-        assert first_broken(connection) is None
+    checked = check_chain(shared.ledger.database)
+    assert checked is not None
+    assert checked.broken is None
 
 
 def test_addresses_with_anything_in_them_harm_nothing(visitors: dict[str, Visitor]) -> None:

@@ -31,7 +31,7 @@ import network
 from agents import Site
 from visits import Requests, judge, steps_of, watch_visits
 
-from nel_mesh.ledger.events import first_broken
+from nel_mesh.ledger.chain import check_chain
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox
 from postgresql_server import PostgreSQL, temporary_postgresql
@@ -326,8 +326,9 @@ def main() -> int:
                 if count % 10 == 0:
                     print(f"{count} trials", flush=True)
             lost, doubled = trials.check()
-            with site.ledger() as ledger, ledger.database.read() as connection:
-                broken = first_broken(connection)
+            with site.ledger() as ledger:
+                checked = check_chain(ledger.database)
+            broken = checked is None or checked.broken is not None
             visits = judge(steps_of(ledger_url), requests.close())
             outcome = (lost, doubled, trials.early, visits.overlapping, visits.early, visits.late_sends)
             print(f"{count} trials, {len(trials.files)} files sent, {len(trials.delivered)} messages received besides")

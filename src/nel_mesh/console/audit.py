@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from typing import Any
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from nel_mesh.console.roles import Right
 from nel_mesh.console.site import Visit
-from nel_mesh.console.tables import Column, Rows, Table, form, plain
-from nel_mesh.ledger.events import first_broken
+from nel_mesh.console.tables import Column, Rows, Table, form, one, plain
 from nel_mesh.ledger.search import LedgerEvent
 
 _AT_ONCE = 1000
@@ -27,7 +27,7 @@ def _events(visit: Visit, limit: int) -> Rows:
     )
     more = len(found) > limit
     rows = [_row(event) for event in found[:limit]]
-    values = {"kind": kind or "", "mailbox_id": mailbox_id or "", "verdict": None}
+    values = {"kind": kind or "", "mailbox_id": mailbox_id or "", "chain": _chain(visit)}
     return Rows(rows=rows, next_before=found[limit - 1].number if more else None, values=values)
 
 
@@ -37,15 +37,33 @@ def _row(event: LedgerEvent) -> dict[str, object]:
 
 
 def _check(visit: Visit) -> Response:
-    with visit.ledger.database.read() as connection:
-        broken = first_broken(connection)
-    visit.ledger.note("audit checked", actor=visit.user.actor, first_broken=broken)
-    text = "Every event follows from the one before it: none was changed, added in between or removed."
-    if broken == 0:
+    """Begin a check, which no page waits for."""
+    visit.site.chain_checks.begin(actor=visit.user.actor, is_whole=bool(visit.field("whole")))
+    return visit.go("/audit")
+
+
+def _chain(visit: Visit) -> dict[str, Any]:
+    """Say what the last check has found, and whether one is being made."""
+    verdict = visit.site.chain_checks.last()
+    text = "It has not been checked yet."
+    if verdict is not None and verdict.broken is None:
+        number = verdict.verified.number if verdict.verified is not None else 0
+        text = f"Every event up to {number} follows from the one before it: none was changed, put in or removed."
+    elif verdict is not None and verdict.broken == 0:
         text = "The last event is missing: it was removed."
-    elif broken is not None:
-        text = f"Event {broken} does not follow from the one before it: something was changed or removed there."
-    return visit.page("verdict.html", title="Audit: checked", text=text, is_whole=broken is None)
+    elif verdict is not None:
+        text = f"Event {verdict.broken} does not follow from the one before it: something was changed or removed there."
+    return {
+        "text": text,
+        "is_whole": verdict.broken is None if verdict is not None else None,
+        "checked_at": verdict.at if verdict is not None else None,
+        "checked_by": verdict.actor if verdict is not None else None,
+        "being_checked_at": visit.site.chain_checks.reached,
+    }
+
+
+def _chain_json(visit: Visit) -> Response:
+    return JSONResponse({name: plain(value) for name, value in _chain(visit).items()})
 
 
 def _export(visit: Visit) -> Response:
@@ -86,4 +104,8 @@ TABLES = (
     ),
 )
 
-PAGES = [form("/audit/check", _check, Right.AUDIT), form("/audit.jsonl", _export, Right.AUDIT)]
+PAGES = [
+    form("/audit/check", _check, Right.AUDIT),
+    one("/api/audit/chain", _chain_json, Right.AUDIT),
+    form("/audit.jsonl", _export, Right.AUDIT),
+]

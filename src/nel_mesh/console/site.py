@@ -20,6 +20,7 @@ from nel_mesh.agent.configuration import AgentConfiguration
 from nel_mesh.agent.contacts import Contacts
 from nel_mesh.console import wording
 from nel_mesh.console.accounts import Accounts, User
+from nel_mesh.console.chain_checks import ChainChecks
 from nel_mesh.console.roles import Right
 from nel_mesh.console.selections import Selections
 from nel_mesh.console.sessions import Sessions, form_token
@@ -69,6 +70,7 @@ class Site:
         """Of logins by OpenID Connect: each asks the organisation's server, and nobody has logged in yet."""
         self.stopping = threading.Event()
         """Set when the console is about to end; what would go on without end ends by itself."""
+        self.chain_checks = ChainChecks(ledger, self.stopping)
         self._templates = Environment(
             loader=PackageLoader("nel_mesh.console"),
             autoescape=select_autoescape(default=True, default_for_string=True),

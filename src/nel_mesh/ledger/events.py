@@ -16,9 +16,6 @@ from sqlalchemy import Connection, insert, select, update
 
 from nel_mesh.ledger.schema import chain, events
 
-_ROWS_AT_ONCE = 1000
-"""How many events are fetched at a time: a ledger has more than fit into memory."""
-
 AGENT = "agent"
 """The actor of what the agent does by itself."""
 
@@ -56,30 +53,13 @@ def append(
         "actor": actor,
         "details": dict(details or {}),
     }
-    digest = _digest(previous, values)
+    digest = digest_of(previous, values)
     connection.execute(insert(events).values(**values, previous=previous, hash=digest))
     connection.execute(update(chain).where(chain.c.id == 1).values(last=digest))
 
 
-def first_broken(connection: Connection) -> int | None:
-    """Return the number of the first event that does not follow from the one before it; None if all do.
-
-    0: the last event of the chain is missing.
-    """
-    previous: str | None = None
-    query = select(events).order_by(events.c.number).execution_options(yield_per=_ROWS_AT_ONCE)
-    with connection.execute(query) as rows:
-        for row in rows:
-            values = {name: getattr(row, name) for name in ("at", "kind", "mailbox_id", "message", "actor", "details")}
-            if (previous is not None and row.previous != previous) or row.hash != _digest(row.previous, values):
-                number: int = row.number
-                return number
-            previous = row.hash
-    last = connection.execute(select(chain.c.last)).scalar_one_or_none()
-    return None if previous is None or previous == last else 0
-
-
-def _digest(previous: str, values: Mapping[str, Any]) -> str:
+def digest_of(previous: str, values: Mapping[str, Any]) -> str:
+    """Return the hash of an event that follows another."""
     at: datetime = values["at"]
     said = {**values, "at": at.astimezone(UTC).isoformat(timespec="microseconds")}
     return hashlib.sha256(f"{previous}{json.dumps(said, sort_keys=True)}".encode()).hexdigest()

@@ -176,11 +176,11 @@ def audit(
     """
     session = session_of(ctx)
     with open_ledger_of(config) as ledger:
-        from nel_mesh.ledger.events import first_broken
+        from nel_mesh.ledger.chain import check_chain
 
         found = ledger.search.events(limit=limit)
-        with ledger.database.read() as connection:
-            broken = first_broken(connection)
+        checked = check_chain(ledger.database)
+    broken = checked.broken if checked is not None else None
     for event in reversed(found):
         who = event.mailbox_id or ""
         text = f"{event.number} {local_time(event.at)} {event.kind} {who} {event.actor}"
