@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, union_all
 
 from nel_mesh.ledger.database import Database, row_values
 from nel_mesh.ledger.mailboxes import LedgerMailbox
-from nel_mesh.ledger.schema import events, hook_calls, mailboxes, messages
+from nel_mesh.ledger.schema import NEEDS_PERSON, events, hook_calls, mailboxes, messages
 from nel_mesh.ledger.states import DUE, Direction, State
 
 EXPIRES_AFTER = timedelta(days=5)
@@ -162,7 +162,7 @@ def _messages(connection: Connection) -> Iterator[Attention]:
             func.min(messages.c.updated_at, type_=messages.c.updated_at.type).label("since"),
             func.min(messages.c.id).label("first"),
         )
-        .where(messages.c.state.in_(_TEXTS), messages.c.seen_at.is_(None), messages.c.resent_as.is_(None))
+        .where(NEEDS_PERSON)
         .group_by(*columns)
     )
     for row in connection.execute(query):
@@ -248,8 +248,7 @@ def _hooks(connection: Connection) -> Iterator[Attention]:
 
 def _configuration(connection: Connection) -> Iterator[Attention]:
     kinds = ("agent started", "configuration loaded", "configuration refused")
-    query = select(events.c.kind, events.c.at, events.c.details).where(events.c.kind.in_(kinds))
-    row = connection.execute(query.order_by(events.c.number.desc()).limit(1)).one_or_none()
+    row = _last_event(connection, kinds)
     if row is not None and row.kind == "configuration refused":
         faults = row.details.get("faults") or ["it has faults"]
         yield Attention(
@@ -264,8 +263,7 @@ def _configuration(connection: Connection) -> Iterator[Attention]:
 def _clock(connection: Connection) -> Iterator[Attention]:
     # A new start looks again.
     kinds = ("agent started", CLOCK_DIFFERS, CLOCK_AGREES)
-    query = select(events.c.kind, events.c.at, events.c.details).where(events.c.kind.in_(kinds))
-    row = connection.execute(query.order_by(events.c.number.desc()).limit(1)).one_or_none()
+    row = _last_event(connection, kinds)
     if row is not None and row.kind == CLOCK_DIFFERS:
         seconds = int(row.details["seconds"])
         way = "ahead of" if seconds > 0 else "behind"
@@ -277,6 +275,17 @@ def _clock(connection: Connection) -> Iterator[Attention]:
             advice="Set the clock, and have it kept (NTP)",
             count=0,
         )
+
+
+def _last_event(connection: Connection, kinds: Sequence[str]) -> Any:
+    """Return the last event of some kinds: of each kind by one look into an index, or all events would be read."""
+    last = [
+        select(events.c.number).where(events.c.kind == kind).order_by(events.c.number.desc()).limit(1).subquery()
+        for kind in kinds
+    ]
+    numbers = union_all(*(select(one.c.number) for one in last))
+    query = select(events.c.kind, events.c.at, events.c.details).where(events.c.number.in_(numbers))
+    return connection.execute(query.order_by(events.c.number.desc()).limit(1)).one_or_none()
 
 
 def _count(count: int) -> str:
