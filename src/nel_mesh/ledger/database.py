@@ -26,7 +26,7 @@ from nel_mesh.errors import StorageError
 from nel_mesh.io.files import SharedSync, make_folder, sync_folder, translate_storage_errors
 from nel_mesh.ledger import postgresql
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest version of the schema; versions are numbered in four digits."""
 
 _BUSY_TIMEOUT_SECONDS = 30
