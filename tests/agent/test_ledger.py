@@ -554,3 +554,17 @@ def test_a_copy_in_a_store_may_still_be_there(ledger: Ledger) -> None:
     [effect] = ledger.actions.preview("deliver again", [message.id])
     assert effect.is_refused
     assert "may still be" in effect.text
+
+
+def test_a_folder_that_is_not_there_says_nothing_of_its_files(ledger: Ledger, tmp_path: Path) -> None:
+    """As of a share that is not connected."""
+    folder = tmp_path / "share/in"
+    folder.mkdir(parents=True)
+    message = stored(ledger, "M1", str(folder / "a"))
+    ledger.incoming.acknowledged(A, ["M1"])
+    folder.rmdir()
+    [effect] = ledger.actions.preview("deliver again", [message.id])
+    assert effect.is_refused
+    assert "its folder is not there" in effect.text
+    folder.mkdir()
+    assert not ledger.actions.preview("deliver again", [message.id])[0].is_refused

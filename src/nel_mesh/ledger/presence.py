@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from nel_mesh.ledger.messages import Copy
 
@@ -41,4 +42,9 @@ def _of_file(copy: Copy) -> Presence:
         return Presence(None, "its place is not known")
     if is_in_store(copy):
         return Presence(None, "its store was not asked")
-    return Presence(os.path.lexists(copy.location))
+    if os.path.lexists(copy.location):
+        return Presence(is_there=True)
+    if not Path(copy.location).parent.is_dir():
+        # A share that is not mounted has none of its folders; that says nothing of the files in them.
+        return Presence(None, "its folder is not there; perhaps a disk or share is not connected")
+    return Presence(is_there=False)
