@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -52,6 +53,9 @@ hypothesis.settings.load_profile("any machine")
 
 def pytest_configure() -> None:
     """In every process that runs tests."""
+    # A shell starts what it runs in the background with SIGINT ignored, and so would all that the tests start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     logger = logging.getLogger("nel_mesh")
     logger.setLevel(logging.DEBUG)
     logger.addHandler(LISTENER)
