@@ -22,6 +22,7 @@ ANALYZE = shutil.which("systemd-analyze")
 PROMTOOL = shutil.which("promtool")
 
 
+# systemd comes with the machine, and not from a package that a test could ask for: containers have none.
 @pytest.mark.skipif(ANALYZE is None, reason="there is no systemd here")
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     unit = (DEPLOY / "nel-mesh-agent.service").read_text(encoding="utf-8")
@@ -33,6 +34,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+# Not in `make services`: 100 MB for one check. The names of the metrics are compared without it, below.
 @pytest.mark.skipif(PROMTOOL is None, reason="`apt-get install prometheus` brings promtool (100 MB)")
 def test_prometheus_takes_the_alerts() -> None:
     command = [str(PROMTOOL), "check", "rules", str(DEPLOY / "alerts.yaml")]

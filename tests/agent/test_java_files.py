@@ -271,6 +271,7 @@ def test_a_pound_in_a_password(tmp_path: Path, encoding: str, *, is_readable: bo
 KEYTOOL = shutil.which("keytool")
 
 
+# A second opinion by Java itself, which nothing else here needs.
 @pytest.mark.skipif(KEYTOOL is None, reason="there is no keytool here, which comes with Java")
 def test_the_conversion_that_is_named_is_right(tmp_path: Path) -> None:
     """The command is run as it is printed; the passwords are typed."""

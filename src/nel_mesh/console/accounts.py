@@ -327,7 +327,7 @@ class Accounts:
             connection.execute(delete(console_attempts).where(mine))
 
     def _count_this_hour(self, connection: Connection, now: datetime) -> int:
-        """Count a failure, whoever's: the audit is not to grow by what anybody on the network sends."""
+        """Count a failed login, within a bound: nobody on the network can make the audit grow without end."""
         key = _key("hour", now.strftime("%Y-%m-%dT%H"))
         mine = console_attempts.c.key == key
         count = (connection.scalar(select(console_attempts.c.failures).where(mine)) or 0) + 1
