@@ -811,7 +811,7 @@ V3 = b"\xa0\x03\x02\x01\x02"  # how a certificate says that it is one of version
         (lambda _: base64.b64encode(CLIENT.der).decode()[:-40], "perhaps it was cut off"),
         (lambda _: CLIENT.key_pem[:-30], "no END line"),
         (lambda _: CLIENT.key_pem.replace("MI", "!!"), "damaged or cut off"),
-        (lambda _: CLIENT.pem.replace("MI", "MJ"), "the certificate cannot be read"),
+        (lambda _: ssl.DER_cert_to_PEM_cert(CLIENT.der[:-40]), "the certificate cannot be read"),
         (lambda _: base64.b64encode(CLIENT.der.replace(V3, b"\xa0\x03\x02\x01\x09")).decode(), "cannot be read"),
         (lambda _: RSA.key_pem.replace("MII", "MIJ"), "the private key cannot be read"),
         (lambda _: base64.b64encode(b"0\x80\0\0").decode(), "damaged|cannot be read"),

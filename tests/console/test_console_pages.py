@@ -383,6 +383,30 @@ def test_it_ends_in_good_order_while_a_page_listens(tmp_path: Path, caplog: pyte
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+@pytest.mark.parametrize("is_again", [False, True])
+def test_a_page_is_told_of_what_happened_before_it_listened(served: Served, is_again: bool) -> None:
+    with served.visitor("viewer") as visitor:
+        [newest] = re.findall(r'data-newest-event="(\d+)"', visitor.get("/mailboxes").text)
+        headers = {"last-event-id": newest} if is_again else {}
+        since = "0" if is_again else newest
+        served.ledger.mailboxes.pause(ALICE, actor="ann", reason="made up")
+        with visitor.client.stream("GET", f"/live?since={since}", headers=headers) as events:
+            lines = [line for line, _ in zip(events.iter_lines(), range(6), strict=False)]
+        assert lines[:2] == ["event: ready", "data: "]
+        assert lines[3:5] == [f"id: {int(newest) + 1}", "event: change"]
+
+
+def test_a_page_that_missed_nothing_is_told_nothing(served: Served) -> None:
+    with served.visitor("viewer") as visitor:
+        [newest] = re.findall(r'data-newest-event="(\d+)"', visitor.get("/mailboxes").text)
+        with visitor.client.stream("GET", f"/live?since={newest}") as events:
+            lines = events.iter_lines()
+            assert next(lines) == "event: ready"
+            time.sleep(0.3)
+            served.ledger.mailboxes.pause(ALICE, actor="ann", reason="made up")
+            assert [line for line, _ in zip(lines, range(4), strict=False)][2] == f"id: {int(newest) + 1}"
+
+
 def test_the_events_are_for_those_who_have_logged_in(shared: Served) -> None:
     with shared.visitor() as visitor:
         assert visitor.get("/live").status_code == 401

@@ -166,6 +166,9 @@ def _is_own(request: Request, token: str, form: FormData) -> bool:
 
 def _answer(visit: Visit, page: Page) -> Response:
     try:
+        if visit.visitor is not None and page.method == "GET" and not page.is_api:
+            # Before anything is read for the page: what happens after this, the page is told of.
+            visit = dataclasses.replace(visit, newest_event=visit.ledger.search.last_event())
         return page.handler(visit)
     except InvalidArgument as error:
         return _refused(visit, page, 400, error.reason)

@@ -1,4 +1,8 @@
-"""Server-sent events: a page is told when something has happened, and fetches itself again."""
+"""Server-sent events: a page is told when something has happened, and fetches itself again.
+
+A page says what was the newest event when it was made, so nothing is missed that happens before it listens. When its
+connection was lost, the browser says the same as Last-Event-ID (HTML Standard, section Server-sent events).
+"""
 
 from __future__ import annotations
 
@@ -32,19 +36,19 @@ def endpoint(site: Site) -> Callable[[Request], Awaitable[Response]]:
         nonlocal listeners
         listeners += 1
         try:
-            last = await run_in_threadpool(site.ledger.search.last_event)
-            yield {"event": "ready", "data": str(last)}
+            yield {"event": "ready", "data": ""}
+            last = _last_seen(request)
             while await run_in_threadpool(is_open, token):
+                with contextlib.suppress(MeshError):
+                    newest = str(await run_in_threadpool(site.ledger.search.last_event))
+                    if newest != last:
+                        last = newest
+                        yield {"event": "change", "data": "", "id": newest}
                 end = anyio.current_time() + _LOOK_EVERY_SECONDS
                 while anyio.current_time() < end:
                     if site.stopping.is_set():
                         return
                     await anyio.sleep(_STEP_SECONDS)
-                with contextlib.suppress(MeshError):
-                    newest = await run_in_threadpool(site.ledger.search.last_event)
-                    if newest != last:
-                        last = newest
-                        yield {"event": "change", "data": str(newest)}
             yield {"event": "over", "data": ""}
         finally:
             listeners -= 1
@@ -58,3 +62,7 @@ def endpoint(site: Site) -> Callable[[Request], Awaitable[Response]]:
         return EventSourceResponse(events(request, token), ping=15, headers={"cache-control": "no-store"})
 
     return answer
+
+
+def _last_seen(request: Request) -> str:
+    return request.headers.get("last-event-id") or request.query_params.get("since", "")

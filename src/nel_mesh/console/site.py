@@ -110,6 +110,7 @@ class Visit:
         visitor: who asks; None if nobody has logged in.
         token: that of the session; empty if there is none.
         form: the form, of a POST.
+        newest_event: the number of the newest event when the page was begun.
     """
 
     site: Site
@@ -117,6 +118,7 @@ class Visit:
     visitor: User | None
     token: str = dataclasses.field(repr=False)
     form: FormData | None = dataclasses.field(default=None, repr=False)
+    newest_event: int = 0
 
     @property
     def ledger(self) -> Ledger:
@@ -150,6 +152,7 @@ class Visit:
             may={str(right): user is not None and user.may(right) for right in Right},
             form_token=form_token(self.token) if self.token else "",
             looked_at=self.ledger.clock.now(),
+            newest_event=self.newest_event,
             **values,
         )
         return HTMLResponse(text, status_code=status)

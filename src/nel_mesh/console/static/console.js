@@ -37,7 +37,7 @@
   };
 
   if (document.querySelector("pre[aria-label=Content]") === null) {
-    const events = new EventSource("/live");
+    const events = new EventSource(`/live?since=${document.documentElement.dataset.newestEvent}`);
     events.addEventListener("ready", () => { document.documentElement.dataset.live = "yes"; });
     events.addEventListener("change", refresh);
     events.addEventListener("over", () => { events.close(); location.assign("/login"); });
