@@ -150,7 +150,7 @@ def test_it_is_used_by_the_keyboard_alone(browser: Browser, served: Served, tmp_
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
         page.keyboard.press("Enter")
-        assert page.evaluate("document.activeElement.id") == "main"
+        page.locator("#main:focus").wait_for()
         page.goto(f"/messages/{filled.quarantined.id}")
         tab_to(page, "Release")
         page.keyboard.press("Enter")
