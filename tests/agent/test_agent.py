@@ -89,6 +89,27 @@ def test_a_message_goes_to_each_of_its_destinations_and_each_fails_alone(site: S
     assert [name for name in contents(site.folder / "in") if not name.startswith(".")] == ["a.csv"]
 
 
+@pytest.mark.parametrize("again", ["respond=400", "respond=404", "respond=410"])
+def test_an_acknowledged_message_that_is_still_listed_is_acknowledged_again(
+    site: Site, mesh_sandbox: Sandbox, again: str
+) -> None:
+    site.write(f"{{bob}}\n{RECEIVES}")
+    mesh_sandbox.deliver_message(BOB, b"x", file_name="a.csv")
+    mesh_sandbox.add_fault("acknowledge_message:1:respond=200")
+    once(site)
+    assert [one.state for one in messages(site)] == [State.ACKNOWLEDGED]
+    mesh_sandbox.add_fault(f"acknowledge_message:*:{again}")
+    once(site)
+    with site.ledger() as ledger:
+        [message] = ledger.search.messages(Filter())
+        assert message.state is State.ACKNOWLEDGED
+        assert look(ledger.database, ledger.clock.now()) == []
+    mesh_sandbox.clear_faults()
+    until(lambda: once(site) and mesh_sandbox.messages(recipient=BOB, status="accepted") == [])
+    assert [one.reason for one in messages(site)] == [None]
+    assert contents(site.folder / "in") == {"a.csv": b"x"}
+
+
 def test_routes_choose_the_destination_and_what_fits_none_waits(site: Site, mesh_sandbox: Sandbox) -> None:
     site.write(
         '{bob}\n[[mailboxes.X26ABC2.receive]]\nworkflow_id = "PATH_*"\ninto = "pathology"\nsidecar = true\n'

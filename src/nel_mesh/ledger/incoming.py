@@ -70,12 +70,8 @@ class Incoming:
         return [
             one
             for one in found
-            if one.state is State.ACKNOWLEDGED
-            or (
-                one.state in DUE[Direction.IN]
-                and one.owner is None
-                and (one.next_attempt_at is None or one.next_attempt_at <= now)
-            )
+            if (one.state is State.ACKNOWLEDGED or (one.state in DUE[Direction.IN] and one.owner is None))
+            and (one.next_attempt_at is None or one.next_attempt_at <= now)
         ]
 
     def vanish(self, mailbox_id: str, message_ids: Iterable[str]) -> None:
@@ -156,8 +152,10 @@ class Incoming:
         with self._database.write() as connection:
             for message_id in message_ids:
                 message = self.get(connection, mailbox_id, message_id)
-                if message.state is not State.ACKNOWLEDGED:
-                    self._messages.step(connection, message, Event.ACKNOWLEDGED, next_attempt_at=None)
+                if message.state is not State.ACKNOWLEDGED or message.reason is not None:
+                    self._messages.step(
+                        connection, message, Event.ACKNOWLEDGED, next_attempt_at=None, reason=None, error_kind=None
+                    )
 
     def get(self, connection: Connection, mailbox_id: str, message_id: str) -> LedgerMessage:
         """Return an incoming message. Raises InvalidArgument."""

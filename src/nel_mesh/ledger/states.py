@@ -101,8 +101,14 @@ _IN: Mapping[State, Mapping[Event, State]] = {
     },
     State.RETRYING: {Event.BEGUN: State.FETCHING, Event.RELEASED: State.LISTED, Event.GONE: State.GONE},
     State.QUARANTINED: {Event.RELEASED: State.LISTED, Event.GONE: State.GONE},
-    # A person asks for it to be delivered again, once it was put back into the inbox.
-    State.ACKNOWLEDGED: {Event.ACKNOWLEDGED: State.ACKNOWLEDGED, Event.RELEASED: State.LISTED},
+    State.ACKNOWLEDGED: {
+        # It was listed all the same, so MESH was told once more, or could not be told.
+        Event.ACKNOWLEDGED: State.ACKNOWLEDGED,
+        Event.FAILED: State.ACKNOWLEDGED,
+        Event.GONE: State.ACKNOWLEDGED,
+        # A person asks for it to be delivered again, once it was put back into the inbox.
+        Event.RELEASED: State.LISTED,
+    },
     # A message that was given back by the service desk is listed again.
     State.GONE: {Event.RELEASED: State.LISTED},
 }
