@@ -74,6 +74,40 @@ def test_what_was_sent_is_followed_until_it_is_collected(site: Site) -> None:
     until(lambda: once(site) and messages(site, states=(State.COLLECTED,)))
 
 
+def test_a_file_that_was_replaced_after_a_kill_was_sent_if_mesh_has_it(site: Site, mesh_sandbox: Sandbox) -> None:
+    site.write(f"{{alice}}\n{SENDS}")
+    (site.folder / "out/a.csv").write_text("the first")
+    mesh_sandbox.add_fault("send_message:lose-response")
+    mesh_sandbox.add_fault("track_by_local_id:delay=30")
+    process = site.launch()
+    until(lambda: mesh_sandbox.requests("track_by_local_id"))
+    process.kill()
+    process.wait()
+    mesh_sandbox.clear_faults()
+    (site.folder / "out/a.csv").write_text("another, of the same name")
+    until(lambda: once(site) and all(one.state is State.ACCEPTED for one in messages(site)))
+    assert sorted(mesh_sandbox.content(one.message_id or "") for one in messages(site)) == [
+        b"another, of the same name",
+        b"the first",
+    ]
+
+
+def test_a_file_that_was_replaced_before_it_was_sent_is_refused(site: Site, mesh_sandbox: Sandbox) -> None:
+    site.write(f"{{alice}}\n{SENDS}")
+    (site.folder / "out/a.csv").write_text("the first")
+    mesh_sandbox.add_fault("send_message:*:respond=403")
+    once(site)
+    mesh_sandbox.clear_faults()
+    (site.folder / "out/a.csv").write_text("another, of the same name")
+    until(lambda: once(site) and messages(site, states=(State.ACCEPTED,)))
+    assert [one.reason for one in messages(site, states=(State.REFUSED,))] == [
+        "the file was changed or removed before it was sent"
+    ]
+    assert [mesh_sandbox.content(one.message_id) for one in mesh_sandbox.delivered(BOB)] == [
+        b"another, of the same name"
+    ]
+
+
 def test_a_message_goes_to_each_of_its_destinations_and_each_fails_alone(site: Site, mesh_sandbox: Sandbox) -> None:
     site.write('{bob}\n[[mailboxes.X26ABC2.receive]]\ninto = ["in", "copy"]\n')
     (site.folder / "copy").write_text("a file is in its place")

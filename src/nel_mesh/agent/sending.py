@@ -207,7 +207,8 @@ class Sender:
 
     def _settle_without_file(self, message: LedgerMessage) -> bool:
         """Deal with a file that was changed or removed before it was sent: its new version is a message of its own."""
-        if message.state is State.UNKNOWN:
+        # An attempt that was killed has left no word of how far it came.
+        if message.state is State.UNKNOWN or message.attempts > 1:
             tracking: Tracking | None = self._client().resolve_send(message.local_id or "")
             if tracking is not None:
                 self._accepted(message, tracking.message_id, tracking.file_size or message.bytes or 0)
