@@ -148,6 +148,8 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
         answer = visitor.get("/login/openid")
         assert answer.status_code == 503
         assert "cannot be asked" in answer.text
+        # Who has a password here logs in meanwhile.
+        assert "With a password of the console" in answer.text
         assert urlsplit(served.url).hostname == "127.0.0.1"
     (tmp_path / "without").mkdir()
     with served_console(tmp_path / "without") as served, served.visitor() as visitor:

@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import pyotp
 from argon2 import PasswordHasher
@@ -143,7 +144,9 @@ class Accounts:
         """
         values = {"disabled_at": self._ledger.clock.now()}
         with self._ledger.database.write() as connection:
-            _keep_an_administrator(connection, name)
+            account = _locked(connection, name)
+            if account.is_last_administrator:
+                raise _last_administrator(name)
             self._change(connection, name, values, "user disabled", actor=actor, reason=reason)
 
     def enable(self, name: str, *, actor: str, reason: str = "") -> None:
@@ -167,15 +170,13 @@ class Accounts:
         """
         given = {"role": str(role) if role is not None else None, "sees_content": sees_content}
         with self._ledger.database.write() as connection:
-            row = connection.execute(select(console_users).where(console_users.c.name == name)).one_or_none()
-            if row is None:
-                raise _unknown(name)
-            before = row_values(row)
+            account = _locked(connection, name)
+            before = account.values
             values = {key: value for key, value in given.items() if value is not None and value != before[key]}
             if not values:
                 raise InvalidArgument(f"{name} has that role and that right already")
-            if "role" in values:
-                _keep_an_administrator(connection, name)
+            if "role" in values and account.is_last_administrator:
+                raise _last_administrator(name)
             said = {key: {"from": before[key], "to": value} for key, value in values.items()}
             # No page is shown by a right that was read before: each request reads the account again.
             self._change(
@@ -248,6 +249,8 @@ class Accounts:
                     .values(totp_step=step, last_login_at=now)
                 )
                 user = _user(row) if taken.rowcount == 1 else None
+            # One after another, on every node: each failure is counted, however many come at once.
+            events.lock(connection)
             if user is None:
                 self._note_failure(connection, keys, now, name if row is not None else None)
             else:
@@ -342,17 +345,29 @@ def _unknown(name: str) -> InvalidArgument:
     return InvalidArgument(f"there is no user {name}; `nel-mesh agent console user list` lists them")
 
 
-def _keep_an_administrator(connection: Connection, name: str) -> None:
-    """Refuse to take the last administrator: nobody could change an account from the console any more."""
-    # Locked, in one order: of two administrators who take the role from each other one is refused.
-    query = (
-        select(console_users.c.name)
-        .where(console_users.c.role == str(Role.ADMINISTRATOR), console_users.c.disabled_at.is_(None))
-        .order_by(console_users.c.name)
-        .with_for_update()
-    )
-    if list(connection.scalars(query)) == [name]:
-        raise InvalidArgument(f"{name} is the last administrator: make another one first")
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Locked:
+    values: Mapping[str, Any]
+    is_last_administrator: bool
+
+
+def _locked(connection: Connection, name: str) -> _Locked:
+    """Return an account, and lock it with every administrator's until the transaction ends. Raises InvalidArgument."""
+    users = console_users.c
+    administrates = (users.role == str(Role.ADMINISTRATOR)) & users.disabled_at.is_(None)
+    # In one order: of two administrators who remove each other, one waits, and is refused.
+    query = select(console_users).where((users.name == name) | administrates).order_by(users.name).with_for_update()
+    rows = {row.name: row_values(row) for row in connection.execute(query)}
+    if name not in rows:
+        raise _unknown(name)
+    own = rows.pop(name)
+    is_administrator = own["role"] == str(Role.ADMINISTRATOR) and own["disabled_at"] is None
+    return _Locked(own, is_administrator and not rows)
+
+
+def _last_administrator(name: str) -> InvalidArgument:
+    # Nobody could change an account from the console any more.
+    return InvalidArgument(f"{name} is the last administrator: make another one first")
 
 
 def check_password(password: str, name: str) -> None:

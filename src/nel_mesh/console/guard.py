@@ -22,6 +22,12 @@ from nel_mesh.console.site import Site, Visit
 
 logger = logging.getLogger("nel_mesh.console")
 
+UNAVAILABLE = (
+    "The console cannot read its ledger, so nothing is shown and nothing was done. Try again in a minute. "
+    "If this stays, tell who runs nel-mesh: the log of the console says why."
+)
+"""No more, as nobody has logged in: the reason names the database."""
+
 COOKIE = "nel_mesh_console"
 LIVE_HEADER = "x-nel-mesh-live"
 """Sent by the script that refreshes a page: such a request does not keep a session alive."""
@@ -112,7 +118,10 @@ def guarded(site: Site, page: Page) -> Callable[[Request], Awaitable[Response]]:
 
     async def endpoint(request: Request) -> Response:
         token = request.cookies.get(COOKIE, "")
-        user = await run_in_threadpool(_user, site, request, token)
+        try:
+            user = await run_in_threadpool(_user, site, request, token)
+        except MeshError as error:
+            return await run_in_threadpool(_unavailable, Visit(site, request, None, token), page, error)
         visit = Visit(site, request, user, token)
         if page.right is not None and user is None:
             if page.is_api:
@@ -173,11 +182,18 @@ def _answer(visit: Visit, page: Page) -> Response:
     except InvalidArgument as error:
         return _refused(visit, page, 400, error.reason)
     except MeshError as error:
+        if visit.visitor is None:
+            return _unavailable(visit, page, error)
         return _refused(visit, page, 503, str(error))
     except Exception as error:
         logger.exception("%s: this is a bug in nel-mesh; please report it", page.path)
         text = f"This is a bug in nel-mesh ({type(error).__name__}). The log has more; please report it."
         return _refused(visit, page, 500, text)
+
+
+def _unavailable(visit: Visit, page: Page, error: MeshError) -> Response:
+    logger.error("%s: %s", page.path, error.reason)
+    return _refused(visit, page, 503, UNAVAILABLE)
 
 
 def _refused(visit: Visit, page: Page, status: int, text: str) -> Response:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from nel_mesh import MeshError
-from nel_mesh.console.guard import COOKIE
+from nel_mesh.console.guard import COOKIE, UNAVAILABLE, logger
 from nel_mesh.console.site import Site
 
 _LOOK_EVERY_SECONDS = 1.0
@@ -38,8 +38,11 @@ def endpoint(site: Site) -> Callable[[Request], Awaitable[Response]]:
         try:
             yield {"event": "ready", "data": ""}
             last = _last_seen(request)
-            while await run_in_threadpool(is_open, token):
+            while True:
+                # While the ledger cannot be read, the page waits: it would not listen again by itself.
                 with contextlib.suppress(MeshError):
+                    if not await run_in_threadpool(is_open, token):
+                        break
                     newest = str(await run_in_threadpool(site.ledger.search.last_event))
                     if newest != last:
                         last = newest
@@ -55,8 +58,12 @@ def endpoint(site: Site) -> Callable[[Request], Awaitable[Response]]:
 
     async def answer(request: Request) -> Response:
         token = request.cookies.get(COOKIE, "")
-        if not await run_in_threadpool(is_open, token):
-            return PlainTextResponse("log in first", status_code=401)
+        try:
+            if not await run_in_threadpool(is_open, token):
+                return PlainTextResponse("log in first", status_code=401)
+        except MeshError as error:
+            logger.error("/live: %s", error.reason)
+            return PlainTextResponse(UNAVAILABLE, status_code=503)
         if listeners >= _MOST_LISTENERS:
             return PlainTextResponse("too many pages are open", status_code=503)
         return EventSourceResponse(events(request, token), ping=15, headers={"cache-control": "no-store"})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import RedirectResponse, Response
 
-from nel_mesh import InvalidArgument
+from nel_mesh import InvalidArgument, StorageError
 from nel_mesh.console.accounts import LoginRefused
 from nel_mesh.console.guard import COOKIE
 from nel_mesh.console.sessions import form_token, new_token
@@ -69,7 +69,10 @@ def _log_out(visit: Visit) -> Response:
 def _begin_openid(visit: Visit) -> Response:
     if not visit.site.pace.allows(_address(visit), visit.ledger.clock.now()):
         return _login_page(visit, _TOO_MANY, 429)
-    address, kept = _server(visit).begin()
+    try:
+        address, kept = _server(visit).begin()
+    except StorageError as error:
+        return _login_page(visit, error.reason, 503)
     response = RedirectResponse(address, status_code=303)
     # In the browser's own cookie: who has not logged in writes nothing here. Its secrets are those of this one login,
     # and of this browser. Lax: it has to come back from another site.
@@ -96,7 +99,10 @@ def _finish_openid(visit: Visit) -> Response:
     if not hmac.compare_digest(state.encode(), kept["state"].encode()):
         return _login_page(visit, "That login was begun in another window. Begin it again.", 403)
     try:
-        name = _server(visit).finish(visit.field("code", longest=4000), kept, visit.ledger.clock.now().timestamp())
+        try:
+            name = _server(visit).finish(visit.field("code", longest=4000), kept, visit.ledger.clock.now().timestamp())
+        except StorageError as error:
+            return _login_page(visit, error.reason, 503)
         user = visit.site.accounts.log_in_by_openid(name)
     except LoginRefused as refused:
         return _login_page(visit, refused.reason, 403)

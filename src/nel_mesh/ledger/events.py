@@ -41,10 +41,7 @@ def append(
         message: the message, by its number in the ledger.
         details: more of it, in the types of JSON. No content, subject, file name or recipient.
     """
-    query = select(chain.c.last).where(chain.c.id == 1)
-    if connection.dialect.name != "sqlite":
-        query = query.with_for_update()
-    previous: str = connection.execute(query).scalar_one()
+    previous = lock(connection)
     values = {
         "at": at,
         "kind": kind,
@@ -56,6 +53,15 @@ def append(
     digest = digest_of(previous, values)
     connection.execute(insert(events).values(**values, previous=previous, hash=digest))
     connection.execute(update(chain).where(chain.c.id == 1).values(last=digest))
+
+
+def lock(connection: Connection) -> str:
+    """Let nobody else add an event until the transaction ends; return the hash of the newest one."""
+    query = select(chain.c.last).where(chain.c.id == 1)
+    if connection.dialect.name != "sqlite":
+        query = query.with_for_update()
+    last: str = connection.execute(query).scalar_one()
+    return last
 
 
 def digest_of(previous: str, values: Mapping[str, Any]) -> str:
