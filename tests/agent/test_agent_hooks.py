@@ -128,6 +128,23 @@ def test_a_webhook_is_signed_and_repeated_until_it_is_taken(
     assert b"Jane" not in body
 
 
+def test_a_receiver_that_does_not_answer_holds_up_no_other(
+    site: Site, mesh_sandbox: Sandbox, receiver: Receiver
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        site.write(
+            f'{{bob}}\n[[mailboxes.X26ABC2.receive]]\ninto = "in"\non_stored = [\n'
+            f'{{ url = "{url}", secret_file = "secret", timeout_in_seconds = 60 }},\n'
+            f'{{ url = "{receiver.url}", secret_file = "secret" }},\n]\n'
+        )
+        for number in range(5):
+            mesh_sandbox.deliver_message(BOB, b"x", file_name=f"{number}.csv")
+        with Running(site):
+            until(lambda: len(receiver.seen) == 5)
+            silent.close()
+
+
 def test_a_command_is_told_on_its_input_and_never_in_its_arguments(site: Site, mesh_sandbox: Sandbox) -> None:
     program = site.folder / "hook.py"
     program.write_text(

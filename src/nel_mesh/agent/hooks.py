@@ -19,9 +19,11 @@ import hmac
 import json
 import os
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http.client import HTTPException
 from typing import Any
@@ -52,6 +54,9 @@ _MAX_ATTEMPTS = 30
 """About a day of trying."""
 
 _AT_ONCE = 100
+_HOOKS_AT_ONCE = 8
+_RUN_SECONDS = 10.0
+"""After so long no further call begins in a run; the next run begins a second later, with what is due then."""
 
 
 class HookFailed(Exception):
@@ -149,32 +154,40 @@ class HookCaller:
     def __init__(self, ledger: Ledger, configuration: Callable[[], AgentConfiguration]) -> None:
         self._ledger = ledger
         self._configuration = configuration
+        self._guard = threading.Lock()
         self.failures = 0
         """How many attempts failed since the start."""
 
     def run(self, is_over: Callable[[], bool]) -> None:
-        """Make the calls that are due now."""
+        """Make calls that are due now, those of different hooks side by side: one that is slow holds up no other."""
         hooks = configured(self._configuration())
-        for call_of in self._ledger.hook_calls.due(_AT_ONCE):
-            if is_over():
-                return
-            hook = hooks.get(call_of.hook)
-            if hook is None:
-                self._ledger.hook_calls.failed(call_of.id, "it is no longer configured", None)
-                continue
-            self._make(hook, call_of)
+        end = self._ledger.clock.monotonic() + _RUN_SECONDS
 
-    def _make(self, hook: Hook, made: HookCall) -> None:
+        def make_due(digest: str) -> None:
+            for due in self._ledger.hook_calls.due(digest, _AT_ONCE):
+                if is_over() or self._ledger.clock.monotonic() >= end or not self._make(hooks.get(digest), due):
+                    return
+
+        with ThreadPoolExecutor(_HOOKS_AT_ONCE, thread_name_prefix="hooks") as threads:
+            list(threads.map(make_due, self._ledger.hook_calls.hooks_due()))
+
+    def _make(self, hook: Hook | None, made: HookCall) -> bool:
+        """Make a call; whether the next of this hook is to be made at once."""
+        if hook is None:
+            self._ledger.hook_calls.failed(made.id, "it is no longer configured", None)
+            return True
         try:
             call(hook, made.idempotency_key, made.payload, now=self._ledger.clock.now().timestamp())
         except HookFailed as failure:
-            self.failures += 1
+            with self._guard:
+                self.failures += 1
             wait = min(_LONGEST_RETRY_IN_SECONDS, _FIRST_RETRY_IN_SECONDS * 2.0 ** min(made.attempts, 30))
             again = self._ledger.clock.now() + timedelta(seconds=wait)
             is_last = made.attempts + 1 >= _MAX_ATTEMPTS
             self._ledger.hook_calls.failed(made.id, str(failure), None if is_last else again)
-        else:
-            self._ledger.hook_calls.done(made.id)
+            return False
+        self._ledger.hook_calls.done(made.id)
+        return True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -347,7 +347,7 @@ class Agent:
             )
 
     def _enqueue_hooks(self) -> None:
-        if not self.membership.is_drained and self.ledger.hook_calls.due(1):
+        if not self.membership.is_drained and self.ledger.hook_calls.hooks_due():
             self._runner.enqueue([Task("hooks")])
 
     def _enqueue_housekeeping(self) -> None:

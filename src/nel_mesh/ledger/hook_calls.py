@@ -78,11 +78,17 @@ class HookCalls:
             )
         )
 
-    def due(self, limit: int) -> list[HookCall]:
-        """Return calls that are to be made now, oldest first."""
+    def hooks_due(self) -> list[str]:
+        """Return which hooks have calls that are to be made now, by their digests."""
+        query = select(hook_calls.c.hook).where(hook_calls.c.next_attempt_at <= self._clock.now()).distinct()
+        with self._database.read() as connection:
+            return list(connection.scalars(query))
+
+    def due(self, hook: str, limit: int) -> list[HookCall]:
+        """Return calls of a hook that are to be made now, oldest first."""
         query = (
             select(hook_calls)
-            .where(hook_calls.c.next_attempt_at <= self._clock.now())
+            .where(hook_calls.c.next_attempt_at <= self._clock.now(), hook_calls.c.hook == hook)
             .order_by(hook_calls.c.next_attempt_at, hook_calls.c.id)
             .limit(limit)
         )
