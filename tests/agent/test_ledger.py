@@ -202,7 +202,7 @@ def test_a_process_that_starts_again_in_its_folder_takes_its_own_work_over_at_on
     assert set(ledger.mailboxes.due()) == {A, B}
     ledger.nodes.drain("one", actor="ann", reason="a new disk")
     assert ledger.nodes.beat(second, {})
-    ledger.nodes.undrain("one", actor="ann")
+    ledger.nodes.undrain("one", actor="ann", reason="made up")
     assert not ledger.nodes.beat(second, {})
     with pytest.raises(InvalidArgument, match="no node two"):
         ledger.nodes.drain("two", actor="ann", reason="")

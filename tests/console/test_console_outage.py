@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ import pytest
 from consoles import ALICE, PASSWORD, Served, Visitor, form_token, served_console
 from sqlalchemy import text
 
+from nel_mesh import InvalidArgument, StorageError
+from nel_mesh.console.chain_checks import ChainChecks
 from nel_mesh.console.guard import UNAVAILABLE
 from nel_mesh.console.roles import Role
 from nel_mesh.ledger.database import Database
@@ -114,6 +117,22 @@ def test_guesses_at_the_same_moment_are_each_counted(console: Served) -> None:
     assert len(console.ledger.search.events(kind="login failed")) == 5
 
 
+def test_no_database_is_asked_for_a_text_with_a_nul(console: Served) -> None:
+    with console.visitor("operator") as visitor:
+        answers = [
+            visitor.get(path) for path in ("/messages?view=%00", "/messages?workflow_id=a%00", "/mailboxes/a%00")
+        ]
+        answers.append(visitor.post("/messages/search", {"identifier": "a\0b"}))
+        answers.append(visitor.post(f"/mailboxes/{ALICE}/run", {"action": "pause", "reason": "a\0b"}))
+        files = {"file": ("a.csv", b"made up")}
+        fields = {"mailbox_id": ALICE, "to": ALICE, "workflow_id": "a\0b", "once": "x"}
+        answers.append(visitor.post("/send", fields, page="/send", files=files))
+        answers.append(visitor.get("/audit", headers={"cookie": "nel_mesh_console=%00"}))
+    with console.visitor() as visitor:
+        answers.append(visitor.log_in("a\0b", code="000000"))
+    assert [answer.status_code for answer in answers] == [400, 400, 400, 400, 400, 400, 303, 400]
+
+
 Outage = tuple[Served, Callable[[], object], Callable[[], object]]
 
 
@@ -125,10 +144,10 @@ def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
 
             def rename(before: str, after: str) -> None:
                 with served.ledger.database.write() as connection:
-                    connection.execute(text(f"ALTER TABLE {before} RENAME TO {after}"))
+                    for table in ("console_session", "event"):
+                        connection.execute(text(f"ALTER TABLE {table}{before} RENAME TO {table}{after}"))
 
-            names = ("console_session", "elsewhere")
-            yield served, lambda: rename(*names), lambda: rename(*names[::-1])
+            yield served, lambda: rename("", "_away"), lambda: rename("_away", "")
         return
     with skipped_if_missing(), temporary_postgresql(is_durable=True) as server, server.database("mesh") as url:
         with Ledger(url):
@@ -177,3 +196,17 @@ def test_a_page_that_listens_goes_on_when_the_ledger_is_back(outage: Outage, cap
         served.ledger.mailboxes.pause(ALICE, actor="ann", reason="made up")
         assert "event: change" in lines
     assert "Traceback" not in caplog.text
+
+
+def test_the_chain_can_be_checked_after_the_ledger_was_away(outage: Outage) -> None:
+    served, take_away, give_back = outage
+    checks = ChainChecks(served.ledger, threading.Event())
+    take_away()
+    with contextlib.suppress(StorageError):
+        checks.begin(actor="ann", is_whole=False)
+    give_back()
+    end = time.monotonic() + 20
+    while checks.last() is None:
+        assert time.monotonic() < end
+        with contextlib.suppress(InvalidArgument):
+            checks.begin(actor="ann", is_whole=False)

@@ -267,6 +267,9 @@ def test_an_action_on_all_that_a_search_finds_is_about_what_was_previewed(served
         served.ledger.incoming.note_listed(ALICE, ["LATER"])
         done = visitor.post("/messages/run", {"selection": selection_of(preview.text), "reason": "the disk is free"})
         assert "60 done" in done.text
+        # All that the page shows: of its address it takes no other fields.
+        fields["query"] = f"mailbox_id={ALICE}&identifier=M1&before=3"
+        assert "Retry: 61 messages" in visitor.post("/messages/preview", fields).text
         assert visitor.post("/messages/preview", {"action": "retry"}).status_code == 400
         assert visitor.post("/messages/preview", {"action": "explode", "number": "1"}).status_code == 400
         assert visitor.post("/messages/preview", {"action": "retry", "number": "one"}).status_code == 400
@@ -314,6 +317,8 @@ def test_a_node_is_shown_and_drained(served: Served) -> None:
         visitor.post("/nodes/change", {"name": "node-1", "action": "undrain", "reason": "it is in"})
         assert visitor.get("/api/nodes").json()["rows"][0]["state"] == "silent"
         assert visitor.post("/nodes/change", {"name": "x", "action": "drain", "reason": "y"}).status_code == 400
+    undrained = served.ledger.search.events(kind="node undrained")[0]
+    assert undrained.details == {"node": "node-1", "reason": "it is in"}
     drained = served.ledger.search.events(kind="node drained")[0]
     assert (drained.actor, drained.details["reason"]) == ("operator (console)", "a new disk")
 
@@ -420,6 +425,12 @@ def test_no_secret_is_among_the_settings(served: Served) -> None:
             assert "canary" not in text
 
 
+def once_of(visitor: Visitor) -> str:
+    found = re.search(r'name="once" value="([^"]+)"', visitor.get("/send").text)
+    assert found is not None
+    return found[1]
+
+
 def test_a_file_is_sent_by_the_agent_and_tracked(tmp_path: Path, mesh_sandbox: Sandbox) -> None:
     from nel_mesh.agent.service import Agent
 
@@ -430,11 +441,16 @@ def test_a_file_is_sent_by_the_agent_and_tracked(tmp_path: Path, mesh_sandbox: S
     with served_console(tmp_path, mailboxes=mailboxes) as served, served.visitor("operator") as visitor:
         fields = {"mailbox_id": ALICE, "to": BOB, "workflow_id": "PATH_RESULTS", "subject": "made up"}
         files = {"file": ("C:\\results\\made-up.csv", b"made,up\n1,2\n")}
-        answer = visitor.post("/send", fields, page="/send", files=files)
-        page = answer.headers["location"]
-        number = int(page.rpartition("/")[2])
+        assert visitor.post("/send", fields, page="/send", files=files).status_code == 400
+        fields["once"] = once_of(visitor)
         assert visitor.post("/send", fields, page="/send", files={"file": ("x", b"")}).status_code == 400
         assert visitor.post("/send", fields | {"to": ""}, page="/send", files=files).status_code == 400
+        # One that was refused can be sent again; one that was sent, as by a second click, sends nothing more.
+        answer, again = (visitor.post("/send", fields, page="/send", files=files) for _ in range(2))
+        assert again.status_code == 400
+        assert "was sent already" in again.text
+        page = answer.headers["location"]
+        number = int(page.rpartition("/")[2])
         Agent(served.config, clock=served.clock).run(once=True)
         message = served.ledger.messages.get(number)
         assert message.state is State.ACCEPTED
@@ -445,8 +461,9 @@ def test_a_file_is_sent_by_the_agent_and_tracked(tmp_path: Path, mesh_sandbox: S
         assert "accepted" in visitor.post(f"{page}/track", page=page).text
         first = served.ledger.search.timeline(number)[0]
         assert (first.kind, first.actor) == ("waiting", "operator (console)")
-        found = visitor.post("/lookup", {"mailbox_id": ALICE, "workflow_id": "PATH_RESULTS"}, page="/send")
+        found = visitor.post("/send/lookup", {"mailbox_id": ALICE, "workflow_id": "PATH_RESULTS"}, page="/send")
         assert found.status_code == 200
+        assert '<a href="/send">Look again</a>' in found.text
         # Its file is kept, so it could be sent again if MESH did not deliver it.
         assert message.archived_as is not None
         assert Path(message.archived_as).read_bytes() == b"made,up\n1,2\n"
@@ -544,7 +561,7 @@ def test_over_postgresql_a_message_of_a_fleet_is_for_the_machine_that_has_its_fi
     tmp_path: Path, postgresql_url: str
 ) -> None:
     with served_console(tmp_path, database=postgresql_url) as served, served.visitor("operator") as visitor:
-        fields = {"mailbox_id": ALICE, "to": BOB, "workflow_id": "PATH_RESULTS"}
+        fields = {"mailbox_id": ALICE, "to": BOB, "workflow_id": "PATH_RESULTS", "once": once_of(visitor)}
         files = {"file": ("made-up.csv", b"made,up\n")}
         answer = visitor.post("/send", fields, page="/send", files=files)
         assert answer.status_code == 400

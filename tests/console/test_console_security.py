@@ -103,6 +103,7 @@ def test_a_form_of_another_site_or_session_is_refused(
         ("\N{SNOWMAN}", {}),
         (own, {"origin": "https://attacker.example"}),
         (own, {"origin": "null"}),
+        (own, {"origin": "http://[attacker"}),
         (own, {"sec-fetch-site": "cross-site"}),
         (own, {"sec-fetch-site": "same-site"}),
     ):
@@ -133,8 +134,11 @@ def test_another_name_of_the_host_is_refused(shared: Served) -> None:
         assert "attacker" not in answer.text
         for host in ("localhost", "LOCALHOST:80", "[::1]:8480", "127.0.0.1"):
             assert visitor.get("/login", headers={"host": host}).status_code == 200
-        for host in ("", "127.0.0.1.attacker.example", "localhost.", "attacker.example:80@127.0.0.2"):
-            assert visitor.get("/login", headers={"host": host}).status_code == 400
+        for host in (
+            "", "127.0.0.1.attacker.example", "localhost.", "attacker.example:80@127.0.0.2", "attacker@127.0.0.1",
+            "127.0.0.1/attacker", "127.0.0.1?attacker", "[::1", "[attacker]", "localhost:x",
+        ):  # fmt: skip
+            assert visitor.get("/login", headers={"host": host}).status_code == 400, host
 
 
 class Elements(html.parser.HTMLParser):
@@ -448,3 +452,23 @@ def test_a_selection_of_another_person_cannot_be_used(
     assert answer.status_code == 400
     assert shared.ledger.messages.get(filled.refused.id).seen_at is None
     assert shared.ledger.messages.get(filled.refused.id).state is State.REFUSED
+
+
+def test_a_saved_view_is_no_selection_and_stays(shared: Served, visitors: dict[str, Visitor]) -> None:
+    visitor = visitors["operator"]
+    place = visitor.post("/messages/search", {"states": "gone", "name": "kept", "save": "1"}).headers["location"]
+    fields = {"selection": place.partition("view=")[2], "reason": "made up"}
+    answer = visitor.post("/messages/run", fields)
+    assert answer.status_code == 400
+    assert "begin again" in answer.text
+    assert visitor.get(place).status_code == 200
+    preview = visitor.post("/messages/search", {"identifier": "a search that is not saved"}).headers["location"]
+    assert visitor.post("/messages/run", {**fields, "selection": preview.partition("view=")[2]}).status_code == 400
+
+
+def test_a_selection_is_no_search(shared: Served, filled: Filled, visitors: dict[str, Visitor]) -> None:
+    page = visitors["operator"].post("/messages/preview", {"number": str(filled.refused.id), "action": "seen"}).text
+    key = re.search(r'name="selection" value="([^"]+)"', page)
+    assert key is not None
+    # It would find every message.
+    assert visitors["operator"].get(f"/messages?view={key[1]}").status_code == 400

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.responses import Response
 
 from nel_mesh import InvalidArgument
 from nel_mesh.console.roles import Right
-from nel_mesh.console.selections import read_filter, restored_filter
+from nel_mesh.console.selections import OPEN_FIELDS, read_filter
 from nel_mesh.console.site import Visit
 from nel_mesh.console.tables import form
 from nel_mesh.ledger.actions import ACTIONS, Effect
 from nel_mesh.ledger.mailbox_actions import MAILBOX_ACTIONS
+from nel_mesh.ledger.search import Filter
 
 MOST_AT_ONCE = 2_000
 """How many messages one action may be about."""
@@ -37,11 +37,11 @@ def _chosen(visit: Visit) -> list[int]:
     return found
 
 
-def _search_of(visit: Visit) -> Any:
+def _search_of(visit: Visit) -> Filter:
+    """Return the search of the page that the form was on."""
     if key := visit.field("view"):
-        return restored_filter(visit.site.selections.get(visit.user.name, key))
-
-    return read_filter(parse_qs(visit.field("query", longest=5000)))
+        return visit.site.selections.search(visit.user.name, key)
+    return read_filter(parse_qs(visit.field("query", longest=5000)), names=OPEN_FIELDS)
 
 
 def _preview(visit: Visit) -> Response:
@@ -60,9 +60,9 @@ def _preview(visit: Visit) -> Response:
 
 def _run(visit: Visit) -> Response:
     reason = visit.reason()
-    taken = visit.site.selections.take(visit.user.name, visit.field("selection", required=True))
-    action = str(taken.get("action"))
-    effects = visit.ledger.actions.run(action, taken.get("numbers", []), actor=visit.user.actor, reason=reason)
+    taken = visit.site.selections.take(visit.user.name, visit.field("selection", required=True), holding="numbers")
+    action = str(taken["action"])
+    effects = visit.ledger.actions.run(action, taken["numbers"], actor=visit.user.actor, reason=reason)
     return _effects(visit, "done.html", f"{action.capitalize()}: done", action, effects)
 
 

@@ -60,13 +60,19 @@ class ChainChecks:
 
         Raises:
             InvalidArgument: one is being made.
+            StorageError: the ledger cannot be read.
         """
         if not self._running.acquire(blocking=False):
             raise InvalidArgument("the chain is being checked already; look again in a moment")
-        verdict = None if is_whole else self.last()
-        self._reached = 0
-        since = verdict.verified if verdict is not None else None
-        threading.Thread(target=self._run, args=(actor, since), name="audit check", daemon=True).start()
+        try:
+            verdict = None if is_whole else self.last()
+            since = verdict.verified if verdict is not None else None
+            self._reached = 0
+            threading.Thread(target=self._run, args=(actor, since), name="audit check", daemon=True).start()
+        except BaseException:
+            self._reached = None
+            self._running.release()
+            raise
 
     def _run(self, actor: str, since: ChainPoint | None) -> None:
         try:

@@ -105,12 +105,21 @@ class Headed:
                     headers["strict-transport-security"] = "max-age=31536000"
             await send(message)
 
-        host = urlsplit(f"//{Headers(scope=scope).get('host', '')}").hostname or ""
-        if host.casefold() not in self._hosts:
+        if _host_name(Headers(scope=scope).get("host", "")) not in self._hosts:
             text = "The console is not reached by this name. Add it to `hosts` in the table [console]."
             await PlainTextResponse(text, status_code=400)(scope, receive, send_headed)
             return
         await self._app(scope, receive, send_headed)
+
+
+def _host_name(host: str) -> str | None:
+    """Return the name in a header Host, in small letters; None if it holds more than a name and a port."""
+    try:
+        parts = urlsplit(f"//{host}")
+        name, _ = parts.hostname, parts.port
+    except ValueError:
+        return None
+    return name if parts.netloc == host and "@" not in host else None
 
 
 def guarded(site: Site, page: Page) -> Callable[[Request], Awaitable[Response]]:
@@ -167,13 +176,15 @@ def _is_own(request: Request, token: str, form: FormData) -> bool:
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         return False
     given = form.get("form_token")
     return bool(token) and isinstance(given, str) and is_form_token(token, given)
 
 
 def _answer(visit: Visit, page: Page) -> Response:
+    if _has_nul(visit):
+        return _refused(visit, page, 400, "The address or the form has a NUL character in it: take it out.")
     try:
         if visit.visitor is not None and page.method == "GET" and not page.is_api:
             # Before anything is read for the page: what happens after this, the page is told of.
@@ -189,6 +200,13 @@ def _answer(visit: Visit, page: Page) -> Response:
         logger.exception("%s: this is a bug in nel-mesh; please report it", page.path)
         text = f"This is a bug in nel-mesh ({type(error).__name__}). The log has more; please report it."
         return _refused(visit, page, 500, text)
+
+
+def _has_nul(visit: Visit) -> bool:
+    """Whether there is a character that PostgreSQL keeps in no text."""
+    given = visit.form.values() if visit.form is not None else ()
+    texts = [value if isinstance(value, str) else value.filename or "" for value in given]
+    return any("\0" in text for text in (visit.request.scope["path"], *visit.request.query_params.values(), *texts))
 
 
 def _unavailable(visit: Visit, page: Page, error: MeshError) -> Response:

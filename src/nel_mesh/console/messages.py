@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from nel_mesh.console.selections import OPEN_FIELDS, read_filter, restored_filter, stored_filter
+from nel_mesh.console.selections import OPEN_FIELDS, read_filter, stored_filter
 from nel_mesh.console.site import Visit
 from nel_mesh.console.tables import Column, Rows, Table, form
 from nel_mesh.ledger.messages import LedgerMessage
@@ -57,7 +57,7 @@ def wanted_by(visit: Visit) -> Filter:
     """Return the search that an address names: by its key, or by fields that may stand in an address."""
     key = visit.request.query_params.get("view")
     if key:
-        return restored_filter(visit.site.selections.get(visit.user.name, key))
+        return visit.site.selections.search(visit.user.name, key)
     return read_filter(visit.fields(), names=OPEN_FIELDS)
 
 

@@ -133,7 +133,7 @@ def _change_node(visit: Visit) -> Response:
         case "drain":
             visit.ledger.nodes.drain(name, actor=visit.user.actor, reason=reason)
         case "undrain":
-            visit.ledger.nodes.undrain(name, actor=visit.user.actor)
+            visit.ledger.nodes.undrain(name, actor=visit.user.actor, reason=reason)
         case _:
             raise InvalidArgument("action: expected drain or undrain")
     return visit.go("/nodes")

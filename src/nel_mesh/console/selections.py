@@ -38,9 +38,9 @@ class Selections:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def keep(self, user: str, content: dict[str, Any], *, name: str | None = None) -> str:
-        """Keep a search or a selection for some hours, or under a name for good; return its key."""
-        key = new_token()
+    def keep(self, user: str, content: dict[str, Any], *, name: str | None = None, key: str | None = None) -> str:
+        """Keep a search or a selection for some hours, or under a name for good; return its key, a new one if none."""
+        key = key or new_token()
         now = self._ledger.clock.now()
         with self._ledger.database.write() as connection:
             table = console_selections
@@ -56,19 +56,36 @@ class Selections:
             connection.execute(insert(table).values(**values))
         return key
 
-    def get(self, user: str, key: str) -> dict[str, Any]:
-        """Return what a key stands for. Raises InvalidArgument if it is another person's, or was too long ago."""
+    def search(self, user: str, key: str) -> Filter:
+        """Return the search that a key stands for. Raises InvalidArgument as `take`."""
+        content = self._get(user, key)
+        if not set(content) <= set(FIELDS):
+            raise _over()
+        return restored_filter(content)
+
+    def _get(self, user: str, key: str) -> dict[str, Any]:
         table = console_selections
         query = select(table.c.content).where(table.c.key == key, table.c.user == user)
         with self._ledger.database.read() as connection:
             content: dict[str, Any] | None = connection.scalar(query)
         if content is None:
-            raise InvalidArgument("this search or selection is over; begin again")
+            raise _over()
         return content
 
-    def take(self, user: str, key: str) -> dict[str, Any]:
-        """Return what a key stands for, and forget it: a form that is sent twice acts once."""
-        content = self.get(user, key)
+    def take(self, user: str, key: str, *, holding: str) -> dict[str, Any]:
+        """Return what a key stands for, and forget it: a form that is sent twice acts once.
+
+        Args:
+            user: whose it is.
+            key: the key.
+            holding: what is in it; a search holds none of that.
+
+        Raises:
+            InvalidArgument: it is another person's or of another kind, was taken before, or was kept too long ago.
+        """
+        content = self._get(user, key)
+        if holding not in content:
+            raise _over()
         if not self.remove(user, key):
             raise InvalidArgument("this was done already")
         return content
@@ -85,6 +102,10 @@ class Selections:
         table = console_selections
         with self._ledger.database.write() as connection:
             return connection.execute(delete(table).where(table.c.key == key, table.c.user == user)).rowcount > 0
+
+
+def _over() -> InvalidArgument:
+    return InvalidArgument("this search or selection is over; begin again")
 
 
 FIELDS = ("identifier", "mailbox_id", "direction", "states", "workflow_id", "party", "since", "until", "message_type")

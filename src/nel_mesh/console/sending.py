@@ -16,23 +16,51 @@ from nel_mesh.agent.sending import Tracker
 from nel_mesh.console.roles import Right
 from nel_mesh.console.site import Visit
 from nel_mesh.console.tables import form, one
+from nel_mesh.ledger.messages import LedgerMessage
 from nel_mesh.ledger.states import Direction
 
 MAX_UPLOAD_BYTES = 200_000_000
 """How long a file may be that is sent from here; a larger one goes into an outgoing folder."""
 
 
+_ONE_SEND = {"send": True}
+"""Kept for each form, and taken when it is sent: a form that is sent twice sends once."""
+
+
 def _page(visit: Visit, **values: Any) -> Response:
     given = {"found": None, "looked_for": "", "sent": None} | values
-    mailboxes = list(visit.site.configuration().mailboxes)
-    return visit.page("send.html", title="Send a file", mailboxes=mailboxes, most=MAX_UPLOAD_BYTES, **given)
+    return visit.page(
+        "send.html",
+        title="Send a file",
+        mailboxes=list(visit.site.configuration().mailboxes),
+        most=MAX_UPLOAD_BYTES,
+        once=visit.site.selections.keep(visit.user.name, _ONE_SEND),
+        **given,
+    )
 
 
 def _send(visit: Visit) -> Response:
+    selections, once = visit.site.selections, visit.field("once", required=True)
+    try:
+        selections.take(visit.user.name, once, holding="send")
+    except InvalidArgument:
+        text = "this form was sent already, or is too old: see under Outgoing whether the message is there, and if it "
+        raise InvalidArgument(f"{text}is not, open Send again") from None
+    try:
+        message = _composed(visit)
+    except InvalidArgument:
+        # Nothing was noted: what was wrong can be put right, and the same form sent again. After a failure of the
+        # ledger that is not so sure.
+        selections.keep(visit.user.name, _ONE_SEND, key=once)
+        raise
+    return visit.go(f"/messages/{message.id}")
+
+
+def _composed(visit: Visit) -> LedgerMessage:
     upload = visit.upload("file")
     # Some browsers give a path.
     name = PureWindowsPath(PurePosixPath(upload.filename or "").name).name[:300]
-    message = compose(
+    return compose(
         visit.ledger,
         visit.site.configuration(),
         visit.field("mailbox_id", required=True).upper(),
@@ -44,7 +72,6 @@ def _send(visit: Visit) -> Response:
         compress=bool(visit.field("compress")),
         actor=visit.user.actor,
     )
-    return visit.go(f"/messages/{message.id}")
 
 
 def _look_up(visit: Visit) -> Response:
@@ -84,6 +111,6 @@ def _client(plan: MailboxPlan) -> Iterator[MeshClient]:
 PAGES = [
     one("/send", _page, Right.ACT),
     form("/send", _send, Right.ACT, max_bytes=MAX_UPLOAD_BYTES),
-    form("/lookup", _look_up, Right.ACT),
+    form("/send/lookup", _look_up, Right.ACT),
     form("/messages/{number:int}/track", _track, Right.ACT),
 ]

@@ -188,14 +188,14 @@ class Nodes:
                 connection.execute(update(nodes).where(nodes.c.name == name).values(**values))
                 events.append(connection, now, "node drained", actor=actor, details={"node": name, "reason": reason})
 
-    def undrain(self, name: str, *, actor: str) -> None:
+    def undrain(self, name: str, *, actor: str, reason: str) -> None:
         """Let a drained machine work again. Raises InvalidArgument if there is none."""
         now = self._clock.now()
         with self._database.write() as connection:
             if self._known(connection, name).drained_at is not None:
                 values = {"drained_at": None, "drained_by": None, "drain_reason": None}
                 connection.execute(update(nodes).where(nodes.c.name == name).values(**values))
-                events.append(connection, now, "node undrained", actor=actor, details={"node": name})
+                events.append(connection, now, "node undrained", actor=actor, details={"node": name, "reason": reason})
 
     def waiting_files(self) -> dict[str, int]:
         """Count the files that wait in the own folders of each machine."""

@@ -80,7 +80,7 @@ def drain(ctx: typer.Context, node: NodeArgument, config: ConfigOption = None, r
 
 
 @app.command(cls=Command)
-def undrain(ctx: typer.Context, node: NodeArgument, config: ConfigOption = None) -> None:
+def undrain(ctx: typer.Context, node: NodeArgument, config: ConfigOption = None, reason: ReasonOption = "") -> None:
     """Let a drained machine work again.
 
     \b
@@ -89,5 +89,5 @@ def undrain(ctx: typer.Context, node: NodeArgument, config: ConfigOption = None)
     """
     session = session_of(ctx)
     with open_ledger_of(config) as ledger:
-        ledger.nodes.undrain(node, actor=person())
+        ledger.nodes.undrain(node, actor=person(), reason=reason)
     session.out.result({"name": node, "drained": False}, f"{node} works again.")
