@@ -66,7 +66,7 @@ def test_the_database_notes_the_visits(postgresql_url: str) -> None:
         assert visit is not None
         ledger.mailboxes.end_visit(BOX, visit.epoch, ledger.clock.now() + timedelta(hours=1), None)
         assert ledger.mailboxes.begin_visit(BOX, node.owner) is not None
-        ledger.nodes.give_to_others(node, timedelta(0))
+        ledger.nodes.give_to_others(node)
     steps = steps_of(postgresql_url)
     assert [(one.what, one.subject, one.is_due) for one in steps] == [
         ("start", "one", True),

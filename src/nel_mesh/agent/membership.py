@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import os
 import socket
 import threading
@@ -71,8 +72,10 @@ class Membership:
     is_drained: bool = False
     _stopped: threading.Event = dataclasses.field(default_factory=threading.Event)
     _is_due: threading.Event = dataclasses.field(default_factory=threading.Event)
-    _well_since: float | None = None
     _last_beat: float = 0.0
+    _last_look: float = -math.inf
+    _silences: dict[str, tuple[datetime, float]] = dataclasses.field(default_factory=dict)
+    """Of each other process: its last heartbeat, and for how many seconds this one has seen no later one."""
 
     @property
     def owner(self) -> str:
@@ -104,8 +107,8 @@ class Membership:
         place = place_of(self.data)
         if not self.is_fleet:
             # Nobody else can be working: this process has the lock of the ledger's folder.
-            for other in self.ledger.nodes.all():
-                self.ledger.nodes.give_to_others(other, timedelta(0))
+            for other in self.ledger.nodes.working():
+                self.ledger.nodes.give_to_others(other)
         within = timedelta(seconds=SILENCE_SECONDS)
         end = self.clock.monotonic() + 3 * SILENCE_SECONDS
         while True:
@@ -139,7 +142,6 @@ class Membership:
                 self.on_lost(str(error))
                 return
             except StorageError as error:
-                self._well_since = None
                 if not is_failing:
                     logger.warning("No heartbeat: %s; it is tried again", error)
                 is_failing = True
@@ -152,9 +154,6 @@ class Membership:
         if self.node is None:
             return
         now = self.clock.monotonic()
-        if self._well_since is None or now - self._last_beat > SILENCE_SECONDS / 2:
-            # It was cut off, or frozen: so may the others have been, and they get the time to say so.
-            self._well_since = now
         doing = {key: since.isoformat() for key, since in sorted(self.doing().items())}
         is_drained = self.ledger.nodes.beat(self.node, doing, self.configuration())
         self._last_beat = now
@@ -174,12 +173,37 @@ class Membership:
             )
 
     def look_after_others(self) -> None:
-        """Give the work of silent nodes to others; not until this one has been heard for as long itself."""
-        if self._well_since is None or self.clock.monotonic() - self._well_since < SILENCE_SECONDS:
-            return
-        within = timedelta(seconds=SILENCE_SECONDS)
-        for node in self.ledger.nodes.silent(within):
-            if self.node is not None and node.name != self.node.name and self.ledger.nodes.give_to_others(node, within):
+        """Give the work of silent nodes to others. To be called about once a second.
+
+        A node is silent if this process has seen no new heartbeat of it for a while. No clock of another machine
+        counts, and no time in which this process did not look.
+        """
+        working = self.ledger.nodes.working()
+        now = self.clock.monotonic()
+        passed, self._last_look = now - self._last_look, now
+        before, self._silences = self._silences, {}
+        if passed > SILENCE_SECONDS:
+            # It was cut off, or frozen: so may the others have been, and they get the time to say so.
+            before = {}
+        failure: StorageError | None = None
+        for node in working:
+            if self.node is None or node.name == self.node.name:
+                continue
+            heartbeat_at, seconds = before.get(node.owner, (None, 0.0))
+            # Where looks come late for as long as there is too much to do, each of them counts for something still.
+            seconds = seconds + min(passed, HEARTBEAT_SECONDS) if heartbeat_at == node.heartbeat_at else 0.0
+            self._silences[node.owner] = (node.heartbeat_at, seconds)
+            if seconds < SILENCE_SECONDS:
+                continue
+            try:
+                is_given = self.ledger.nodes.give_to_others(node)
+            except StorageError as error:
+                # Its row is locked; that of the next one may not be.
+                failure = error
+                continue
+            if is_given:
                 logger.warning(
                     "Nothing was heard of node %s for %.0f s: its work is done by others", node.name, SILENCE_SECONDS
                 )
+        if failure is not None:
+            raise failure

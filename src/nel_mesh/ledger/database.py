@@ -120,7 +120,7 @@ class Database:
             try:
                 return sqlalchemy.create_engine(
                     self._url_with_password(),
-                    connect_args=postgresql.connect_arguments(),
+                    connect_args=postgresql.connect_arguments(self._url),
                     pool_pre_ping=True,
                     pool_size=20,
                     max_overflow=20,

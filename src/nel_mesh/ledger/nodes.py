@@ -140,15 +140,14 @@ class Nodes:
             found = self._get(connection, node.name)
         return found is not None and found.drained_at is not None
 
-    def silent(self, within: timedelta) -> list[LedgerNode]:
-        """List the machines that should work, and of which nothing was heard for a time."""
-        oldest = self._clock.now() - within
-        query = select(nodes).where(nodes.c.ended_at.is_(None), nodes.c.heartbeat_at < oldest)
+    def working(self) -> list[LedgerNode]:
+        """List the machines that have not ended, in the order of their names."""
+        query = select(nodes).where(nodes.c.ended_at.is_(None)).order_by(nodes.c.name)
         with self._database.read() as connection:
             return [LedgerNode(**row_values(row)) for row in connection.execute(query)]
 
-    def give_to_others(self, node: LedgerNode, within: timedelta) -> bool:
-        """Take the work of a silent machine from it; whether that was done.
+    def give_to_others(self, node: LedgerNode) -> bool:
+        """Take the work of a machine from it, unless it has said something since; whether that was done.
 
         From here on it writes nothing more, and what it had begun is due.
         """
@@ -157,7 +156,7 @@ class Nodes:
             found = self._get(connection, node.name, for_update=True)
             if found is None or found.epoch != node.epoch or found.ended_at is not None:
                 return False
-            if now - found.heartbeat_at < within:
+            if found.heartbeat_at != node.heartbeat_at:
                 return False
             connection.execute(update(nodes).where(nodes.c.name == node.name).values(ended_at=now, doing={}))
             self._free(connection, found)

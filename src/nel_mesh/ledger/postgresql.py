@@ -56,23 +56,28 @@ def password_of(file: Path) -> str:
     return password
 
 
-def connect_arguments(application: str = "nel-mesh") -> dict[str, Any]:
-    """Return what every connection to PostgreSQL is made with, in the words of libpq."""
+def connect_arguments(url: URL) -> dict[str, Any]:
+    """Return what every connection to PostgreSQL is made with, in the words of libpq, as far as the URL lets it be."""
     limits = {
         "statement_timeout": STATEMENT_TIMEOUT_SECONDS,
         "lock_timeout": LOCK_TIMEOUT_SECONDS,
         "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT_SECONDS,
     }
-    return {
+    ours = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "keepalives": 1,
         "keepalives_idle": 4,
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "tcp_user_timeout": SILENCE_TIMEOUT_SECONDS * 1000,
-        "application_name": application,
+        "application_name": "nel-mesh",
         "options": " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items()),
     }
+    given: dict[str, Any] = {name: value for name, value in url.query.items() if name in ours}
+    if "options" in given:
+        # Of a setting that is there twice, the server takes the last one.
+        given["options"] = f"{ours['options']} {given['options']}"
+    return {**ours, **given}
 
 
 def connection_text(url: URL) -> str:
@@ -82,4 +87,4 @@ def connection_text(url: URL) -> str:
     parts = {"host": url.host, "port": url.port, "user": url.username, "password": url.password}
     given = {name: value for name, value in parts.items() if value is not None}
     options = {str(name): value for name, value in url.query.items()}
-    return make_conninfo("", dbname=url.database, **{**connect_arguments(), **options, **given})
+    return make_conninfo("", dbname=url.database, **{**options, **connect_arguments(url), **given})
