@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,6 +32,7 @@ import network
 from agents import Site
 from visits import Requests, judge, steps_of, watch_visits
 
+from nel_mesh.agent.membership import HEARTBEAT_SECONDS
 from nel_mesh.ledger.chain import check_chain
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox
@@ -191,18 +193,31 @@ class Trials:
         """Wait until the work of a node was given to others; return how long after it stopped."""
         with self.site.ledger() as ledger:
             while not any(node.name == name and node.ended_at for node in ledger.nodes.all()):
-                assert time.monotonic() - began < 60, f"the work of {name} was not given to others"
+                others = {node: process.poll() for node, process in self.processes.items() if node != name}
+                assert time.monotonic() - began < 60, f"the work of {name} was not given to others; those: {others}"
                 self.look()
                 time.sleep(0.05)
         return time.monotonic() - began
 
     def until_all_work(self) -> None:
-        """Wait until every process has joined the fleet, and looks after the others."""
+        """Wait until every process has joined the fleet, and is heard; start those that have ended, again."""
         end = time.monotonic() + DONE_WITHIN_SECONDS
         with self.site.ledger() as ledger:
-            while [node.ended_at for node in ledger.nodes.all()] != [None] * len(NODES):
+            while True:
+                self.start_again()
+                # One that ended without its database has not said so.
+                oldest = ledger.clock.now() - timedelta(seconds=2 * HEARTBEAT_SECONDS)
+                if [node.name for node in ledger.nodes.working() if node.heartbeat_at > oldest] == sorted(NODES):
+                    return
                 assert time.monotonic() < end, "not every process works"
                 time.sleep(0.1)
+
+    def start_again(self) -> None:
+        """Start the processes that have ended, as their supervisor does."""
+        for node, process in list(self.processes.items()):
+            if process.poll() is not None:
+                print(f"node {node} ended: {self.site.said(process).splitlines()[-1:]}", flush=True)
+                self.launch(node)
 
     def run(self, trial: int) -> None:
         kind = self.kinds[trial % len(self.kinds)]
@@ -230,10 +245,6 @@ class Trials:
             self.fetched.append(len(asked))
             assert {node for _, node in asked} != {name}, "no other process continued the large message"
             self.launch(name)
-        for node, process in self.processes.items():
-            if process.poll() is not None:
-                print(f"trial {trial}: node {node} ended: {self.site.said(process).splitlines()[-1:]}", flush=True)
-                self.launch(node)
 
     def tell(self) -> None:
         """Print what is not done, and who has it."""
@@ -282,6 +293,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1e9, help="end earlier, after so many minutes")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    # What it has started ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     boxes = tuple(SandboxMailbox(mailbox_id=name) for name in (SENDER, INTO_FOLDER, INTO_S3))
     with (
         tempfile.TemporaryDirectory(prefix="nel-mesh-fleet-") as folder,
@@ -293,7 +306,7 @@ def main() -> int:
         if network.can_be_cut():
             ports = (server.port, urlsplit(url).port or 0)
             cuttable = stack.enter_context(network.network(Path(folder), ports))
-        address = network.HOST if cuttable is not None else "127.0.0.1"
+        address = cuttable.host if cuttable is not None else "127.0.0.1"
         database = stack.enter_context(temporary_postgresql(is_durable=True, address=address))
         ledger_url = stack.enter_context(database.database("fleet", "template1"))
         os.environ.update(s3_environment(url))
