@@ -13,7 +13,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from ledgers import MovableClock
-from sqlalchemy import text, update
+from sqlalchemy import Engine, event, text, update
 
 from nel_mesh import Gone, IntegrityError, InvalidArgument, JournalEntry, MessageMetadata, Report, StorageError
 from nel_mesh.ledger.attention import look
@@ -403,6 +403,29 @@ def test_a_mailbox_that_is_no_longer_configured_is_not_visited(ledger: Ledger) -
     ledger.mailboxes.configure([B])
     assert ledger.mailboxes.due() == [B]
     assert ledger.mailboxes.begin_visit(A, "me") is None
+    ledger.mailboxes.configure([A, B])
+    assert ledger.mailboxes.begin_visit(A, "me") is not None
+    assert len(ledger.search.events(kind="mailbox added", limit=9)) == 2
+
+
+def test_thousands_of_mailboxes_are_noted_in_few_statements(ledger: Ledger) -> None:
+    names = [f"X26F{number:05}" for number in range(2000)]
+    count = 0
+
+    def note(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        ledger.mailboxes.configure(names)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert count < 20
+    assert [one.mailbox_id for one in ledger.mailboxes.all()] == names
+    added = ledger.search.events(kind="mailbox added", limit=3000)
+    assert sorted(one.mailbox_id or "" for one in added) == [A, B, *names]
+    assert broken(ledger) is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,18 +41,26 @@ def append(
         message: the message, by its number in the ledger.
         details: more of it, in the types of JSON. No content, subject, file name or recipient.
     """
+    values = {"mailbox_id": mailbox_id, "message": message, "details": dict(details or {})}
+    _append(connection, at, kind, actor, [values])
+
+
+def append_for_mailboxes(connection: Connection, at: datetime, kind: str, mailbox_ids: Iterable[str]) -> None:
+    """Add the same event of the agent for each of many mailboxes, in few statements."""
+    _append(connection, at, kind, AGENT, [{"mailbox_id": one, "message": None, "details": {}} for one in mailbox_ids])
+
+
+def _append(connection: Connection, at: datetime, kind: str, actor: str, each: Sequence[Mapping[str, Any]]) -> None:
     previous = lock(connection)
-    values = {
-        "at": at,
-        "kind": kind,
-        "mailbox_id": mailbox_id,
-        "message": message,
-        "actor": actor,
-        "details": dict(details or {}),
-    }
-    digest = digest_of(previous, values)
-    connection.execute(insert(events).values(**values, previous=previous, hash=digest))
-    connection.execute(update(chain).where(chain.c.id == 1).values(last=digest))
+    rows = []
+    for one in each:
+        values = {"at": at, "kind": kind, "actor": actor, **one}
+        digest = digest_of(previous, values)
+        rows.append({**values, "previous": previous, "hash": digest})
+        previous = digest
+    if rows:
+        connection.execute(insert(events), rows)
+        connection.execute(update(chain).where(chain.c.id == 1).values(last=previous))
 
 
 def lock(connection: Connection) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from nel_mesh.errors import InvalidArgument, MeshError, StorageError
 from nel_mesh.io.clock import Clock
@@ -74,12 +74,19 @@ class Mailboxes:
         wanted = set(mailbox_ids)
         with self._database.write() as connection:
             self._database.wait_for_others_that_start(connection)
-            known = set(connection.scalars(select(mailboxes.c.mailbox_id)))
-            connection.execute(update(mailboxes).values(is_configured=mailboxes.c.mailbox_id.in_(wanted)))
-            for mailbox_id in sorted(wanted - known):
-                values = {"mailbox_id": mailbox_id, "is_configured": True, "next_visit_at": self._clock.now()}
-                connection.execute(insert(mailboxes).values(**values))
-                events.append(connection, self._clock.now(), "mailbox added", mailbox_id=mailbox_id)
+            query = select(mailboxes.c.mailbox_id, mailboxes.c.is_configured)
+            known = {row.mailbox_id: row.is_configured for row in connection.execute(query)}
+            # A row that stays as it is is not written: visits of other machines hold it meanwhile.
+            changed = sorted(name for name, is_configured in known.items() if is_configured != (name in wanted))
+            if changed:
+                named = update(mailboxes).where(mailboxes.c.mailbox_id == bindparam("name"))
+                rows = [{"name": name, "is_named": name in wanted} for name in changed]
+                connection.execute(named.values(is_configured=bindparam("is_named")), rows)
+            if new := sorted(wanted - known.keys()):
+                now = self._clock.now()
+                rows = [{"mailbox_id": name, "is_configured": True, "next_visit_at": now} for name in new]
+                connection.execute(insert(mailboxes), rows)
+                events.append_for_mailboxes(connection, now, "mailbox added", new)
 
     def all(self) -> list[LedgerMailbox]:
         """List the mailboxes that the configuration names."""
