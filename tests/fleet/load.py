@@ -27,6 +27,8 @@ from postgresql_server import PostgreSQL, temporary_postgresql
 
 FIRST_ROUND_SECONDS = 1800.0
 FLOOD_SECONDS = 120.0
+NODES = ("one", "two")
+LAST_LINES = 10
 
 LATENESS = """
 SELECT count(*), coalesce(sum((late_seconds > %s)::int), 0), coalesce(max(late_seconds), 0),
@@ -57,6 +59,25 @@ def database_seconds(database: PostgreSQL) -> float:
     return ended
 
 
+class AgentEnded(Exception):
+    """An agent has ended, which none was to do; the text says which, how, and what it said last."""
+
+
+def wait(site: Site, seconds: float) -> None:
+    """Let time pass. Raises AgentEnded."""
+    end = time.monotonic() + seconds
+    while True:
+        for name, process in zip(NODES, site.processes, strict=True):
+            code = process.poll()
+            if code is not None:
+                last = "\n  ".join(site.said(process).splitlines()[-LAST_LINES:])
+                raise AgentEnded(f"agent {name} has ended with exit code {code}; it said last:\n  {last}")
+        left = end - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(left, 1.0))
+
+
 class Load:
     """A fleet with many mailboxes, and what is measured of it."""
 
@@ -77,10 +98,12 @@ class Load:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("CREATE EXTENSION pg_stat_statements")
         began = time.monotonic()
-        processes = [self.site.launch(name) for name in ("one", "two")]
+        for name in NODES:
+            self.site.launch(name)
         while row(self.url, "SELECT count(*) FROM mailbox WHERE last_success_at IS NOT NULL")[0] < len(self.names):
-            assert time.monotonic() - began < FIRST_ROUND_SECONDS, [self.site.said(one)[-500:] for one in processes]
-            time.sleep(1)
+            said = [self.site.said(one)[-500:] for one in self.site.processes]
+            assert time.monotonic() - began < FIRST_ROUND_SECONDS, said
+            wait(self.site, 1)
         seconds = time.monotonic() - began
         print(f"{len(self.names)} mailboxes, 2 processes: started, and all visited once, after {seconds:.0f} s")
 
@@ -91,7 +114,7 @@ class Load:
         processes = self.site.processes
         before = [cpu_seconds(one.pid) for one in processes], database_seconds(self.database), time.process_time()
         began = time.monotonic()
-        time.sleep(seconds)
+        wait(self.site, seconds)
         seconds = time.monotonic() - began
         used = [(cpu_seconds(one.pid) - cpu) / seconds for one, cpu in zip(processes, before[0], strict=True)]
         database = (database_seconds(self.database) - before[1]) / seconds
@@ -147,6 +170,9 @@ def main() -> int:
                 load.measure(60 * options.minutes, interval)
                 if options.flood:
                     load.flood(options.flood, interval)
+            except AgentEnded as ended:
+                print(ended, file=sys.stderr)
+                return 1
             finally:
                 load.site.close()
     return 0
