@@ -145,7 +145,7 @@ async def _relay(side: str, socket: str, port: int) -> None:
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            while block := await reader.read(65536):
+            while not writer.is_closing() and (block := await reader.read(65536)):
                 writer.write(block)
                 await writer.drain()
         writer.close()

@@ -34,7 +34,6 @@ from visits import Requests, judge, steps_of, watch_visits
 
 from nel_mesh.agent.membership import HEARTBEAT_SECONDS
 from nel_mesh.ledger.chain import check_chain
-from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox
 from postgresql_server import PostgreSQL, temporary_postgresql
 from stores import S3, s3_environment, temporary_seaweedfs
@@ -72,6 +71,8 @@ shared = true
 settings = "{into_folder}"
 [[mailboxes.X26ABC2.receive]]
 into = "in"
+"""
+INTO_S3_CONFIGURATION = """
 [mailboxes.X26ABC3]
 settings = "{into_s3}"
 [[mailboxes.X26ABC3.receive]]
@@ -87,12 +88,13 @@ class Trials:
         site: Site,
         server: Sandbox,
         database: PostgreSQL,
-        s3: S3,
+        s3: S3 | None,
         chance: random.Random,
         cuttable: network.Network | None,
     ) -> None:
         self.site, self.server, self.database, self.s3, self.chance = site, server, database, s3, chance
         self.cuttable = cuttable
+        self.inboxes = (INTO_FOLDER,) if s3 is None else (INTO_FOLDER, INTO_S3)
         self.kinds = (*KINDS, CUT) if cuttable is not None else KINDS
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.files: dict[str, bytes] = {}
@@ -102,6 +104,17 @@ class Trials:
         self.takeovers: dict[str, list[float]] = defaultdict(list)
         self.whole: dict[str, list[float]] = defaultdict(list)
         self.fetched: list[int] = []
+
+    def configure(self) -> None:
+        """Write the configuration, and make the folders and tables."""
+        text = CONFIGURATION + (INTO_S3_CONFIGURATION if self.s3 is not None else "")
+        names = {"sender": SENDER, "into_folder": INTO_FOLDER, "into_s3": INTO_S3}
+        settings = {name: self.site.settings.get(mailbox_id) for name, mailbox_id in names.items()}
+        self.site.config.write_text(text.format(poll=POLL_SECONDS / 60, **settings), encoding="utf-8")
+        for name in ("in", "out"):
+            (self.site.folder / name).mkdir()
+        with self.site.ledger():
+            pass
 
     def launch(self, name: str) -> None:
         before: tuple[str, ...] = ("env", f"MESH_MEX_CLIENT_VERSION={name}")
@@ -117,7 +130,7 @@ class Trials:
             hidden.write_bytes(content)
             self.files[name] = content
             hidden.rename(self.site.folder / "out" / name)
-        for mailbox in (INTO_FOLDER, INTO_S3):
+        for mailbox in self.inboxes:
             for number in range(4):
                 name, content = f"{trial}-{mailbox}-{number}.csv", self.chance.randbytes(self.chance.choice(SIZES))
                 message_id = self.server.deliver_message(mailbox, content, file_name=name)
@@ -125,7 +138,7 @@ class Trials:
 
     def put_large(self, trial: int) -> tuple[str, str]:
         """Put a message of many chunks into an inbox, wait until it is being received; return its id and by whom."""
-        mailbox = self.chance.choice((INTO_FOLDER, INTO_S3))
+        mailbox = self.chance.choice(self.inboxes)
         chunks = [self.chance.randbytes(CHUNK_BYTES) for _ in range(CHUNKS)]
         self.server.add_fault(f"retrieve_chunk:*:delay={CHUNK_DELAY_SECONDS}")
         message_id = self.server.deliver_message(mailbox, chunks, file_name=f"{trial}-{mailbox}-large.csv")
@@ -151,11 +164,15 @@ class Trials:
     def acknowledged(self) -> set[str]:
         return {one.message_id for one in self.server.messages(status="acknowledged")}
 
+    def keys(self) -> list[str]:
+        """Return the keys of the objects in S3 that are messages."""
+        return self.s3.messages() if self.s3 is not None else []
+
     def look(self) -> bool:
         """Look whether what is acknowledged is stored; whether all is."""
         done = self.server.messages(status="acknowledged")
         folder = {path.name for path in (self.site.folder / "in").glob("*.csv")}
-        keys = {key.rpartition("/")[2] for key in list(self.s3.keys()) if "/.nel-mesh/" not in key}
+        keys = {key.rpartition("/")[2] for key in self.keys()}
         for one in done:
             name = one.description.file_name
             is_there = one.message_id in keys if one.recipient == INTO_S3 else name in folder
@@ -181,13 +198,18 @@ class Trials:
                 self.takeovers[kind].append(self.lost(name, began))
                 time.sleep(max(0.0, FREEZE_SECONDS - (time.monotonic() - began)))
                 end()
-                assert process.wait(20) != 0, "it was fenced and did not end"
-                assert "its work was given to others" in self.site.said(process)
-                self.fenced += 1
+                self.wait_until_fenced(name)
             case _:
                 self.database.stop(signal.SIGQUIT)
                 time.sleep(self.chance.uniform(0.5, 8))
                 self.database.start()
+
+    def wait_until_fenced(self, name: str) -> None:
+        """Wait until a process that was frozen, or cut off, has ended for what the ledger told it."""
+        process = self.processes[name]
+        assert process.wait(20) != 0, "it was fenced and did not end"
+        assert "its work was given to others" in self.site.said(process)
+        self.fenced += 1
 
     def lost(self, name: str, began: float) -> float:
         """Wait until the work of a node was given to others; return how long after it stopped."""
@@ -270,8 +292,8 @@ class Trials:
         found = {path.name: digest(path.read_bytes()) for path in (self.site.folder / "in").glob("*.csv")}
         lost = sum(found.get(name) != content for name, content in expected.items())
         doubled = len(set(found) - set(expected))
-        keys = [key for key in list(self.s3.keys()) if "/.nel-mesh/" not in key]
-        stored = {key.rpartition("/")[2]: digest(self.s3.content(key)) for key in keys}
+        keys = self.keys()
+        stored = {key.rpartition("/")[2]: digest(self.s3.content(key)) for key in keys} if self.s3 is not None else {}
         wanted = {key: content for key, (mailbox, content) in self.delivered.items() if mailbox == INTO_S3}
         lost += sum(stored.get(message_id) != content for message_id, content in wanted.items())
         doubled += len(keys) - len(stored) + len(set(stored) - set(wanted))
@@ -312,18 +334,8 @@ def main() -> int:
         os.environ.update(s3_environment(url))
         s3 = S3(url)
         site = Site(Path(folder), server, ledger_url)
-        text = CONFIGURATION.format(
-            poll=POLL_SECONDS / 60,
-            sender=site.settings[SENDER],
-            into_folder=site.settings[INTO_FOLDER],
-            into_s3=site.settings[INTO_S3],
-        )
-        site.config.write_text(text, encoding="utf-8")
-        for name in ("in", "out"):
-            (site.folder / name).mkdir()
         trials = Trials(site, server, database, s3, random.Random(options.seed), cuttable)
-        with Ledger(ledger_url):
-            pass
+        trials.configure()
         watch_visits(ledger_url)
         requests = Requests(server)
         requests.start()
