@@ -72,7 +72,7 @@ def installed(session: nox.Session, extras: str) -> None:
     with sandbox() as server:
         alice, bob, *_ = map(str, server.write_settings(folder / "settings"))
         session.run("python", "-I", "-W", "error", "tools/round_trip.py", alice, bob, *extras.split(","))
-        if "cli" in extras:
+        if "cli" in extras or "agent" in extras:  # the agent is a part of the command
             send = ("send", "README.md", "--to", "X26ABC2", "--workflow-id", "PATH_RESULTS")
             session.run("nel-mesh", "--settings", alice, *send, "--transfers", str(folder / "transfers"))
             session.run("nel-mesh", "--settings", bob, "receive", "--into", str(folder / "inbox"))
