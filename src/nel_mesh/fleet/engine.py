@@ -7,6 +7,7 @@ task has done is in the ledger, so a job carries nothing else, and one that is l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -99,23 +100,29 @@ class Engine:
         app.task(name=_TASK, queue=QUEUE)(do)
         asyncio.get_running_loop().set_exception_handler(_not_told)
         try:
-            async with app.open_async():
-                rescue = asyncio.create_task(self._rescue_stalled(app))
+            async with contextlib.AsyncExitStack() as stack:
+                stack.push_async_callback(app.close_async)
+                # The pool would wait for its first connection for half a minute, and try ever more rarely.
                 try:
-                    await app.run_worker_async(
-                        queues=[QUEUE],
-                        concurrency=concurrency,
-                        install_signal_handlers=False,
-                        delete_jobs="always",
-                        fetch_job_polling_interval=_POLL_SECONDS,
-                        abort_job_polling_interval=60.0,
-                        update_heartbeat_interval=HEARTBEAT_SECONDS,
-                        stalled_worker_timeout=_FORGOTTEN_SECONDS,
-                        # Tasks go on in their threads.
-                        shutdown_graceful_timeout=0.0,
-                    )
-                finally:
-                    rescue.cancel()
+                    async with asyncio.timeout(_POLL_SECONDS):
+                        await app.open_async()
+                except TimeoutError:
+                    text = f"the jobs cannot be fetched: no connection within {_POLL_SECONDS:.0f} s"
+                    raise StorageError(f"{self._database.place}: {text}") from None
+                rescue = asyncio.create_task(self._rescue_stalled(app))
+                stack.callback(rescue.cancel)
+                await app.run_worker_async(
+                    queues=[QUEUE],
+                    concurrency=concurrency,
+                    install_signal_handlers=False,
+                    delete_jobs="always",
+                    fetch_job_polling_interval=_POLL_SECONDS,
+                    abort_job_polling_interval=60.0,
+                    update_heartbeat_interval=HEARTBEAT_SECONDS,
+                    stalled_worker_timeout=_FORGOTTEN_SECONDS,
+                    # Tasks go on in their threads.
+                    shutdown_graceful_timeout=0.0,
+                )
         except (ConnectorException, OSError, TimeoutError) as error:
             raise StorageError(f"{self._database.place}: the jobs cannot be fetched: {_reason(error)}") from None
         # A side task of the worker failed, which ends it without an error.
