@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 import network
 from agents import Site
-from visits import Requests, judge, steps_of, watch_visits
+from visits import Findings, Requests, judge, steps_of, watch_visits
 
 from nel_mesh.agent.membership import HEARTBEAT_SECONDS
 from nel_mesh.ledger.chain import check_chain
@@ -255,10 +255,11 @@ class Trials:
         self.disturb(kind, name)
         if large is None and kind != "database":
             self.launch(name)
+        done, end = -1, 0.0
         while not self.look():
-            if time.monotonic() - began >= DONE_WITHIN_SECONDS:
-                self.tell()
-            assert time.monotonic() - began < DONE_WITHIN_SECONDS, f"trial {trial}: {kind} of {name}: not all was done"
+            if done != (done := len(self.acknowledged())):
+                end = time.monotonic() + DONE_WITHIN_SECONDS
+            assert time.monotonic() < end, f"trial {trial}: {kind} of {name}: it stands still, and not all is done"
             time.sleep(0.2)
         self.whole[kind].append(time.monotonic() - began)
         if large is not None:
@@ -339,41 +340,47 @@ def main() -> int:
         watch_visits(ledger_url)
         requests = Requests(server)
         requests.start()
+        count = 0
         try:
             for name in NODES:
                 trials.launch(name)
-            time.sleep(14)
             end = time.monotonic() + 60 * options.minutes
-            count = 0
             while count < options.trials and time.monotonic() < end:
                 trials.run(count)
                 count += 1
                 if count % 10 == 0:
                     print(f"{count} trials", flush=True)
-            lost, doubled = trials.check()
-            with site.ledger() as ledger:
-                checked = check_chain(ledger.database)
-            broken = checked is None or checked.broken is not None
-            visits = judge(steps_of(ledger_url), requests.close())
-            outcome = (lost, doubled, trials.early, visits.overlapping, visits.early, visits.late_sends)
-            print(f"{count} trials, {len(trials.files)} files sent, {len(trials.delivered)} messages received besides")
-            print("lost {}, doubled {}, acknowledged early {}".format(*outcome))
-            print(f"of {visits.visits} visits: overlapping {visits.overlapping}, before they were due {visits.early}")
-            print(f"of processes whose work was given to others: {visits.late_reads} requests that only read, ", end="")
-            print(f"{visits.late_acknowledgements} acknowledgements, {visits.late_sends} sends")
-            print(f"of {CHUNKS} chunks of each large message, asked for: {trials.fetched}")
-            print(f"frozen and fenced: {trials.fenced}; the chain of events is {'broken' if broken else 'whole'}")
-            for title, times in (("work given to others after", trials.takeovers), ("all done after", trials.whole)):
-                for kind, seconds in times.items():
-                    print(f"{kind}: {title} {statistics.median(seconds):.1f} s, at worst {max(seconds):.1f} s")
-        except BaseException:
+        except BaseException as error:
             for process in site.processes[-6:]:
                 print(f"--- {process.args!r}: {process.poll()}", site.said(process)[-2500:], sep="\n", file=sys.stderr)
             trials.tell()
+            print(f"NOT COMPLETED: {error}; what was under way counts as lost", flush=True)
             raise
         finally:
+            is_good = report(trials, count, judge(steps_of(ledger_url), requests.close()))
             site.close()
-    return 0 if not any(outcome) and broken is None else 1
+    return 0 if is_good else 1
+
+
+def report(trials: Trials, count: int, visits: Findings) -> bool:
+    """Print what was found; return whether all was as it must be."""
+    lost, doubled = trials.check()
+    with trials.site.ledger() as ledger:
+        checked = check_chain(ledger.database)
+    is_whole = checked is not None and checked.broken is None
+    outcome = (lost, doubled, trials.early, visits.overlapping, visits.early, visits.late_sends)
+    print(f"{count} trials, {len(trials.files)} files sent, {len(trials.delivered)} messages received besides")
+    print("lost {}, doubled {}, acknowledged early {}".format(*outcome))
+    print(f"of {visits.visits} visits: overlapping {visits.overlapping}, before they were due {visits.early}")
+    print(f"of processes whose work was given to others: {visits.late_reads} requests that only read, ", end="")
+    print(f"{visits.late_acknowledgements} acknowledgements, {visits.late_sends} sends")
+    print(f"of {CHUNKS} chunks of each large message, asked for: {trials.fetched}")
+    print(f"frozen and fenced: {trials.fenced}; the chain of events is {'whole' if is_whole else 'broken'}")
+    for title, times in (("work given to others after", trials.takeovers), ("all done after", trials.whole)):
+        for kind, seconds in times.items():
+            values = " ".join(f"{one:.1f}" for one in seconds)
+            print(f"{kind}: {title} {statistics.median(seconds):.1f} s, at worst {max(seconds):.1f} s: {values}")
+    return not any(outcome) and is_whole
 
 
 if __name__ == "__main__":
