@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 
 import psycopg
 import pytest
@@ -28,7 +27,7 @@ def connections(server: PostgreSQL) -> int:
 
 async def work_without_database(engine: Engine, server: PostgreSQL) -> int:
     """Look for jobs while there is no database; return how many connections are left once it is there again."""
-    server.stop(signal.SIGQUIT)
+    server.stop()
     with pytest.raises(StorageError, match="the jobs cannot be fetched: no connection within 5 s"):
         await engine.work(1)
     server.start()
@@ -40,7 +39,7 @@ async def work_without_database(engine: Engine, server: PostgreSQL) -> int:
 def test_a_database_that_is_away_is_told_as_such_and_leaves_no_connection_behind() -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(skipped_if_missing())
-        server = stack.enter_context(temporary_postgresql(is_durable=True))
+        server = stack.enter_context(temporary_postgresql())
         url = stack.enter_context(server.database("fleet", "template1"))
         with Ledger(url) as ledger:
             engine = Engine(ledger.database, work=lambda task: None)
