@@ -18,7 +18,7 @@ from nel_mesh import IntegrityError, MeshClient, ReceiveResult, SftpDestination,
 from nel_mesh.models import MessageMetadata
 from nel_mesh.sandbox import Sandbox
 from sftp_server import EXTENSIONS, FAILURE, NO_SPACE, PERMISSION_DENIED, FaultyServer
-from store_messages import content_of, deliver
+from store_messages import MIB, content_of, deliver
 
 CHUNKS = [content_of(length) for length in (1_200_000, 100, 700_000)]
 CONTENT = b"".join(CHUNKS)
@@ -356,6 +356,70 @@ def test_a_write_that_fails_leaves_no_gap(server: FaultyServer, destination: Sft
     for retry in (lambda: upload.write(CHUNKS * 8), lambda: upload.truncate(0), lambda: upload.write(CHUNKS)):
         with pytest.raises(StorageError, match="the server refused it"):
             retry()
+    upload.close()
+
+
+def test_the_disk_is_not_waited_for_while_a_chunk_is_written(
+    server: FaultyServer, destination: SftpDestination
+) -> None:
+    """The end of a chunk that is made durable meanwhile is told at the end of the next; all arrived before it."""
+    upload = destination.upload("M1")
+    upload.start(METADATA)
+    upload.write(CHUNKS)
+    first = upload.checkpoint()
+    arrived: list[int] = []
+    length = 33 * MIB
+
+    def note() -> None:
+        (path,) = (server.folder / "in/.incoming").glob("*.part")
+        arrived.append(path.stat().st_size)
+
+    server.add("fsync", "call", before=note)
+    upload.write([bytes(length)])
+    assert upload.checkpoint() == first
+    upload.write([bytes(length)])
+    second = upload.checkpoint()
+    assert (second.length, second.state) == (len(CONTENT) + length, first.state)
+    assert arrived[0] >= second.length
+    # The next one gets no response: a process that waited for it would fail here.
+    server.add("fsync", "stall")
+    asked = server.count("fsync")
+    upload.write([bytes(10 * MIB)])
+    assert server.count("fsync") == asked + 1
+    upload.close()
+
+
+def test_content_is_made_durable_once_it_has_arrived(server: FaultyServer, destination: SftpDestination) -> None:
+    """A server may work on several requests at once, and so make a file durable before a write that came earlier."""
+    upload = destination.upload("M1")
+    upload.start(METADATA)
+    upload.write(CHUNKS)
+    upload.checkpoint()
+    asked = server.count("fsync")
+    server.add("^write", "stall", after=32)
+    upload.write([bytes(33 * MIB)])
+    upload.checkpoint()
+    upload.write([bytes(2 * MIB)])
+    # Its requests come after all those before.
+    destination.journal().open()
+    assert server.count("fsync") == asked
+    assert server.breaks[0].times == 0
+    upload.close()
+
+
+def test_a_disk_that_fails_is_told_once(server: FaultyServer, destination: SftpDestination) -> None:
+    """So a message is not finished after that, though the server then says that all is durable."""
+    upload = destination.upload("M1")
+    upload.start(METADATA)
+    upload.write(CHUNKS)
+    upload.checkpoint()
+    server.add("fsync", "refuse")
+    upload.write([bytes(33 * MIB)])
+    upload.checkpoint()
+    with pytest.raises(StorageError, match="the server refused it"):
+        upload.finish()
+    with pytest.raises(StorageError, match="the server refused it"):
+        upload.truncate(len(CONTENT))
     upload.close()
 
 

@@ -9,6 +9,7 @@ dead, may still write the same content to it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import posixpath
 import re
@@ -29,11 +30,13 @@ from nel_mesh.stores.loop import Call
 from nel_mesh.stores.sftp import SftpFile, SftpServer
 
 _WRITE_BYTES = 1024 * 1024
+"""At most so many bytes are written by one call: as many whole requests as fit."""
 _WRITES_ON_THEIR_WAY = 4
 _SAFE_BYTES = 32 * 1024 * 1024
-"""After so many bytes the end of a chunk is made durable and recorded, which waits for two disks and ten round trips.
+"""After so many bytes the end of a chunk is made durable and recorded, which takes two disks and ten round trips.
 
-The end of the first chunk is in any case, so that what a kill leaves is known.
+The end of the first chunk is in any case, so that what a kill leaves is known. A later one is made durable while the
+next chunk is written, and is recorded at the end of that one.
 """
 _TOKEN = re.compile(r"[0-9a-f]{16}")
 
@@ -44,6 +47,28 @@ class _ChunkEnd(NamedTuple):
     length: int
     digest: Any
     crc: int
+
+
+class _Write(NamedTuple):
+    """A write on its way, and the memory that its content is in until it has arrived."""
+
+    call: Call[object]
+    memory: bytearray
+
+
+@dataclasses.dataclass
+class _Sync:
+    """The end of a chunk that is made durable in the background.
+
+    Attributes:
+        reached: what is durable then.
+        writes: how many of the writes on their way are of content before it.
+        call: the request, once those writes have arrived.
+    """
+
+    reached: Checkpoint
+    writes: int
+    call: Call[bool] | None = None
 
 
 class SftpUpload:
@@ -76,9 +101,14 @@ class SftpUpload:
         self._begin(0)
 
     def _begin(self, length: int) -> None:
-        self._held = bytearray()
+        self._held = 0
+        """How much of `_memory` is content that was not sent."""
+        self._memory: bytearray | None = None
+        # Used again: to take a mebibyte from the system costs as much as to fill it.
+        self._spare: list[bytearray] = []
         self._sent = length
-        self._on_their_way: deque[Call[object]] = deque()
+        self._on_their_way: deque[_Write] = deque()
+        self._sync: _Sync | None = None
         self._failure: StorageError | None = None
         self._digest: Any = None
         self._crc = 0
@@ -128,7 +158,7 @@ class SftpUpload:
         self._collect(most=0)
         if self._failure is not None:
             raise self._failure
-        self._held.clear()
+        self._held = 0
         self._sent = length
         if self._end is None:
             self._digest = new_digest(self._known_metadata())
@@ -147,9 +177,16 @@ class SftpUpload:
         length = 0
         for block in blocks:
             length += len(block)
-            self._held += block
-            if len(self._held) >= _WRITE_BYTES:
-                self._send()
+            content = memoryview(block)
+            while content:
+                if self._memory is None:
+                    self._memory = self._spare.pop() if self._spare else bytearray(self._opened().unit(_WRITE_BYTES))
+                count = min(len(content), len(self._memory) - self._held)
+                self._memory[self._held : self._held + count] = content[:count]
+                self._held += count
+                content = content[count:]
+                if self._held == len(self._memory):
+                    self._send()
         return length
 
     def buffer(self, position: int | None, limit: int) -> PrefetchBuffer | None:
@@ -163,17 +200,22 @@ class SftpUpload:
     def checkpoint(self) -> Checkpoint:
         """Note the end of a chunk; make it durable, if it is the first or enough was written since the last."""
         self._send()
-        if not self._durable.length or self._sent - self._durable.length >= _SAFE_BYTES:
+        self._finish_sync()
+        is_due = self._sent - self._durable.length >= _SAFE_BYTES
+        if not self._durable.length or (is_due and not self._server.has_fsync):
             self._collect(most=0)
             if not self._opened().sync():
                 self._reopen()
             self._durable = Checkpoint(self._sent, self._state())
+        elif is_due:
+            self._sync = _Sync(Checkpoint(self._sent, self._state()), len(self._on_their_way))
         self._note_end()
         return self._durable
 
     def finish(self) -> Checkpoint:
         """Make all of it durable, and the name that it has until it has its final one."""
         self._send()
+        self._finish_sync()
         self._collect(most=0)
         file = self._opened()
         if file.status().length > self._sent:
@@ -272,11 +314,12 @@ class SftpUpload:
         self._collect(most=_WRITES_ON_THEIR_WAY - 1)
         if self._failure is not None:
             raise self._failure
-        if not self._held:
+        if self._memory is None or not self._held:
             return
-        content = bytes(self._held)
-        self._held.clear()
-        self._on_their_way.append(self._opened().start_write(self._sent, content))
+        memory, self._memory = self._memory, None
+        content = memoryview(memory)[: self._held]
+        self._held = 0
+        self._on_their_way.append(_Write(self._opened().start_write(self._sent, content), memory))
         self._sent += len(content)
         if self._digest is not None:
             self._digest.update(content)
@@ -287,12 +330,36 @@ class SftpUpload:
         """Wait until at most `most` writes are on their way."""
         while len(self._on_their_way) > most:
             try:
-                self._on_their_way[0].result()
+                self._on_their_way[0].call.result()
             except StorageError as failure:
                 # After it there is a gap.
                 self._failure = failure
                 raise
-            self._on_their_way.popleft()
+            self._spare.append(self._on_their_way.popleft().memory)
+            if self._sync is not None:
+                self._sync.writes -= 1
+                self._start_sync(self._sync)
+
+    def _start_sync(self, sync: _Sync) -> None:
+        """Ask the server to make content durable, once it has that; a server may do the one before the other."""
+        if sync.writes <= 0 and sync.call is None:
+            sync.call = self._opened().start_sync()
+
+    def _finish_sync(self) -> None:
+        """Wait until the last end of a chunk is durable, if that is being done."""
+        if self._sync is None:
+            return
+        while self._sync.writes > 0:
+            self._collect(most=len(self._on_their_way) - 1)
+        self._start_sync(self._sync)
+        sync, self._sync = self._sync, None
+        try:
+            if sync.call is not None and sync.call.result():
+                self._durable = sync.reached
+        except StorageError as failure:
+            # A disk tells of what it lost only once: a later request may succeed.
+            self._failure = failure
+            raise
 
     def _note_end(self) -> None:
         self._end = _ChunkEnd(self._sent, copy_digest(self._digest), self._crc)
@@ -331,8 +398,11 @@ class SftpUpload:
     def _let_go(self) -> None:
         """Close the file, if its connection still works; nothing that is being written is waited for."""
         for write in self._on_their_way:
-            write.cancel()
+            write.call.cancel()
         self._on_their_way.clear()
+        if self._sync is not None and self._sync.call is not None:
+            self._sync.call.cancel()
+        self._sync = None
         file, self._file = self._file, None
         if file is not None:
             # With its connection the server has closed it.

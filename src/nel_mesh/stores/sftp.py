@@ -11,7 +11,7 @@ import os
 import posixpath
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from nel_mesh.errors import InvalidArgument, MeshError, StorageError
 from nel_mesh.stores.loop import Call, LoopThread
@@ -458,11 +458,17 @@ class SftpFile:
         self._file = opened
         self._is_closed = False
 
-    def start_write(self, position: int, content: bytes) -> Call[object]:
-        """Write content at a position, and do not wait for it."""
+    def unit(self, most: int) -> int:
+        """Return how many bytes to give to `start_write`: up to `most`, without a short request at their end."""
+        request: int = self._file.write_len
+        return most // request * request or most
+
+    def start_write(self, position: int, content: bytes | memoryview) -> Call[object]:
+        """Write content at a position, and do not wait for it. It stays as it is until that is done."""
 
         async def write(_: SFTPClient) -> object:
-            return await self._file.write(content, position)
+            # asyncssh only cuts and joins it, which needs no copy of a view.
+            return await self._file.write(cast(bytes, content), position)
 
         return self._server.start(self._path, write, client=self._client)
 
@@ -487,6 +493,12 @@ class SftpFile:
 
     def sync(self) -> bool:
         """Make what was written durable; False if the server cannot."""
+        if self._server.has_fsync is not False:
+            self._server.has_fsync = self.start_sync().result()
+        return self._server.has_fsync
+
+    def start_sync(self) -> Call[bool]:
+        """Begin to make durable what was written, and do not wait for it; the result is False if the server cannot."""
 
         async def fsync(_: SFTPClient) -> bool:
             try:
@@ -495,9 +507,7 @@ class SftpFile:
                 return False
             return True
 
-        if self._server.has_fsync is not False:
-            self._server.has_fsync = self._call(fsync)
-        return self._server.has_fsync
+        return self._server.start(self._path, fsync, client=self._client)
 
     def status(self) -> FileStatus:
         """Return its length, and when it was changed."""
