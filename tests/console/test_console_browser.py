@@ -18,7 +18,7 @@ from nel_mesh.ledger.states import State
 from nel_mesh.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytest_plugins = ["console_fixtures"]
 
@@ -188,3 +188,28 @@ def test_a_page_is_live_while_an_agent_delivers(browser: Browser, mesh_sandbox: 
         finally:
             agent.stop()
             thread.join(20)
+
+
+def test_a_page_goes_on_after_the_console_refused_it(browser: Browser, served: Served) -> None:
+    refused: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        path = route.request.url.removeprefix(served.url).partition("?")[0]
+        if path in refused or route.request.is_navigation_request():
+            route.continue_()
+        else:
+            refused.append(path)
+            route.fulfill(status=503)
+
+    context = browser.new_context(base_url=served.url)
+    name, value = cookie_of(served, "viewer")
+    context.add_cookies([{"name": name, "value": value, "url": served.url}])
+    page = context.new_page()
+    page.route(re.compile("/(live|mailboxes)"), refuse_once)
+    page.goto("/mailboxes")
+    page.locator("html[data-live=yes]").wait_for(state="attached", timeout=15_000)
+    served.ledger.mailboxes.pause(ALICE, actor="ann", reason="made up")
+    page.get_by_text("paused").wait_for(timeout=15_000)
+    assert sorted(refused) == ["/live", "/mailboxes"]
+    assert page.evaluate("performance.getEntriesByType('navigation').length") == 1
+    context.close()

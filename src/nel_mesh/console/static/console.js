@@ -20,9 +20,13 @@
       return;
     }
     busy = true;
-    waiting = false;
+    // Still to do if the console does not answer now.
+    waiting = true;
     try {
-      const response = await fetch(location.href, { headers: { "X-Nel-Mesh-Live": "1" } });
+      const response = await fetch(location.href, { headers: { "X-Nel-Mesh-Live": "1" } }).catch(() => null);
+      if (!response || response.status >= 500) return;
+      waiting = false;
+      if (response.redirected) location.assign("/login");
       if (!response.ok || response.redirected) return;
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const fresh = page.getElementById("live-part");
@@ -37,11 +41,21 @@
   };
 
   if (document.querySelector("pre[aria-label=Content]") === null) {
-    const events = new EventSource(`/live?since=${document.documentElement.dataset.newestEvent}`);
-    events.addEventListener("ready", () => { document.documentElement.dataset.live = "yes"; });
-    events.addEventListener("change", refresh);
-    events.addEventListener("over", () => { events.close(); location.assign("/login"); });
-    addEventListener("pagehide", () => events.close());
+    let last = document.documentElement.dataset.newestEvent;
+    const listen = () => {
+      const events = new EventSource(`/live?since=${last}`);
+      events.addEventListener("ready", () => { document.documentElement.dataset.live = "yes"; });
+      events.addEventListener("change", event => { last = event.lastEventId; refresh(); });
+      events.addEventListener("over", () => { events.close(); location.assign("/login"); });
+      // The browser connects again by itself, but not after a refusal, such as by a console without its ledger.
+      events.addEventListener("error", () => {
+        if (events.readyState !== EventSource.CLOSED) return;
+        waiting = true;
+        setTimeout(listen, 5000);
+      });
+      addEventListener("pagehide", () => events.close());
+    };
+    listen();
   }
   setInterval(() => {
     if (waiting) refresh();
