@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from nel_mesh.console.roles import Right
 from nel_mesh.console.site import Visit
-from nel_mesh.console.tables import Column, Rows, Table, form, one, plain
+from nel_mesh.console.tables import Column, Rows, Table, form, one, page_of, plain
 from nel_mesh.ledger.search import LedgerEvent
 
 _AT_ONCE = 1000
@@ -25,10 +25,8 @@ def _events(visit: Visit, limit: int) -> Rows:
         kind=kind or None,
         mailbox_id=mailbox_id.upper() if mailbox_id else None,
     )
-    more = len(found) > limit
-    rows = [_row(event) for event in found[:limit]]
     values = {"kind": kind or "", "mailbox_id": mailbox_id or "", "chain": _chain(visit)}
-    return Rows(rows=rows, next_before=found[limit - 1].number if more else None, values=values)
+    return page_of(found, limit, _row, lambda event: event.number, **values)
 
 
 def _row(event: LedgerEvent) -> dict[str, object]:

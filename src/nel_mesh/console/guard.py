@@ -217,4 +217,4 @@ def _unavailable(visit: Visit, page: Page, error: MeshError) -> Response:
 def _refused(visit: Visit, page: Page, status: int, text: str) -> Response:
     if page.is_api:
         return JSONResponse({"error": text}, status_code=status)
-    return visit.page("refused.html", status=status, title="Not done", text=text)
+    return visit.page("refused.html", status=status, title="Not done", text=text, is_form=page.method == "POST")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from nel_mesh.console.selections import OPEN_FIELDS, read_filter, stored_filter
 from nel_mesh.console.site import Visit
-from nel_mesh.console.tables import Column, Rows, Table, form
+from nel_mesh.console.tables import Column, Row, Rows, Table, form, page_of
 from nel_mesh.ledger.messages import LedgerMessage
 from nel_mesh.ledger.search import Filter
 from nel_mesh.ledger.states import Direction, State
@@ -61,33 +61,31 @@ def wanted_by(visit: Visit) -> Filter:
     return read_filter(visit.fields(), names=OPEN_FIELDS)
 
 
-def _read(visit: Visit, limit: int, wanted: Filter) -> Rows:
-    found = visit.ledger.search.messages(wanted, limit=limit + 1, before=visit.number("before"))
-    more = len(found) > limit
-    found = found[:limit]
-    return Rows(rows=[row_of(one) for one in found], next_before=found[-1].id if more else None)
+def _read(
+    visit: Visit, limit: int, search: Filter, row: Callable[[LedgerMessage], Row] = row_of, **values: Any
+) -> Rows:
+    found = visit.ledger.search.messages(search, limit=limit + 1, before=visit.number("before"))
+    return page_of(found, limit, row, lambda message: message.id, **values)
 
 
 def _messages(visit: Visit, limit: int) -> Rows:
     wanted = wanted_by(visit)
-    values = {
-        "wanted": wanted,
-        "states": list(State),
-        "mailboxes": [one.mailbox_id for one in visit.ledger.mailboxes.all()],
-        "views": visit.site.selections.views(visit.user.name),
-        "view": visit.request.query_params.get("view", ""),
-        "can_search": True,
-    }
-    return dataclasses.replace(_read(visit, limit, wanted), values=values)
-
-
-_PLAIN: dict[str, Any] = {"can_search": False, "views": [], "view": "", "wanted": None}
+    return _read(
+        visit,
+        limit,
+        wanted,
+        wanted=wanted,
+        states=list(State),
+        mailboxes=[one.mailbox_id for one in visit.ledger.mailboxes.all()],
+        views=visit.site.selections.views(visit.user.name),
+        view=visit.request.query_params.get("view", ""),
+        can_search=True,
+    )
 
 
 def _outgoing(visit: Visit, limit: int) -> Rows:
     states = (State.WAITING, State.SENDING, State.RETRYING, State.UNKNOWN, State.ACCEPTED)
-    wanted = Filter(direction=Direction.OUT, states=states)
-    return dataclasses.replace(_read(visit, limit, wanted), values=_PLAIN)
+    return _read(visit, limit, Filter(direction=Direction.OUT, states=states), can_search=False, view="")
 
 
 _REPORT_COLUMNS = (
@@ -100,14 +98,13 @@ _REPORT_COLUMNS = (
 )
 
 
-def _reports(visit: Visit, limit: int) -> Rows:
-    wanted = Filter(direction=Direction.IN, message_type="REPORT")
-    found = visit.ledger.search.messages(wanted, limit=limit + 1, before=visit.number("before"))
-    more = len(found) > limit
-    found = found[:limit]
+def _report(message: LedgerMessage) -> Row:
     names = ("linked_message_id", "status_event", "status_code", "status_description")
-    rows = [row_of(one) | {name: getattr(one, name) for name in names} for one in found]
-    return Rows(rows=rows, next_before=found[-1].id if more else None, values=_PLAIN)
+    return row_of(message) | {name: getattr(message, name) for name in names}
+
+
+def _reports(visit: Visit, limit: int) -> Rows:
+    return _read(visit, limit, Filter(direction=Direction.IN, message_type="REPORT"), _report)
 
 
 def _search(visit: Visit) -> Response:

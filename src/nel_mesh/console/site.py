@@ -161,7 +161,9 @@ class Visit:
         """Return the address of this page, or of the one that the form was on."""
         url = self.request.url
         if self.request.method == "POST":
-            return url.path.rpartition("/")[0] or "/"
+            # A form leads to its own page, as that of Send, or to one below it.
+            is_page = url.path in [path for path, _, _ in NAVIGATION]
+            return url.path if is_page else url.path.rpartition("/")[0] or "/"
         return url.path + (f"?{url.query}" if url.query else "")
 
     def go(self, address: str) -> Response:

@@ -7,7 +7,7 @@ import dataclasses
 import io
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlencode
 
 from starlette.responses import JSONResponse, Response
@@ -17,6 +17,7 @@ from nel_mesh.console.roles import Right
 from nel_mesh.console.site import Visit
 
 Row = Mapping[str, Any]
+Found = TypeVar("Found")
 
 _JSON_TYPES = {"time": ("string", "date-time"), "number": ("integer", None), "flag": ("boolean", None)}
 
@@ -51,6 +52,15 @@ class Rows:
     rows: Sequence[Row]
     next_before: int | None = None
     values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def page_of(
+    found: Sequence[Found], limit: int, row: Callable[[Found], Row], number: Callable[[Found], int], **values: Any
+) -> Rows:
+    """Return a page of what was found, newest first; where one more was found than the limit, there is another page."""
+    shown = found[:limit]
+    next_before = number(shown[-1]) if len(found) > limit else None
+    return Rows(rows=[row(one) for one in shown], next_before=next_before, values=values)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
