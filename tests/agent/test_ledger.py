@@ -6,14 +6,16 @@ import dataclasses
 import os
 import stat
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from ledgers import MovableClock
-from sqlalchemy import Engine, event, text, update
+from sqlalchemy import Engine, event, insert, text, update
 
 from nel_mesh import Gone, IntegrityError, InvalidArgument, JournalEntry, MessageMetadata, Report, StorageError
 from nel_mesh.ledger.attention import look
@@ -593,3 +595,54 @@ def test_a_folder_that_is_not_there_says_nothing_of_its_files(ledger: Ledger, tm
     assert "its folder is not there" in effect.text
     folder.mkdir()
     assert not ledger.actions.preview("deliver again", [message.id])[0].is_refused
+
+
+def test_what_is_asked_again_and_again_costs_no_more_for_messages_that_have_ended(tmp_path: Path) -> None:
+    """SQLite knows nothing of how many rows an index would leave: a query has to name what few rows have."""
+    steps = [0]
+
+    def count() -> int:
+        steps[0] += 1
+        return 0
+
+    def prepare(connection: Any, _record: object) -> None:
+        connection.set_progress_handler(count, 100)
+
+    event.listen(Engine, "connect", prepare)
+    try:
+        with Ledger(tmp_path / "counted") as ledger:
+            ledger.mailboxes.configure([A])
+            asked: dict[str, Callable[[], object]] = {
+                "outgoing that waits": ledger.outgoing.mailboxes_waiting,
+                "outgoing that is due": lambda: ledger.outgoing.due(A, 500),
+                "files that are known": lambda: ledger.outgoing.unfiled_sources(A),
+                "files of nodes": ledger.nodes.waiting_files,
+                "messages of an owner": lambda: ledger.messages.of_owner("one#1"),
+                "messages to track": lambda: ledger.outgoing.to_track(A, 500),
+                "messages to forget": lambda: ledger.messages.forget_before(
+                    ledger.clock.now() - timedelta(days=1), 500
+                ),
+                "messages in an inbox": lambda: ledger.incoming.due(A, ["M1", "M2"]),
+            }
+
+            def costs() -> dict[str, int]:
+                found = {}
+                for name, ask in asked.items():
+                    before = steps[0]
+                    ask()
+                    found[name] = steps[0] - before
+                return found
+
+            few = costs()
+            now = ledger.clock.now()
+            ended = {"mailbox_id": A, "created_at": now, "updated_at": now, "finished_at": now, "is_filed": True}
+            rows = [
+                {**ended, "direction": direction, "state": state, "message_id": f"{number}", "local_id": f"{number}"}
+                for number in range(5000)
+                for direction, state in ((Direction.OUT, State.COLLECTED), (Direction.IN, State.ACKNOWLEDGED))
+            ]
+            with ledger.database.write() as connection:
+                connection.execute(insert(messages), rows)
+            assert {name: cost for name, cost in costs().items() if cost > few[name] + 10} == {}
+    finally:
+        event.remove(Engine, "connect", prepare)

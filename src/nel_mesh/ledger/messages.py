@@ -254,9 +254,12 @@ class Messages:
         ended = (
             select(messages.c.id)
             .where(
+                # What has ended before began before, and of that there is an index. SQLite would rather use that of
+                # `is_filed`, which is true of nearly all.
+                messages.c.created_at < moment,
                 messages.c.state.in_(FINAL),
                 messages.c.finished_at < moment,
-                messages.c.is_filed,
+                messages.c.is_filed.is_not(False),
             )
             .limit(limit)
         )

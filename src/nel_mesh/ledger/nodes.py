@@ -203,6 +203,7 @@ class Nodes:
             .where(
                 messages.c.node.is_not(None),
                 messages.c.direction == Direction.OUT,
+                messages.c.is_filed.is_(False),
                 messages.c.state.in_(DUE[Direction.OUT]),
             )
             .group_by(messages.c.node)

@@ -105,6 +105,7 @@ class Outgoing:
             .where(
                 messages.c.mailbox_id == mailbox_id,
                 messages.c.direction == Direction.OUT,
+                messages.c.is_filed.is_(False),
                 messages.c.state.in_(DUE[Direction.OUT]),
                 messages.c.owner.is_(None),
                 messages.c.node == node,
@@ -123,9 +124,11 @@ class Outgoing:
             & messages.c.owner.is_(None)
             & (messages.c.next_attempt_at.is_(None) | (messages.c.next_attempt_at <= self._clock.now()))
         )
-        is_unfiled = messages.c.is_filed.is_(False) & messages.c.state.in_(_ENDED_OUT)
         query = select(messages.c.mailbox_id).where(
-            messages.c.direction == Direction.OUT, messages.c.node == node, is_due | is_unfiled
+            messages.c.direction == Direction.OUT,
+            messages.c.is_filed.is_(False),
+            messages.c.node == node,
+            is_due | messages.c.state.in_(_ENDED_OUT),
         )
         with self._database.read() as connection:
             return set(connection.scalars(query.distinct()))
