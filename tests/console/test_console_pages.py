@@ -142,6 +142,13 @@ def test_views_are_saved_by_name_and_are_each_persons_own(shared: Served, filled
     assert "quarantine&gt;" not in operator.get("/messages").text
 
 
+def test_a_view_is_not_saved_without_a_name(operator: Visitor) -> None:
+    answer = operator.post("/messages/search", {"states": "gone", "name": " ", "save": "1"})
+    assert answer.status_code == 400
+    assert "give the search a name" in answer.text
+    assert '<a href="/messages">Back to the page of the form</a>' in answer.text
+
+
 def test_a_list_goes_on_page_by_page(served: Served) -> None:
     ids = [f"M{number:03}" for number in range(120)]
     served.ledger.incoming.note_listed(ALICE, ids)
@@ -245,6 +252,9 @@ def test_an_action_is_previewed_and_done_once_with_a_reason(served: Served, tmp_
         assert "Resend: 1 message" in preview.text
         assert "Refused: 2 messages" in preview.text
         assert "the recipient could get it twice" in preview.text
+        text = visitor.get(f"/messages/{filled.quarantined.id}").text
+        assert "<code>release</code> lets it out" in text
+        assert "`" not in text
         selection = selection_of(preview.text)
         assert visitor.post("/messages/run", {"selection": selection}).status_code == 400
         done = visitor.post("/messages/run", {"selection": selection, "reason": "new mailbox"})
@@ -351,6 +361,14 @@ def test_the_audit_is_checked_in_the_background_and_exported(served: Served, tmp
         assert "Event 7 does not follow" in visitor.get("/audit").text
         # The next one begins before it, and does not forget it.
         assert checked(visitor)["is_whole"] is False
+        # Whoever changes the verdict itself hides nothing either.
+        for details in ("{}", "[]", '{"first_broken": null, "verified": {"number": "x"}}'):
+            with served.ledger.database.write() as connection:
+                connection.exec_driver_sql("UPDATE event SET details = ? WHERE kind = 'audit checked'", (details,))
+            page = visitor.get("/audit")
+            assert page.status_code == 200
+            assert "has not been checked yet" in page.text
+        assert checked(visitor)["text"].startswith("Event 7 does not follow")
 
 
 def test_the_chain_is_checked_once_at_a_time(served: Served) -> None:

@@ -314,6 +314,11 @@ def test_who_is_disabled_is_out_at_once(served: Served) -> None:
         assert administrator.post("/users/change", fields).status_code == 303
         assert operator.get("/").status_code == 303
         assert operator.log_in("operator").status_code == 403
+        # Nothing changes, so nothing is noted.
+        for name, action in (("operator", "disable"), ("viewer", "enable")):
+            again = administrator.post("/users/change", {"name": name, "action": action, "reason": "once more"})
+            assert again.status_code == 400
+            assert "disabled" in again.text
     kinds = [(event.kind, event.actor) for event in served.ledger.search.events(limit=3)]
     assert ("user disabled", "administrator (console)") in kinds
 

@@ -140,18 +140,22 @@ class Accounts:
         """Let an account be used no more, and end its sessions.
 
         Raises:
-            InvalidArgument: there is no such account, or it is the last administrator's.
+            InvalidArgument: there is no such account, or it is disabled or the last administrator's.
         """
         values = {"disabled_at": self._ledger.clock.now()}
         with self._ledger.database.write() as connection:
             account = _locked(connection, name)
+            if account.values["disabled_at"] is not None:
+                raise InvalidArgument(f"{name} is disabled already")
             if account.is_last_administrator:
                 raise _last_administrator(name)
             self._change(connection, name, values, "user disabled", actor=actor, reason=reason)
 
     def enable(self, name: str, *, actor: str, reason: str = "") -> None:
-        """Let an account be used again. Raises InvalidArgument."""
+        """Let an account be used again. Raises InvalidArgument if there is no such account, or it can be used."""
         with self._ledger.database.write() as connection:
+            if _locked(connection, name).values["disabled_at"] is None:
+                raise InvalidArgument(f"{name} is not disabled")
             self._change(connection, name, {"disabled_at": None}, "user enabled", actor=actor, reason=reason)
 
     def change(

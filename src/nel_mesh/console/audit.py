@@ -88,7 +88,7 @@ TABLES = (
         columns=(
             Column("event", "Event", "number"),
             Column("at", "At", "time"),
-            Column("kind", "What"),
+            Column("kind", "What", "word"),
             Column("actor", "Who"),
             Column("mailbox_id", "Mailbox", "mailbox"),
             Column("number", "Message", "message"),

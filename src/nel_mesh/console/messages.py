@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from nel_mesh import InvalidArgument
 from nel_mesh.console.selections import OPEN_FIELDS, read_filter, stored_filter
 from nel_mesh.console.site import Visit
 from nel_mesh.console.tables import Column, Row, Rows, Table, form, page_of
@@ -17,7 +18,7 @@ from nel_mesh.ledger.states import Direction, State
 
 COLUMNS = (
     Column("number", "Number", "message"),
-    Column("direction", "Way"),
+    Column("direction", "Way", "word"),
     Column("mailbox_id", "Mailbox", "mailbox"),
     Column("state", "State", "state"),
     Column("workflow_id", "Workflow"),
@@ -112,12 +113,14 @@ def _search(visit: Visit) -> Response:
     wanted = read_filter(visit.fields())
     content = stored_filter(wanted)
     name = visit.field("name", longest=100) if visit.field("save") else None
+    if name == "":
+        raise InvalidArgument("give the search a name, under “Save as a view called”")
     if name is None and set(content) <= set(OPEN_FIELDS):
         pairs = [
             (key, one) for key, value in content.items() for one in (value if isinstance(value, list) else [value])
         ]
         return visit.go(f"/messages?{urlencode(pairs)}")
-    key = visit.site.selections.keep(visit.user.name, content, name=name or None)
+    key = visit.site.selections.keep(visit.user.name, content, name=name)
     return visit.go(f"/messages?{urlencode({'view': key})}")
 
 

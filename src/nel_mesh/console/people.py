@@ -125,7 +125,7 @@ TABLES = (
         right=Right.PEOPLE,
         columns=(
             Column("name", "Name"),
-            Column("role", "Role"),
+            Column("role", "Role", "word"),
             Column("sees_content", "Sees content", "flag"),
             Column("state", "State", "state"),
             Column("created_at", "Made", "time"),

@@ -204,7 +204,7 @@ TABLES = (
         columns=(
             Column("name", "Node"),
             Column("state", "State", "state"),
-            Column("version", "Version"),
+            Column("version", "Version", "word"),
             Column("heartbeat_at", "Last heard of", "time"),
             Column("started_at", "Started", "time"),
             Column("tasks", "Tasks", "number"),

@@ -29,13 +29,13 @@ class Column:
     Attributes:
         name: its name in CSV and JSON, and its key in a row.
         title: its heading.
-        kind: how it is shown: `message` and `mailbox` lead to a page, `state` has a mark.
+        kind: how it is shown: `message` and `mailbox` lead to a page, `state` has a mark, a `word` is short.
         is_shown: whether the page has it; CSV and JSON do in any case.
     """
 
     name: str
     title: str
-    kind: Literal["text", "time", "number", "size", "flag", "state", "message", "mailbox"] = "text"
+    kind: Literal["text", "word", "time", "number", "size", "flag", "state", "message", "mailbox"] = "text"
     is_shown: bool = True
 
 

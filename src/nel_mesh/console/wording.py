@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 MASK = "\N{BULLET}" * 6
 """Shown in place of what can be a person's, until it is asked for."""
@@ -73,6 +73,15 @@ def shown(value: object) -> Any:
             return str(value)
 
 
+def code(text: str) -> Markup:
+    """A sentence in which what stands between two backticks is code, as in this program's own advice."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    marked = (Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts))
+    return Markup("").join(marked)
+
+
 def tone(state: str) -> str:
     """The class of a state's mark: how bad it is. The word stands beside it, so that colour alone says nothing."""
     if state in ("quarantined", "undelivered", "refused", "unknown", "failing"):
@@ -88,6 +97,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "when": when,
     "clock": clock,
     "age": age,
+    "code": code,
     "size": size,
     "shown": shown,
     "tone": tone,
