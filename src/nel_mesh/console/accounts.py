@@ -102,6 +102,8 @@ class Accounts:
             raise InvalidArgument("the name may have letters, digits and . _ @ -, and 64 characters at most")
         if password is not None:
             check_password(password, name)
+        # Before the transaction: it takes some time, and nobody else could write.
+        kept = self._hasher.hash(password) if password is not None else ""
         secret = pyotp.random_base32() if password is not None else ""
         now = self._ledger.clock.now()
         with self._ledger.database.write() as connection:
@@ -112,7 +114,7 @@ class Accounts:
                     name=name,
                     role=str(role),
                     sees_content=sees_content,
-                    password=self._hasher.hash(password) if password is not None else "",
+                    password=kept,
                     totp_secret=secret,
                     created_at=now,
                 )

@@ -152,6 +152,7 @@ class Table:
                     "200": {"description": "The rows.", "content": {"application/json": {"schema": body}}},
                     "401": {"description": "Nobody has logged in."},
                     "403": {"description": f"The right `{self.right}` is missing."},
+                    "503": {"description": "The ledger cannot be read."},
                 },
             }
         }

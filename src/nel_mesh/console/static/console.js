@@ -42,8 +42,9 @@
 
   if (document.querySelector("pre[aria-label=Content]") === null) {
     let last = document.documentElement.dataset.newestEvent;
+    let events;
     const listen = () => {
-      const events = new EventSource(`/live?since=${last}`);
+      events = new EventSource(`/live?since=${last}`);
       events.addEventListener("ready", () => { document.documentElement.dataset.live = "yes"; });
       events.addEventListener("change", event => { last = event.lastEventId; refresh(); });
       events.addEventListener("over", () => { events.close(); location.assign("/login"); });
@@ -53,8 +54,8 @@
         waiting = true;
         setTimeout(listen, 5000);
       });
-      addEventListener("pagehide", () => events.close());
     };
+    addEventListener("pagehide", () => events.close());
     listen();
   }
   setInterval(() => {
