@@ -20,6 +20,8 @@ from stores import S3, s3_environment
 PROGRAM = Path(__file__).with_name("receiving_process.py")
 MIB = 1024 * 1024
 CHUNK = 20 * MIB
+MEMORY_KIB = 28 * 1024
+"""Above idle, for a message of any length; in S3 more from 12 GB on, where parts are longer."""
 
 
 def start(machine: Path, settings: Path, place: str, environment: dict[str, str]) -> subprocess.Popen[str]:
@@ -97,7 +99,7 @@ def test_a_killed_machine_is_continued_by_another(mesh_sandbox: Sandbox, store: 
     word, memory, location = last.split()
     assert (word, second.returncode) == ("done", 0)
     assert location.endswith(f"/in/{message_id}")
-    assert int(memory) < 40 * 1024
+    assert int(memory) < MEMORY_KIB
     ((where, found),) = store.contents().items()
     assert (where.rpartition("/")[2], found) == (message_id, content)
     assert store.leftovers() == []

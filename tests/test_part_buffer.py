@@ -69,3 +69,16 @@ def test_a_reader_is_a_file() -> None:
     assert reader.readable()
     assert reader.seekable()
     assert reader.read(100) == b"cd", "up to the end of a segment"
+
+
+def test_a_reader_gives_no_large_copies() -> None:
+    """botocore asks for a mebibyte to sign it, for each of several parts at once."""
+    memory = PartMemory(1, 1024 * 1024)
+    content = PartContent(memory, [0])
+    content.add(memoryview(bytes(range(256)) * 4096), limit=1024 * 1024)
+    reader = PartReader(content)
+    blocks = list(iter(lambda: reader.read(1024 * 1024), b""))
+    assert {len(block) for block in blocks} == {128 * 1024}
+    assert b"".join(blocks) == bytes(content)
+    reader.seek(0)
+    assert reader.read() == bytes(content)

@@ -13,6 +13,9 @@ import mmap
 from collections.abc import Collection, Iterator
 from typing import Any
 
+_READ_BYTES = 128 * 1024
+"""What urllib3 asks for. botocore asks for a mebibyte where it signs the content, which is without TLS."""
+
 
 class PartMemory:
     """Segments of equal length. Only those that content was written to are really taken from the system.
@@ -120,6 +123,14 @@ class PartReader(io.RawIOBase):
     def seekable(self) -> bool:
         """Return True."""
         return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read up to so many bytes, and at most `_READ_BYTES`: the copies count, of several parts at once."""
+        if size < 0:
+            return self.readall()
+        with self._content.read(self._position, min(size, _READ_BYTES)) as block:
+            self._position += len(block)
+            return bytes(block)
 
     def readinto(self, buffer: Any) -> int:
         """Read into a buffer, up to the end of a segment; return how many bytes that is."""
