@@ -40,6 +40,7 @@ TESTS_OF_EXTRAS = (
     "agent/test_ledger.py",
     "agent/test_agent.py",
     "console/test_console_[oprs]*.py",
+    "test_object_stores.py",
     "test_s3.py",
     "test_sftp.py",
     "test_store_sources.py",

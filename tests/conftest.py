@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
+from faulty_proxy import FaultyProxy
 from nel_mesh import MeshSettings
 from nel_mesh.sandbox import Sandbox
+from object_stores import AzureStore, S3Store
 from ports import free_ports
 from scripted_server import Rule, ScriptedServer
 from secrecy import LISTENER, at_sandbox, at_scripted, found, unprintable
@@ -103,6 +105,13 @@ def s3(seaweedfs_url: str, monkeypatch: pytest.MonkeyPatch) -> S3:
     return S3(seaweedfs_url)
 
 
+@pytest.fixture
+def s3_store(s3: S3) -> Iterator[S3Store]:
+    """The same bucket, with a proxy before it."""
+    with FaultyProxy(s3.url).running() as proxy:
+        yield S3Store(s3, proxy)
+
+
 @pytest.fixture(scope="session")
 def azurite_url() -> Iterator[str]:
     """An Azure server for all tests of this process; gives its address."""
@@ -116,6 +125,13 @@ def azure(azurite_url: str, monkeypatch: pytest.MonkeyPatch) -> Azure:
     for name, value in azure_environment(azurite_url).items():
         monkeypatch.setenv(name, value)
     return Azure(azurite_url)
+
+
+@pytest.fixture
+def azure_store(azure: Azure) -> Iterator[AzureStore]:
+    """The same container, with a proxy before it."""
+    with FaultyProxy(azure.url).running() as proxy:
+        yield AzureStore(azure, proxy)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ Their flags are given in full: some of them report usage by default, and none ma
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -221,6 +222,25 @@ def s3_environment(url: str) -> dict[str, str]:
     }
 
 
+def _s3_client(url: str, attempts: int = 2, **options: Any) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    # The default session keeps what it has read of the service, which takes longer than all else here.
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id=S3_KEY,
+        aws_secret_access_key=S3_SECRET,
+        region_name=s3_environment(url)["AWS_DEFAULT_REGION"],
+        config=Config(retries={"mode": "standard", "total_max_attempts": attempts}, read_timeout=10, **options),
+    )
+
+
+# A new one takes as long as a small message.
+_shared_s3_client = functools.cache(_s3_client)
+
+
 class S3:
     """The S3 server of the tests, and its one bucket, emptied: SeaweedFS has room for few.
 
@@ -234,7 +254,7 @@ class S3:
         self.url = url
         self.bucket = "test-results"
         self.place = f"s3://{self.bucket}"
-        self.client = self.new_client()
+        self.client = _shared_s3_client(url)
         if self.bucket not in (found["Name"] for found in self.client.list_buckets()["Buckets"]):
             self.client.create_bucket(Bucket=self.bucket)
         for key in self.keys():
@@ -244,20 +264,7 @@ class S3:
 
     def new_client(self, url: str = "", attempts: int = 2, **options: Any) -> Any:
         """A client of boto3's own, for this server or for a proxy before it."""
-        import boto3
-        from botocore.config import Config
-
-        environment = s3_environment(url or self.url)
-        config = Config(retries={"mode": "standard", "total_max_attempts": attempts}, read_timeout=10, **options)
-        # The default session keeps what it has read of the service, which takes longer than all else here.
-        return boto3.client(
-            "s3",
-            endpoint_url=environment["AWS_ENDPOINT_URL"],
-            aws_access_key_id=S3_KEY,
-            aws_secret_access_key=S3_SECRET,
-            region_name=environment["AWS_DEFAULT_REGION"],
-            config=config,
-        )
+        return _s3_client(url or self.url, attempts, **options)
 
     def keys(self, prefix: str = "") -> list[str]:
         """The keys of all objects."""
