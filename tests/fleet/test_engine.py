@@ -28,7 +28,7 @@ def connections(server: PostgreSQL) -> int:
 async def work_without_database(engine: Engine, server: PostgreSQL) -> int:
     """Look for jobs while there is no database; return how many connections are left once it is there again."""
     server.stop()
-    with pytest.raises(StorageError, match="the jobs cannot be fetched: no connection within 5 s"):
+    with pytest.raises(StorageError, match="the jobs cannot be fetched: no connection within 8 s"):
         await engine.work(1)
     server.start()
     # Long enough for whatever would still try to connect.

@@ -33,6 +33,8 @@ _SCHEMA_LOCK = 1852140654
 _TICK_LOCK = 1852140655
 _WAITING = "SELECT queueing_lock FROM procrastinate_jobs WHERE status = 'todo' AND queue_name = 'nel_mesh'"
 _POLL_SECONDS = 5.0
+_OPEN_SECONDS = 8.0
+"""After so long without a first connection the database is away. One that is slow has 5 s to answer."""
 _AT_ONCE = 1000
 
 
@@ -104,10 +106,10 @@ class Engine:
                 stack.push_async_callback(app.close_async)
                 # The pool would wait for its first connection for half a minute, and try ever more rarely.
                 try:
-                    async with asyncio.timeout(_POLL_SECONDS):
+                    async with asyncio.timeout(_OPEN_SECONDS):
                         await app.open_async()
                 except TimeoutError:
-                    text = f"the jobs cannot be fetched: no connection within {_POLL_SECONDS:.0f} s"
+                    text = f"the jobs cannot be fetched: no connection within {_OPEN_SECONDS:.0f} s"
                     raise StorageError(f"{self._database.place}: {text}") from None
                 rescue = asyncio.create_task(self._rescue_stalled(app))
                 stack.callback(rescue.cancel)
