@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -36,14 +38,58 @@ async def work_without_database(engine: Engine, server: PostgreSQL) -> int:
     return connections(server)
 
 
-def test_a_database_that_is_away_is_told_as_such_and_leaves_no_connection_behind() -> None:
+@contextlib.contextmanager
+def served_engine(work: Callable[[Task], Any]) -> Iterator[tuple[PostgreSQL, Ledger, Engine]]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(skipped_if_missing())
         server = stack.enter_context(temporary_postgresql())
         url = stack.enter_context(server.database("fleet", "template1"))
         with Ledger(url) as ledger:
-            engine = Engine(ledger.database, work=lambda task: None)
+            engine = Engine(ledger.database, work)
             engine.make_tables()
+            yield server, ledger, engine
+
+
+def test_a_database_that_is_away_is_told_as_such_and_leaves_no_connection_behind() -> None:
+    with served_engine(lambda task: None) as (server, ledger, engine):
+        engine.defer([Task("visit", "X26ABC1")])
+        ledger.database.close()
+        assert asyncio.run(work_without_database(engine, server)) == 0
+
+
+ABANDONED = """
+INSERT INTO procrastinate_jobs (queue_name, task_name, lock, args, status, worker_id)
+SELECT 'nel_mesh', 'nel_mesh.task', 'visit X26ABC1', '{"kind": "visit", "subject": "X26ABC1"}', 'doing', max(id)
+FROM procrastinate_workers
+"""
+"""What a stop of the database leaves in the moment in which a worker says that a job has ended: the worker lives on."""
+
+
+def test_a_job_that_a_living_worker_does_not_do_keeps_its_mailbox_from_nothing() -> None:
+    begun, slow, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work(task: Task) -> None:
+        # One that takes long is no abandoned one.
+        if task.subject == "SLOW":
+            begun.set()
+            await slow.wait()
+        else:
+            done.set()
+
+    async def run(server: PostgreSQL, engine: Engine) -> list[str]:
+        working = asyncio.create_task(engine.work(2))
+        engine.defer([Task("visit", "SLOW")])
+        with psycopg.connect(server.url("fleet"), autocommit=True) as connection:
+            await begun.wait()
+            connection.execute(ABANDONED)
             engine.defer([Task("visit", "X26ABC1")])
-            ledger.database.close()
-            assert asyncio.run(work_without_database(engine, server)) == 0
+            async with asyncio.timeout(20):
+                await done.wait()
+            left = connection.execute("SELECT lock FROM procrastinate_jobs WHERE status = 'doing'").fetchall()
+        slow.set()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        return [str(lock) for (lock,) in left]
+
+    with served_engine(work) as (server, _, engine):
+        assert "visit SLOW" in asyncio.run(run(server, engine))

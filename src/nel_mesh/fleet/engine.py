@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 import procrastinate
 from procrastinate.exceptions import ConnectorException
+from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job, Status
 from procrastinate.schema import SchemaManager
+from procrastinate.worker import Worker
 from sqlalchemy import Connection
 
 from nel_mesh.agent.runner import Task
@@ -96,10 +98,29 @@ class Engine:
         )
         app = procrastinate.App(connector=connector)
 
-        async def do(kind: str, subject: str) -> None:
-            await self._work(Task(kind, subject))
+        running: set[int | None] = set()
 
-        app.task(name=_TASK, queue=QUEUE)(do)
+        async def do(context: JobContext, kind: str, subject: str) -> None:
+            running.add(context.job.id)
+            try:
+                await self._work(Task(kind, subject))
+            finally:
+                running.discard(context.job.id)
+
+        app.task(name=_TASK, queue=QUEUE, pass_context=True)(do)
+        worker = Worker(
+            app,
+            queues=[QUEUE],
+            concurrency=concurrency,
+            install_signal_handlers=False,
+            delete_jobs="always",
+            fetch_job_polling_interval=_POLL_SECONDS,
+            abort_job_polling_interval=60.0,
+            update_heartbeat_interval=HEARTBEAT_SECONDS,
+            stalled_worker_timeout=_FORGOTTEN_SECONDS,
+            # Tasks go on in their threads.
+            shutdown_graceful_timeout=0.0,
+        )
         asyncio.get_running_loop().set_exception_handler(_not_told)
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -111,38 +132,39 @@ class Engine:
                 except TimeoutError:
                     text = f"the jobs cannot be fetched: no connection within {_OPEN_SECONDS:.0f} s"
                     raise StorageError(f"{self._database.place}: {text}") from None
-                rescue = asyncio.create_task(self._rescue_stalled(app))
+                rescue = asyncio.create_task(self._remove_abandoned(worker, running))
                 stack.callback(rescue.cancel)
-                await app.run_worker_async(
-                    queues=[QUEUE],
-                    concurrency=concurrency,
-                    install_signal_handlers=False,
-                    delete_jobs="always",
-                    fetch_job_polling_interval=_POLL_SECONDS,
-                    abort_job_polling_interval=60.0,
-                    update_heartbeat_interval=HEARTBEAT_SECONDS,
-                    stalled_worker_timeout=_FORGOTTEN_SECONDS,
-                    # Tasks go on in their threads.
-                    shutdown_graceful_timeout=0.0,
-                )
+                await worker.run()  # type: ignore[no-untyped-call] # procrastinate has not annotated it
         except (ConnectorException, OSError, TimeoutError) as error:
             raise StorageError(f"{self._database.place}: the jobs cannot be fetched: {_reason(error)}") from None
         # A side task of the worker failed, which ends it without an error.
         raise StorageError(f"{self._database.place}: the jobs cannot be fetched: the connection was lost")
 
-    async def _rescue_stalled(self, app: procrastinate.App) -> None:
-        """Remove the jobs of workers that are gone. What is still to be done is deferred again.
+    async def _remove_abandoned(self, worker: Worker, running: Set[int | None]) -> None:
+        """Remove the jobs that nobody does any more. What is still to be done is deferred again.
+
+        They are those of workers that are gone, and those of this one that it does not do: the database was lost for a
+        moment in which it said that a job has ended, or was given one. Such a job would keep its mailbox from ever
+        being visited, as this worker's heartbeats go on.
 
         They are not run again as they are: a worker that was only frozen would then end the job that another one runs.
         Twice the same task does no harm: the ledger lets one process visit a mailbox, and one have a message.
         """
+        manager = worker.app.job_manager
+        left: set[int | None] = set()
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
-                stalled = await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=STALLED_SECONDS)
-                for job in stalled:
-                    if job.id is not None:
-                        await app.job_manager.finish_job_by_id_async(job.id, Status.ABORTED, delete_job=True)
+                stalled = await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=STALLED_SECONDS)
+                abandoned = {job.id for job in stalled}
+                if worker.worker_id is not None:
+                    doing = await manager.list_jobs_async(status=Status.DOING.value, worker_id=worker.worker_id)
+                    # At one look, a job can be about to begin, or to be said to have ended.
+                    before, left = left, {job.id for job in doing} - running
+                    abandoned |= before & left
+                for number in abandoned:
+                    if number is not None:
+                        await manager.finish_job_by_id_async(number, Status.ABORTED, delete_job=True)
             except ConnectorException:
                 # Another machine was quicker, or the database is gone: then the worker notices it too.
                 continue
