@@ -20,8 +20,8 @@ from stores import S3, s3_environment
 PROGRAM = Path(__file__).with_name("receiving_process.py")
 MIB = 1024 * 1024
 CHUNK = 20 * MIB
-MEMORY_KIB = 28 * 1024
-"""Above idle, for a message of any length; in S3 more from 12 GB on, where parts are longer."""
+MEMORY_KIB = 32 * 1024
+"""What is promised above idle, for a message of any length; in S3 more from 12 GB on, where parts are longer."""
 
 
 def start(machine: Path, settings: Path, place: str, environment: dict[str, str]) -> subprocess.Popen[str]:
