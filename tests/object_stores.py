@@ -131,7 +131,7 @@ def block_number(number: int) -> str:
 
 class AzureStore(ObjectStore):
     PART = r"PUT /\S*comp=block&"
-    SECOND_CHUNK = f"{PART}.*{block_number(3)}"
+    SECOND_CHUNK = f"{PART}.*{block_number(2)}"
     COMPLETE = r"PUT /\S*comp=blocklist"
     PUT = r"PUT /\S*/in/[^.?/]* "
     REFUSAL = "AuthorizationFailure"
