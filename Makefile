@@ -18,7 +18,7 @@ help:
 	@echo 'make compatibility  run the official tests and other clients against the sandbox; needs PyPI and npm'
 	@echo 'make witness   run the scenarios of a witness test against a sandbox; the report is in build/witness'
 	@echo 'make services  install the programs that tests call, where they are missing; as root, from Debian'
-	@echo 'make chaos     every fault at every request, a kill at every point'
+	@echo 'make chaos     every fault at every request, a kill at every point; CHAOS="--every 5"'
 	@echo 'make day       a scripted day of the agent: 20 mailboxes, 2,000 messages, kills and every trouble; DAY="--seed 2"'
 	@echo 'make fleet     three agents with one ledger: killed, frozen, without their database; FLEET="--trials 200"'
 	@echo 'make fleet-load  5,000 mailboxes with two agents, and a flood in one of them; LOAD="--mailboxes 1000"'
@@ -82,7 +82,7 @@ witness: $(VENV)/.dev
 	$(VENV)/bin/nel-mesh witness --sandbox --report build/witness
 
 chaos: $(VENV)/.dev
-	$(PY) tests/chaos.py
+	$(PY) tests/chaos.py $(CHAOS)
 
 day: $(VENV)/.dev
 	PYTHONPATH=tests:tests/agent $(PY) tests/agent/day.py $(DAY)

@@ -3,6 +3,7 @@
     python tests/chaos.py           all of it, with a table (make chaos)
     python tests/chaos.py --every 5 a fifth of the points
     python tests/chaos.py --only processes --only calls
+    python tests/chaos.py --variant sync --only faults    with one client, so that two runs share the work
 
 `test_chaos.py` runs a part of it in `make test`. The experiments:
 
@@ -529,9 +530,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--every", type=int, default=1, metavar="N", help="try one in N points (all)")
     parser.add_argument("--only", choices=PARTS, action="append", help="a kind of trial, in place of all")
+    parser.add_argument("--variant", choices=VARIANTS, action="append", help="a client, in place of both")
     given = parser.parse_args()
     every: int = given.every
     parts: list[str] = given.only or list(PARTS)
+    variants: list[str] = given.variant or list(VARIANTS)
     logging.getLogger("nel_mesh").addHandler(logging.NullHandler())
     results = []
     print(f"{'trial':58} {'points':>6} {'lost':>5} {'doubled':>8} {'corrupted':>10} {'acknowledged early':>19}")
@@ -547,11 +550,11 @@ def main() -> int:
             print(f"    {note}")
 
     if "faults" in parts:
-        for variant in VARIANTS:
+        for variant in variants:
             for result in each_fault(variant, every):
                 tell(result)
     for part, number in (("kills", signal.SIGKILL), ("interrupts", signal.SIGINT)):
-        for variant in VARIANTS if part in parts else ():
+        for variant in variants if part in parts else ():
             for shape in SHAPES:
                 tell(each_kill(variant, shape, "send", every, number=number))
             for shape in (*SHAPES, *ONE_BY_ONE):

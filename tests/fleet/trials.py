@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -91,11 +92,12 @@ class Trials:
         s3: S3 | None,
         chance: random.Random,
         cuttable: network.Network | None,
+        kinds: Sequence[str] = (),
     ) -> None:
         self.site, self.server, self.database, self.s3, self.chance = site, server, database, s3, chance
         self.cuttable = cuttable
         self.inboxes = (INTO_FOLDER,) if s3 is None else (INTO_FOLDER, INTO_S3)
-        self.kinds = (*KINDS, CUT) if cuttable is not None else KINDS
+        self.kinds = kinds or ((*KINDS, CUT) if cuttable is not None else KINDS)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.files: dict[str, bytes] = {}
         self.delivered: dict[str, tuple[str, str]] = {}
@@ -315,6 +317,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=1e9, help="end earlier, after so many minutes")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kinds", nargs="+", choices=(*KINDS, CUT), default=(), help="in turn (all that can be done)")
     options = parser.parse_args()
     # What it has started ends with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
@@ -335,7 +338,7 @@ def main() -> int:
         os.environ.update(s3_environment(url))
         s3 = S3(url)
         site = Site(Path(folder), server, ledger_url)
-        trials = Trials(site, server, database, s3, random.Random(options.seed), cuttable)
+        trials = Trials(site, server, database, s3, random.Random(options.seed), cuttable, options.kinds)
         trials.configure()
         watch_visits(ledger_url)
         requests = Requests(server)
