@@ -21,6 +21,8 @@ from psycopg import sql
 from ports import free_ports
 from stores import START_SECONDS, MissingServer
 
+STOP_SECONDS = 20.0
+
 PASSWORD = "canary-ledger-password"
 TEMPLATE = "nel_mesh_template"
 
@@ -107,8 +109,23 @@ class PostgreSQL:
         """End it: SIGINT breaks its connections, SIGQUIT stops it as a crash does."""
         if self.process is not None:
             self.process.send_signal(number)
-            self.process.wait(60)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                # Before version 16 it forks and ends in signal handlers, and can lock itself out.
+                self._kill(self.process)
             self.process = None
+
+    @staticmethod
+    def _kill(process: subprocess.Popen[bytes]) -> None:
+        """Kill it, and wait for its children, which end when they notice: a new one refuses to start beside them."""
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+        process.wait()
+        end = time.monotonic() + STOP_SECONDS
+        while any(Path(f"/proc/{child}").exists() for child in children):
+            assert time.monotonic() < end, "children of PostgreSQL do not end"
+            time.sleep(0.05)
 
     def url(self, database: str, *, port: int | None = None) -> str:
         """The URL of a database."""
