@@ -105,6 +105,24 @@ def test_two_changes_of_one_account_both_hold(console: Served) -> None:
     assert second["from"] == first["to"]
 
 
+def test_an_account_that_two_add_at_once_is_one(console: Served) -> None:
+    def add(_: int) -> str:
+        return console.accounts.add("carol", Role.VIEWER, None, sees_content=False, actor="test")
+
+    refused = []
+    with ThreadPoolExecutor(2) as pool:
+        with held_up(console.ledger.database, "console_user", 2):
+            added = [pool.submit(add, number) for number in range(2)]
+        for one in added:
+            try:
+                one.result()
+            except InvalidArgument as error:
+                refused.append(str(error))
+    assert refused == ["there is a user carol already; `reset` gives a new password"]
+    added_names = [event.details["name"] for event in console.ledger.search.events(kind="user added")]
+    assert added_names.count("carol") == 1
+
+
 def test_guesses_at_the_same_moment_are_each_counted(console: Served) -> None:
     with contextlib.ExitStack() as stack:
         guesses = {"name": "viewer", "password": "not the password", "code": "000000"}

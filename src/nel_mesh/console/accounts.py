@@ -18,6 +18,7 @@ import pyotp
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from nel_mesh import InvalidArgument
 from nel_mesh.console.roles import RIGHTS, Right, Role
@@ -106,19 +107,19 @@ class Accounts:
         kept = self._hasher.hash(password) if password is not None else ""
         secret = pyotp.random_base32() if password is not None else ""
         now = self._ledger.clock.now()
+        values = {
+            "name": name,
+            "role": str(role),
+            "sees_content": sees_content,
+            "password": kept,
+            "totp_secret": secret,
+            "created_at": now,
+        }
         with self._ledger.database.write() as connection:
-            if connection.execute(select(console_users.c.name).where(console_users.c.name == name)).first():
-                raise InvalidArgument(f"there is a user {name} already; `reset` gives a new password")
-            connection.execute(
-                insert(console_users).values(
-                    name=name,
-                    role=str(role),
-                    sees_content=sees_content,
-                    password=kept,
-                    totp_secret=secret,
-                    created_at=now,
-                )
-            )
+            try:
+                connection.execute(insert(console_users).values(values))
+            except IntegrityError:
+                raise InvalidArgument(f"there is a user {name} already; `reset` gives a new password") from None
             said = {"name": name, "role": str(role), "sees_content": sees_content}
             events.append(connection, now, "user added", actor=actor, details=said)
         return secret
