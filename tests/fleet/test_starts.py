@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -16,6 +17,22 @@ pytest_plugins = ["ledger_fixtures"]
 
 SHORT = "?options=-c%20lock_timeout%3D20ms%20-c%20statement_timeout%3D{}ms"
 """In place of the 10 s for a lock and the 30 s for a statement, which a test would have to outlast."""
+
+
+def test_the_server_gives_up_connections_of_a_machine_that_is_gone(postgresql_url: str) -> None:
+    """Such a machine says nothing: its connections would stay until there are as many as the server allows."""
+    query = "SELECT name, setting FROM pg_settings WHERE name LIKE 'tcp%'"
+    wanted = {
+        "tcp_keepalives_idle": "4",
+        "tcp_keepalives_interval": "2",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "10000",
+    }
+    with Ledger(postgresql_url) as ledger:
+        with ledger.database.read() as connection:
+            assert {row.name: row.setting for row in connection.execute(text(query))} == wanted
+        with psycopg.connect(ledger.database.connection_text()) as engines:
+            assert dict(engines.execute(query).fetchall()) == wanted
 
 
 def at_once(works: list[Callable[[], object]]) -> list[str]:

@@ -58,20 +58,24 @@ def password_of(file: Path) -> str:
 
 def connect_arguments(url: URL) -> dict[str, Any]:
     """Return what every connection to PostgreSQL is made with, in the words of libpq, as far as the URL lets it be."""
+    keepalives = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 3}
+    silence = {"tcp_user_timeout": SILENCE_TIMEOUT_SECONDS * 1000}
     limits = {
-        "statement_timeout": STATEMENT_TIMEOUT_SECONDS,
-        "lock_timeout": LOCK_TIMEOUT_SECONDS,
-        "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT_SECONDS,
+        "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s",
+        "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_TIMEOUT_SECONDS}s",
+        # At the server's end too: of a machine without power it learns nothing, and would keep the connections for two
+        # hours, until there are as many as it allows.
+        **{f"tcp_{name}": value for name, value in keepalives.items()},
+        **silence,
     }
     ours = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "keepalives": 1,
-        "keepalives_idle": 4,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
-        "tcp_user_timeout": SILENCE_TIMEOUT_SECONDS * 1000,
+        **keepalives,
+        **silence,
         "application_name": "nel-mesh",
-        "options": " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items()),
+        "options": " ".join(f"-c {name}={value}" for name, value in limits.items()),
     }
     given: dict[str, Any] = {name: value for name, value in url.query.items() if name in ours}
     if "options" in given:
