@@ -114,9 +114,14 @@ def test_the_page_escapes_what_it_shows(mesh_sandbox: Sandbox, tmp_path: Path) -
 
 def test_production_and_other_mailboxes_and_numbers_are_refused(mesh_sandbox: Sandbox, tmp_path: Path) -> None:
     site = parties(mesh_sandbox)
-    live = MeshSettings(mailbox_id=ALICE, password="p", shared_key="k", url="production")
-    with pytest.raises(InvalidArgument, match="production"):
-        run(WitnessRecord(tmp_path), Parties(sender=lambda **_: live, recipient=live))
+    for url in ("production", "https://MESH-sync.spineservices.nhs.uk.:443/proxied"):
+        live = MeshSettings(mailbox_id=ALICE, password="p", shared_key="k", url=url)
+        for refused in (
+            Parties(sender=lambda live=live, **_: live, recipient=mesh_sandbox.settings(BOB)),
+            Parties(sender=partial(mesh_sandbox.settings, ALICE), recipient=live),
+        ):
+            with pytest.raises(InvalidArgument, match="production"):
+                run(WitnessRecord(tmp_path), refused)
     with pytest.raises(InvalidArgument, match="unknown scenario 9; known are 100"):
         run(WitnessRecord(tmp_path), site, 9)
     run(WitnessRecord(tmp_path), site, 100)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from nel_mesh import InvalidArgument, MeshError, StorageError, __version__
+from nel_mesh import InvalidArgument, MeshError, MeshSettings, StorageError, __version__
 from nel_mesh.io.files import make_folder, write_file
 from nel_mesh.settings import ENVIRONMENTS
 from nel_mesh.witness.report import html_of
@@ -87,11 +88,11 @@ class WitnessRecord:
             on_result: called with each result.
 
         Raises:
-            InvalidArgument: a number is unknown, the server is the production environment, or the record is of other
-                mailboxes.
+            InvalidArgument: a number is unknown, either mailbox is on the production environment, or the record is of
+                other mailboxes.
         """
         settings = parties.sender()
-        if settings.url == ENVIRONMENTS["production"]:
+        if _is_production(settings) or _is_production(parties.recipient):
             raise InvalidArgument(
                 "the scenarios send test messages, and the settings are for production; name those of the integration "
                 "environment"
@@ -167,6 +168,12 @@ def _run(number: int, parties: Parties, remembered: dict[str, Any]) -> ScenarioR
         requests=[dataclasses.asdict(request) for request in trial.requests],
         remembered=trial.remembered,
     )
+
+
+def _is_production(settings: MeshSettings) -> bool:
+    """Whether the settings are for production, in whatever way its address is written."""
+    live = urlsplit(ENVIRONMENTS["production"]).hostname
+    return (urlsplit(settings.url).hostname or "").rstrip(".") == live
 
 
 def _now() -> str:
