@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from raw_mesh import RawMesh
 
 from nel_mesh.errors import StorageError
-from nel_mesh.sandbox import sandbox
+from nel_mesh.sandbox import SandboxMailbox, sandbox
 from nel_mesh.sandbox.configuration import MovableClock, utc_now
 from nel_mesh.sandbox.store import Description, MessageStatus, Store
 
@@ -34,6 +34,28 @@ def test_messages_and_their_states_are_kept(tmp_path: Path) -> None:
         later = raw.send().json()["message_id"]
         assert raw.inbox() == [*ids[1:], unfinished, later]
         assert mesh.content(unfinished) == b"firstsecond"
+
+
+def test_messages_of_a_mailbox_that_is_no_longer_configured(tmp_path: Path) -> None:
+    with sandbox(tls=False, data_folder=tmp_path) as mesh, RawMesh(mesh) as raw:
+        sent = raw.send(mex_localid="L").json()["message_id"]
+        received = raw.send(mailbox_id="X26ABC2", to="X26ABC1").json()["message_id"]
+    left = [SandboxMailbox(mailbox_id="X26ABC1")]
+    with sandbox(tls=False, data_folder=tmp_path, mailboxes=left, compatible=True) as mesh, RawMesh(mesh) as raw:
+        tracked = raw.track(sent).json()
+        assert [tracked[name] for name in ("recipient", "recipient_name", "status")] == [
+            "X26ABC2",
+            "X26ABC2",
+            "accepted",
+        ]
+        assert raw.track(sent, version=1).status_code == 200
+        assert raw.request("GET", "/outbox/tracking/L", version=1).status_code == 200
+        assert raw.get(received, mailbox_id="X26ABC1").status_code == 200
+        for path in ("/inbox/rich", "/outbox/rich"):
+            assert len(raw.request("GET", path).json()["messages"]) == 1
+        listed = raw.http.get("/admin/messages").json()["messages"]
+        assert {one["message_id"] for one in listed} == {sent, received}
+        assert raw.http.get("/admin").status_code == 200
 
 
 def test_what_fell_due_meanwhile_is_done(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ class Control:
         return found
 
     def _details(self, message: StoredMessage) -> dict[str, Any]:
-        return representations.details(message, self.mailboxes.__getitem__)
+        return representations.details(message, self.mailboxes.get)
 
     def _put_message(self, given: dict[str, Any]) -> str:
         recipient = self._mailbox(_text(given, "recipient"))

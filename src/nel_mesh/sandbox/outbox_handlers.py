@@ -73,7 +73,7 @@ async def track_message(context: RequestContext) -> Response:
     message = context.store.find(message_id)
     if message is None or message.sender != context.call.mailbox_id:
         raise Refusal(404, "this mailbox sent no such message", description="Not Found")
-    return context.json(representations.tracking(message, context.known_mailbox, context.version))
+    return context.json(representations.tracking(message, context.mailbox, context.version))
 
 
 async def track_by_local_id(context: RequestContext) -> Response:
@@ -83,7 +83,7 @@ async def track_by_local_id(context: RequestContext) -> Response:
         raise Refusal(404, "this mailbox sent no message with this local id", description="Not Found")
     if len(found) > 1:
         raise Refusal(300, "several messages have this local id")
-    return json_response(representations.tracking(found[0], context.known_mailbox, 1), 1)
+    return json_response(representations.tracking(found[0], context.mailbox, 1), 1)
 
 
 def _check_headers(context: RequestContext) -> None:

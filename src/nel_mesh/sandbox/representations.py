@@ -10,6 +10,8 @@ from nel_mesh.protocol import wire
 from nel_mesh.sandbox.configuration import SandboxMailbox
 from nel_mesh.sandbox.store import MessageStatus, StoredMessage
 
+FindMailbox = Callable[[str], SandboxMailbox | None]
+
 
 def message_headers(message: StoredMessage, number: int) -> dict[str, str]:
     """Make the Mex headers of a message or one of its chunks (MESH API, "Get Message", "Error Report Header")."""
@@ -53,9 +55,9 @@ def message_headers(message: StoredMessage, number: int) -> dict[str, str]:
     return {name: value for name, value in headers.items() if value}
 
 
-def tracking(message: StoredMessage, mailbox: Callable[[str], SandboxMailbox], version: int) -> dict[str, Any]:
-    """Make the state of a sent message (MESH API, "Track outbox"); `mailbox` finds a mailbox by its id."""
-    recipient, sender = mailbox(message.recipient), mailbox(message.sender)
+def tracking(message: StoredMessage, find: FindMailbox, version: int) -> dict[str, Any]:
+    """Make the state of a sent message (MESH API, "Track outbox"); `find` finds a mailbox by its id."""
+    recipient, sender = _mailbox(message.recipient, find), _mailbox(message.sender, find)
     fields = _tracking_v2(message, recipient) if version == 2 else _tracking_v1(message, recipient, sender)
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -133,7 +135,7 @@ def _tracking_v1(message: StoredMessage, recipient: SandboxMailbox, sender: Sand
     }
 
 
-def rich(message: StoredMessage, mailbox: Callable[[str], SandboxMailbox]) -> dict[str, Any]:
+def rich(message: StoredMessage, find: FindMailbox) -> dict[str, Any]:
     """Make an entry of the rich inbox and outbox, as the official sandbox has it."""
     about = message.description
     reason = message.failure or message.problem
@@ -143,9 +145,9 @@ def rich(message: StoredMessage, mailbox: Callable[[str], SandboxMailbox]) -> di
         "local_id": about.local_id,
         "message_type": message.message_type,
         "recipient": message.recipient,
-        "recipient_name": mailbox(message.recipient).name,
+        "recipient_name": _mailbox(message.recipient, find).name,
         "sender": message.sender,
-        "sender_name": mailbox(message.sender).name if message.sender else "",
+        "sender_name": _mailbox(message.sender, find).name if message.sender else "",
         "sent_date": _iso(message.created),
         "status": message.status.value,
         "status_code": reason.code if reason else "",
@@ -154,10 +156,10 @@ def rich(message: StoredMessage, mailbox: Callable[[str], SandboxMailbox]) -> di
     }
 
 
-def details(message: StoredMessage, mailbox: Callable[[str], SandboxMailbox]) -> dict[str, Any]:
+def details(message: StoredMessage, find: FindMailbox) -> dict[str, Any]:
     """Make the description of a message that the control operations give, as the official sandbox has it."""
-    about, recipient = message.description, mailbox(message.recipient)
-    sender = mailbox(message.sender) if message.sender else None
+    about, recipient = message.description, _mailbox(message.recipient, find)
+    sender = _mailbox(message.sender, find) if message.sender else None
     reason = message.failure or message.problem
     fields = {
         "message_id": message.message_id,
@@ -191,6 +193,11 @@ def details(message: StoredMessage, mailbox: Callable[[str], SandboxMailbox]) ->
         "expiry_time": _iso(message.expires),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _mailbox(mailbox_id: str, find: FindMailbox) -> SandboxMailbox:
+    """The mailbox of a message; one of a kept message may have left the configuration since."""
+    return find(mailbox_id) or SandboxMailbox(mailbox_id=mailbox_id, ods_code="")
 
 
 def _is_yes(flag: str) -> bool:

@@ -41,13 +41,6 @@ class RequestContext:
         """Find a mailbox of this sandbox."""
         return next((box for box in self.configuration.mailboxes if box.mailbox_id == mailbox_id), None)
 
-    def known_mailbox(self, mailbox_id: str) -> SandboxMailbox:
-        """Find a mailbox that must be there, as a message of it is. Raises KeyError."""
-        found = self.mailbox(mailbox_id)
-        if found is None:
-            raise KeyError(mailbox_id)
-        return found
-
     def chunk_number(self) -> int:
         """Parse the chunk number in the path. Raises InvalidRequest if it is not a number from 1."""
         text = self.call.chunk_number

@@ -46,7 +46,7 @@ def _page(context: RequestContext, box: str, belongs: Callable[[StoredMessage], 
     links = {"self": _link(path, query)}
     if len(found) > limit:
         links["next"] = _link(path, query | {"continue_from": found[limit - 1].message_id})
-    mailbox = context.known_mailbox
+    mailbox = context.mailbox
     content = {
         "valid_at": utc_now().isoformat(),
         "messages": [representations.rich(message, mailbox) for message in found[:limit]],
