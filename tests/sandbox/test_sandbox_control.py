@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import httpx2
 import pytest
 from raw_mesh import RawMesh
 
-from nel_mesh.sandbox import Sandbox, sandbox
+from nel_mesh.sandbox import Sandbox, SandboxConfiguration, sandbox
 
 pytest_plugins = ["raw_fixtures"]
 
@@ -74,8 +76,9 @@ def test_put_a_message(controlled: RawMesh) -> None:
     ids = [control(controlled, "POST", "/admin/message", given).json()["message_id"] for given in (text, data)]
     assert controlled.inbox() == ids
     assert [controlled.mesh.content(one) for one in ids] == [b"results", b"\x00\x01\xff"]
-    headers = controlled.get(ids[0]).headers
-    assert [headers[name] for name in ("mex-from", "mex-workflowid", "mex-filename")] == ["X26ABC1", "PATH", "a.csv"]
+    headers = [controlled.get(one).headers for one in ids]
+    assert [headers[0][name] for name in ("mex-from", "mex-workflowid", "mex-filename")] == ["X26ABC1", "PATH", "a.csv"]
+    assert headers[1]["mex-workflowid"] == "SANDBOX_TEST", "as deliver_message has it: MESH always gives one"
 
 
 @pytest.mark.parametrize(
@@ -174,14 +177,46 @@ def test_look_inside(controlled: RawMesh) -> None:
     assert control(controlled, "GET", "/admin/mailbox/NONE").status_code == 404
 
 
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_read_the_content_of_a_message(controlled: RawMesh, encoding: str) -> None:
+    chunks = [b"first ", b"second"]
+    given = [gzip.compress(chunk) for chunk in chunks] if encoding else chunks
+    sent = controlled.mesh.deliver_message("X26ABC2", given, content_encoding=encoding)
+    answer = control(controlled, "GET", f"/admin/message/{sent}/content")
+    assert (answer.status_code, answer.content) == (200, b"first second")
+    assert controlled.mesh.messages(status="accepted") != [], "it stays in the inbox"
+    assert control(controlled, "GET", "/admin/message/NONE/content").status_code == 404
+
+
+def test_the_content_of_what_has_none_or_is_damaged(controlled: RawMesh) -> None:
+    report = controlled.mesh.deliver_report("X26ABC1", linked_message_id="L")
+    answer = control(controlled, "GET", f"/admin/message/{report}/content")
+    assert (answer.status_code, answer.content) == (200, b"")
+    damaged = controlled.mesh.deliver_message("X26ABC2", b"no gzip", content_encoding="gzip")
+    with pytest.raises(httpx2.TransportError):
+        control(controlled, "GET", f"/admin/message/{damaged}/content")
+
+
 async def _nothing() -> dict[str, Any]:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("client", [("192.0.2.1", 1), ("testclient", 1), None])
-async def test_another_machine_is_not_answered(client: tuple[str, int] | None) -> None:
-    with sandbox(tls=False, control=True) as mesh:
+@pytest.mark.parametrize(
+    ("client", "networks", "status"),
+    [
+        (("192.0.2.1", 1), [], 404),
+        (("testclient", 1), ["0.0.0.0/0", "::/0"], 404),
+        (None, ["0.0.0.0/0"], 404),
+        (("192.0.2.1", 1), ["198.51.100.0/24", "192.0.2.0/24"], 200),
+        (("::ffff:192.0.2.1", 1), ["192.0.2.0/24"], 200),
+        (("203.0.113.1", 1), ["198.51.100.0/24", "192.0.2.0/24"], 404),
+        (("127.0.0.2", 1), ["192.0.2.0/24"], 200),
+        (("::1", 1), [], 200),
+    ],
+)
+async def test_which_machines_are_answered(client: tuple[str, int] | None, networks: list[str], status: int) -> None:
+    with sandbox(tls=False, control=True, control_from=networks) as mesh:
         said: list[Any] = []
 
         async def keep(message: Any) -> None:
@@ -198,7 +233,15 @@ async def test_another_machine_is_not_answered(client: tuple[str, int] | None) -
                 "client": client,
             }
             await app(mesh)(scope, _nothing, keep)
-        assert [message["status"] for message in said if "status" in message] == [404, 404]
+        assert [message["status"] for message in said if "status" in message] == [status, status]
+
+
+def test_networks_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="control_from: 'everybody' is no address or network"):
+        SandboxConfiguration(control=True, control_from=["everybody"])
+    with pytest.raises(ValueError, match="control_from: it needs control"):
+        SandboxConfiguration(control_from=["192.0.2.0/24"])
+    assert SandboxConfiguration(compatible=True, control_from=["192.0.2.1/24"]).control
 
 
 @pytest.fixture

@@ -128,6 +128,14 @@ def serve(
     control: Annotated[
         bool, typer.Option("--control", help="Serve /health and /admin to this machine, without a token.")
     ] = False,
+    control_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--control-from",
+            metavar="NETWORK",
+            help="A network that gets --control too, such as 172.16.0.0/12; repeatable.",
+        ),
+    ] = None,
     compatible: Annotated[
         bool,
         typer.Option(
@@ -183,6 +191,7 @@ def serve(
             rich_lists=rich_lists,
             update_check=update_check,
             control=control,
+            control_from=control_from or (),
             compatible=compatible,
             shared_key=shared_key,
             host=host,

@@ -64,7 +64,7 @@ class SandboxApp:
         self._control = None
         if configuration.control:
             mailboxes = {mailbox.mailbox_id: mailbox for mailbox in configuration.mailboxes}
-            self._control = Control(mailboxes, store, self.request_log, self.reset)
+            self._control = Control(mailboxes, store, self.request_log, configuration.control_networks(), self.reset)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to one request."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import re
 import threading
@@ -19,6 +20,11 @@ INBOX_LIFE = timedelta(days=5)
 
 UNCOLLECTED_LIFE = timedelta(days=30)
 """How long a message that nobody acknowledged is kept after delivery (MESH API, "Message expiration")."""
+
+DEFAULT_WORKFLOW_ID: Final = "SANDBOX_TEST"
+"""The workflow id of a message that is put into an inbox without one."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _MAILBOX_ID = re.compile(r"[A-Z0-9_-]{1,100}")
 
@@ -128,6 +134,7 @@ class SandboxConfiguration:
             refused (417, code 12), as the live service seems to do.
         handshake_by_get: accept a handshake by GET, which some clients use; MESH documents POST.
         control: serve the control operations below `/admin`, and `/health`, without a token, to this machine only.
+        control_from: further networks whose clients get the control operations, such as `172.16.0.0/12`.
         ids_in_any_case: accept mailbox ids and message ids in lower case too, in paths and tokens.
         acknowledged_readable: serve a message again after its acknowledgement.
         rich_lists: serve `inbox/rich` and `outbox/rich`, which the MESH API does not document.
@@ -157,6 +164,7 @@ class SandboxConfiguration:
     report_unregistered_recipients: bool = False
     handshake_by_get: bool = False
     control: bool = False
+    control_from: Sequence[str] = ()
     ids_in_any_case: bool = False
     acknowledged_readable: bool = False
     rich_lists: bool = False
@@ -182,6 +190,9 @@ class SandboxConfiguration:
         object.__setattr__(self, "mailboxes", tuple(self.mailboxes))
         object.__setattr__(self, "workflows", tuple(self.workflows))
         object.__setattr__(self, "faults", as_faults(self.faults))
+        object.__setattr__(self, "control_from", tuple(self.control_from))
+        if self.control_networks() and not self.control:
+            raise ValueError("control_from: it needs control")
         ids = [mailbox.mailbox_id for mailbox in self.mailboxes]
         if not ids:
             raise ValueError("mailboxes: a sandbox needs at least one")
@@ -189,6 +200,16 @@ class SandboxConfiguration:
             raise ValueError("mailboxes: the same mailbox id is there twice")
         if not timedelta() < self.inbox_life <= UNCOLLECTED_LIFE:
             raise ValueError("inbox_life: use more than 0 seconds and at most 30 days")
+
+    def control_networks(self) -> tuple[Network, ...]:
+        """The networks of `control_from`. Raises ValueError for a text that is none."""
+        networks = []
+        for text in self.control_from:
+            try:
+                networks.append(ipaddress.ip_network(text, strict=False))
+            except ValueError:
+                raise ValueError(f"control_from: {text!r:.60} is no address or network") from None
+        return tuple(networks)
 
 
 def read_mailboxes(path: Path | str) -> tuple[SandboxMailbox, ...]:

@@ -1,6 +1,7 @@
 """Control of a sandbox over HTTP: reset it, put messages and reports into inboxes, look inside.
 
-No token is needed, so only a client on this machine is answered. The paths of the official sandbox answer as it does.
+No token is needed, so only a client on this machine is answered, or in a network that the configuration names. The
+paths of the official sandbox answer as it does.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import binascii
 import dataclasses
 import ipaddress
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from nel_mesh.protocol import wire
-from nel_mesh.sandbox import representations
-from nel_mesh.sandbox.configuration import SandboxMailbox
+from nel_mesh.sandbox import bodies, representations
+from nel_mesh.sandbox.configuration import DEFAULT_WORKFLOW_ID, Network, SandboxMailbox
 from nel_mesh.sandbox.errors import InvalidRequest, Refusal, json_response
 from nel_mesh.sandbox.page import page
 from nel_mesh.sandbox.request import RequestLog, RequestSeen
@@ -37,23 +38,25 @@ class Control:
         mailboxes: the mailboxes by id.
         store: the messages.
         request_log: the requests.
+        networks: where further clients may be, beside this machine.
         reset: forgets everything.
     """
 
     mailboxes: Mapping[str, SandboxMailbox]
     store: Store
     request_log: RequestLog
+    networks: Sequence[Network]
     reset: Callable[[], None]
 
     async def respond(self, request: Request) -> Response | None:
         """Do a control operation; None if the request is none, or comes from another machine."""
         path = request.url.path.split("/")[1:]
-        if request.method == "GET" and path in _HEALTH and _is_local(request):
+        if request.method == "GET" and path in _HEALTH and self._answers(request):
             # As the official sandbox, whose users wait for this.
             return json_response({"env": "local", "status": "running", "outcome": "Yes"}, 1)
         if path[:1] == ["messageexchange"] and path[1:2] in (["admin"], ["mailbox"]):
             path = path[1:]
-        if path[:1] not in (["admin"], ["mailbox"]) or not _is_local(request):
+        if path[:1] not in (["admin"], ["mailbox"]) or not self._answers(request):
             return None
         try:
             return await self._operation(request, path)
@@ -74,6 +77,8 @@ class Control:
                 return json_response(_mailbox_details(self._mailbox(mailbox_id)), 1)
             case "GET", ["admin", "message", message_id]:
                 return json_response(self._details(self._message(message_id)), 1)
+            case "GET", ["admin", "message", message_id, "content"]:
+                return self._content(self._message(message_id))
             case "GET", ["admin", "messages"]:
                 return json_response({"messages": [self._details(one) for one in self.store.snapshot()]}, 1)
             case "GET", ["admin", "requests"]:
@@ -90,6 +95,26 @@ class Control:
                     raise Refusal(409, "the message is not in an inbox")
                 return Response()
         return None
+
+    def _answers(self, request: Request) -> bool:
+        if request.client is None:
+            return False
+        try:
+            address = ipaddress.ip_address(request.client.host)
+        except ValueError:
+            return False
+        # A socket for both versions of IP gives an address of version 4 in this form.
+        address = getattr(address, "ipv4_mapped", None) or address
+        return address.is_loopback or any(address in network for network in self.networks)
+
+    def _content(self, message: StoredMessage) -> Response:
+        """Give the content of a message, decompressed, of all chunks that have arrived."""
+        read = bodies.gunzipped if message.description.content_encoding else bodies.plain
+        paths = [self.store.body(message, number) for number in range(1, len(message.sizes) + 1)]
+        blocks: Iterator[bytes] = (block for path in paths for block in read(path))
+        return bodies.BodyResponse(
+            blocks, status=200, headers={"content-type": "application/octet-stream"}, length=None, slow=True
+        )
 
     def _mailbox(self, mailbox_id: str) -> SandboxMailbox:
         found = self.mailboxes.get(mailbox_id.upper())
@@ -121,7 +146,7 @@ class Control:
             return self.store.add(
                 sender=sender.mailbox_id,
                 recipient=recipient.mailbox_id,
-                description=_description(given),
+                description=_description({"workflow_id": DEFAULT_WORKFLOW_ID, **given}),
                 total_chunks=1,
                 upload=upload,
             ).message_id
@@ -153,15 +178,6 @@ class Control:
             self.store.set_status(message, MessageStatus(_text(given, "status").lower()), problem)
         except ValueError as error:
             raise InvalidRequest("body", "status", str(error)) from None
-
-
-def _is_local(request: Request) -> bool:
-    if request.client is None:
-        return False
-    try:
-        return ipaddress.ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False
 
 
 def _mailbox_details(mailbox: SandboxMailbox) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import h11
 from nel_mesh.sandbox import client_settings
 from nel_mesh.sandbox.asgi import SandboxApp
 from nel_mesh.sandbox.certificates import Certificates
-from nel_mesh.sandbox.configuration import MovableClock, SandboxConfiguration, SandboxMailbox
+from nel_mesh.sandbox.configuration import DEFAULT_WORKFLOW_ID, MovableClock, SandboxConfiguration, SandboxMailbox
 from nel_mesh.sandbox.faults import Fault, FaultPlan, as_faults
 from nel_mesh.sandbox.listener import Listener
 from nel_mesh.sandbox.request import RequestSeen
@@ -258,7 +258,7 @@ class Sandbox:
         content: bytes | Sequence[bytes],
         *,
         sender: str | None = None,
-        workflow_id: str = "SANDBOX_TEST",
+        workflow_id: str = DEFAULT_WORKFLOW_ID,
         subject: str = "",
         local_id: str = "",
         file_name: str = "",
