@@ -347,7 +347,7 @@ class AsyncDownload:
                         if expected is not None:
                             if hashing is not None:
                                 await hashing.result()
-                            hashing = background.start(self._hash, expected.algorithm, record.length)
+                            hashing = await background.start(self._hash, expected.algorithm, record.length)
                 if hashing is not None:
                     await hashing.result()
             finally:

@@ -190,7 +190,7 @@ class AsyncPrefetcher:
                 return
             prefetch = _AsyncPrefetch(self._mailbox, self._budget, self._message_id, number, buffer)
             try:
-                self._running[number] = prefetch, self._background.start(prefetch.run, stop=prefetch.stop)
+                self._running[number] = prefetch, await self._background.start(prefetch.run, stop=prefetch.stop)
             except BaseException as error:
                 prefetch.stop()
                 # No thread to be had.

@@ -294,7 +294,7 @@ class _AsyncUpload:
                 self._record = record = record.opened()
                 await self._save()
             compressed = await self._next_compressed(number) if plan.compress else None
-            digesting = self._start_digest(number) if self._file is not None and not plan.delivers(number) else None
+            digesting = await self._start_digest(number) if self._file is not None and not plan.delivers(number) else None
             start, length = (0, compressed.length) if compressed else (piece.start, piece.length)
             content, self._bytes_in_doubt = compressed or self._content, length
             response = await self._mailbox.send(
@@ -403,8 +403,8 @@ class _AsyncUpload:
         except StorageError as error:
             self._mailbox.instrumentation.send_record_failed(self._message_id, "remove", error)
 
-    def _start_digest(self, number: int) -> AsyncTask[str]:
-        return self._background.start(self._digest, self._plan.slices[number - 1], self._record.digest)
+    async def _start_digest(self, number: int) -> AsyncTask[str]:
+        return await self._background.start(self._digest, self._plan.slices[number - 1], self._record.digest)
 
     async def _digest(self, piece: Slice, before: str) -> str:
         return await in_thread(self._content.digest, piece.start, piece.length, before)
@@ -414,7 +414,7 @@ class _AsyncUpload:
         task, self._compressed = self._compressed, None
         compressed = await task.result() if task else await self._compress(number)
         if not self._plan.delivers(number):
-            self._compressed = self._background.start(self._compress, number + 1)
+            self._compressed = await self._background.start(self._compress, number + 1)
         return compressed
 
     async def _compress(self, number: int) -> Spool:

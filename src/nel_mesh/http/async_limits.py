@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 
@@ -17,3 +18,11 @@ def time_limit(wait: Wait) -> Iterator[None]:
         yield
     if scope.cancelled_caught:
         raise TimeoutError(wait.message)
+
+
+def running_asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs, if it is one of asyncio."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

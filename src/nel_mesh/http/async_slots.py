@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 
 from nel_mesh.errors import InvalidArgument
-from nel_mesh.http.async_limits import time_limit
+from nel_mesh.http.async_limits import running_asyncio_loop, time_limit
 from nel_mesh.http.limits import Wait
 from nel_mesh.http.slots import RECHECK_SECONDS, Slot, SlotLine
 
@@ -45,11 +45,7 @@ class AsyncConnectionSlots(SlotLine[_Held]):
         slot.wake = None
 
     def _check_loop(self) -> None:
-        try:
-            loop = _this_loop.get()
-        except LookupError:
-            loop = object()
-            _this_loop.set(loop)
+        loop = running_asyncio_loop() or _trio_loop()
         self._loop = self._loop or loop
         if self._loop is not loop:
             raise InvalidArgument(
@@ -57,5 +53,14 @@ class AsyncConnectionSlots(SlotLine[_Held]):
             )
 
 
+def _trio_loop() -> object:
+    try:
+        return _this_loop.get()
+    except LookupError:
+        loop = object()
+        _this_loop.set(loop)
+        return loop
+
+
 _this_loop: anyio.lowlevel.RunVar[object] = anyio.lowlevel.RunVar("nel_mesh_loop")
-"""An object that stands for the event loop that runs."""
+"""An object that stands for the event loop of trio that runs."""

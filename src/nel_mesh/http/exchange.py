@@ -113,7 +113,7 @@ class Exchange:
         head = _COMMON_HEAD.match(data)
         if head is None or head.end() > _MAX_HEAD_BYTES:
             return False
-        headers = _by_name(line.split(b":", 1) for line in head[2].split(b"\r\n")[:-1])
+        headers = _by_name([line.split(":", 1) for line in head[2].decode("ascii").split("\r\n")[:-1]])
         if "transfer-encoding" in headers or not _LENGTH.fullmatch(headers.get("content-length", "")):
             return False
         self._begin(int(head[1]), headers, is_1_1=True)
@@ -129,7 +129,8 @@ class Exchange:
             event = _next_event(connection)
         if not isinstance(event, h11.Response):
             return
-        self._begin(event.status_code, _by_name(event.headers), is_1_1=event.http_version == b"1.1")
+        headers = _by_name((name.decode("ascii"), _text(value)) for name, value in event.headers)
+        self._begin(event.status_code, headers, is_1_1=event.http_version == b"1.1")
         if self._missing is not None:
             self._take(connection.trailing_data[0])
 
@@ -204,11 +205,11 @@ def _minimal_request(method: str) -> h11.Request:
     return h11.Request(method=method, target="/", headers=[("host", "-")])
 
 
-def _by_name(headers: Iterable[Iterable[bytes]]) -> dict[str, str]:
+def _by_name(headers: Iterable[Iterable[str]]) -> dict[str, str]:
     """Return the headers by lower-case name, those of one name joined (RFC 9110, 5.3)."""
     found: dict[str, str] = {}
     for raw_name, raw_value in headers:
-        name, value = raw_name.decode("ascii").lower(), _text(raw_value.strip(b" \t"))
+        name, value = raw_name.lower(), raw_value.strip(" \t")
         found[name] = f"{found[name]}, {value}" if name in found else value
     return found
 

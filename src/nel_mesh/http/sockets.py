@@ -90,9 +90,12 @@ class NonBlockingSocket:
 
     def _is_readable(self) -> bool:
         try:
-            return bool(_wait((self._raw,), (), 0))
+            self._raw.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
         except OSError:
-            return True
+            pass  # to be raised by the next call
+        return True
 
     def _try_receive(self) -> memoryview | None:
         """Return what has come, valid until the next call; None if there is nothing yet, or hardly can be."""
@@ -272,7 +275,13 @@ def _connect_first(addresses: Sequence[Address], limit: Limit) -> socket.socket:
 
 def _wait_for(raw: socket.socket, wait: Wait, *, to_write: bool) -> None:
     """Wait until a socket is readable, or writable as well if that is asked for. Raise TimeoutError."""
-    if not _wait((raw,), (raw,) if to_write else (), wait.seconds):
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(_descriptor(raw), select.POLLIN | select.POLLOUT * to_write)
+        is_ready = bool(poll.poll(_milliseconds(wait.seconds)))
+    else:  # pragma: no cover - Windows
+        is_ready = bool(_wait((raw,), (raw,) if to_write else (), wait.seconds))
+    if not is_ready:
         raise TimeoutError(wait.message)
 
 
@@ -282,10 +291,19 @@ def _wait(readers: Sequence[socket.socket], writers: Sequence[socket.socket], se
         ready = select.select(readers, writers, writers, seconds)
         return [raw for raw in {*readers, *writers} if any(raw in one for one in ready)]
     poll = select.poll()
-    sockets = {raw.fileno(): raw for raw in (*readers, *writers)}
-    if -1 in sockets:
-        raise OSError(errno.EBADF, "the connection was closed")
+    sockets = {_descriptor(raw): raw for raw in (*readers, *writers)}
     for number, raw in sockets.items():
         poll.register(number, select.POLLIN * (raw in readers) | select.POLLOUT * (raw in writers))
+    return [sockets[number] for number, _ in poll.poll(_milliseconds(seconds))]
+
+
+def _descriptor(raw: socket.socket) -> int:
+    number = raw.fileno()
+    if number < 0:
+        raise OSError(errno.EBADF, "the connection was closed")
+    return number
+
+
+def _milliseconds(seconds: float) -> int:
     # A limit below a millisecond is no reason to spin.
-    return [sockets[number] for number, _ in poll.poll(max(1, round(seconds * 1000)) if seconds else 0)]
+    return max(1, round(seconds * 1000)) if seconds else 0
