@@ -101,6 +101,7 @@ class Trials:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.files: dict[str, bytes] = {}
         self.delivered: dict[str, tuple[str, str]] = {}
+        self.looked_at: set[str] = set()
         self.early = 0
         self.fenced = 0
         self.takeovers: dict[str, list[float]] = defaultdict(list)
@@ -163,23 +164,22 @@ class Trials:
                 found.append((int(rest.strip("/") or 1), request.headers["mex-clientversion"]))
         return found
 
-    def acknowledged(self) -> set[str]:
-        return {one.message_id for one in self.server.messages(status="acknowledged")}
-
     def keys(self) -> list[str]:
         """Return the keys of the objects in S3 that are messages."""
         return self.s3.messages() if self.s3 is not None else []
 
     def look(self) -> bool:
-        """Look whether what is acknowledged is stored; whether all is."""
-        done = self.server.messages(status="acknowledged")
-        folder = {path.name for path in (self.site.folder / "in").glob("*.csv")}
-        keys = {key.rpartition("/")[2] for key in self.keys()}
-        for one in done:
-            name = one.description.file_name
-            is_there = one.message_id in keys if one.recipient == INTO_S3 else name in folder
-            self.early += not is_there
-        return len(done) == len(self.files) + len(self.delivered)
+        """Look whether what was acknowledged since the last look is stored; whether all is acknowledged."""
+        done = [one for one in self.server.messages(status="acknowledged") if one.message_id not in self.looked_at]
+        if done:
+            folder = {path.name for path in (self.site.folder / "in").glob("*.csv")}
+            keys = {key.rpartition("/")[2] for key in self.keys()}
+            for one in done:
+                name = one.description.file_name
+                is_there = one.message_id in keys if one.recipient == INTO_S3 else name in folder
+                self.early += not is_there
+                self.looked_at.add(one.message_id)
+        return len(self.looked_at) == len(self.files) + len(self.delivered)
 
     def disturb(self, kind: str, name: str) -> None:
         """Do one thing that goes wrong, and undo it."""
@@ -220,7 +220,7 @@ class Trials:
                 others = {node: process.poll() for node, process in self.processes.items() if node != name}
                 assert time.monotonic() - began < 60, f"the work of {name} was not given to others; those: {others}"
                 self.look()
-                time.sleep(0.05)
+                time.sleep(0.1)
         return time.monotonic() - began
 
     def until_all_work(self) -> None:
@@ -259,7 +259,7 @@ class Trials:
             self.launch(name)
         done, end = -1, 0.0
         while not self.look():
-            if done != (done := len(self.acknowledged())):
+            if done != (done := len(self.looked_at)):
                 end = time.monotonic() + DONE_WITHIN_SECONDS
             assert time.monotonic() < end, f"trial {trial}: {kind} of {name}: it stands still, and not all is done"
             time.sleep(0.2)
