@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", choices=names, metavar="ROW", help=f"of {', '.join(names)}")
     parser.add_argument("--rounds", type=int, default=5, help="how often each client does each work (5)")
     parser.add_argument("--quick", action="store_true", help="less work in each row, to see that it runs")
-    parser.add_argument("--clients", nargs="+", metavar="CLIENT", help="of official, ours, ours-async, curl")
+    parser.add_argument("--clients", nargs="+", metavar="CLIENT", help="of official, ours, ours-async, curl, floor")
     parser.add_argument("--before", type=Path, metavar="SRC", help="the src of another version of ours, to run as well")
     parser.add_argument("--write", action="store_true", help="write the document, though not all was run now")
     return parser

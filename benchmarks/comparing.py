@@ -94,6 +94,7 @@ class Bench:
         worker = {
             "official": Worker(self._official, "official.py"),
             "curl": Worker(Path(sys.executable), "curl.py"),
+            "floor": Worker(Path(sys.executable), "floor.py"),
             "library": Worker(Path(sys.executable), "library.py"),
             "before": Worker(Path(sys.executable), "ours.py", self._before),
             "ours": Worker(Path(sys.executable), "ours.py"),

@@ -9,8 +9,19 @@ from typing import Any
 
 from benchmarks.comparing import OURS, Compared
 from benchmarks.measuring import Run, median_of, ratio_of
+from benchmarks.rows import FLOOR
 
 HEAD = ("work", "official", "ours", "ours, async", "curl", "times official", "of curl", "peak MiB", "target", "met")
+
+FLOORS_HEAD = (
+    "work",
+    "target",
+    "reached",
+    "floor",
+    "floor meets it",
+    "processor time, ours / async / floor, s",
+    "what takes the time",
+)
 
 MARKS = ("<!-- figures: make bench writes from here -->", "<!-- to here -->")
 
@@ -28,13 +39,15 @@ def line(compared: Compared) -> str:
                 time = ratio_of(runs[other], runs[ours])
                 cpu = ratio_of(runs[other], runs[ours], "cpu_seconds")
                 parts.append(f"{ours} : {other} = {time:.2f} (cpu {cpu:.2f})")
+    if FLOOR in runs and _base_of_floor(row.base, runs) in runs:
+        parts.append(f"floor : {_base_of_floor(row.base, runs)} = {_floor_ratio(row.base, runs):.2f}")
     return "\n    ".join([f"{row.name}: {row.work}", *parts])
 
 
 def as_stored(compared: Compared) -> dict[str, Any]:
     """The figures that the table needs of a row."""
     row = compared.row
-    kept = ("work", "base", "target", "async_target", "of_curl", "megabytes", "count")
+    kept = ("work", "base", "target", "async_target", "of_curl", "megabytes", "count", "why")
     return {
         **{name: getattr(row, name) for name in kept},
         "runs": {
@@ -48,6 +61,44 @@ def as_stored(compared: Compared) -> dict[str, Any]:
 def comparison(rows: Iterable[Mapping[str, Any]]) -> str:
     """The table of all rows."""
     return markdown(HEAD, [_row(row) for row in rows])
+
+
+def floors(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The table of the rows that have a floor and a target: what was reached, and what the floor allows."""
+    lines = []
+    for row in rows:
+        runs = _runs(row)
+        if FLOOR not in runs or not row["target"]:
+            continue
+        targets = (row["target"], row["async_target"] or row["target"])
+        reached = [ratio_of(runs[base_of(ours, row["base"], runs)], runs[ours]) for ours in OURS if ours in runs]
+        floor = _floor_ratio(row["base"], runs)
+        lines.append(
+            [
+                row["work"],
+                " / ".join(f"{value:g}" for value in dict.fromkeys(targets)),
+                " / ".join(_rounded(ratio) for ratio in reached),
+                _rounded(floor),
+                "yes" if floor >= max(targets) else "no" if floor < min(targets) else "async",
+                " / ".join(
+                    _rounded(median_of(runs[client], "cpu_seconds")) for client in (*OURS, FLOOR) if client in runs
+                ),
+                row["why"],
+            ]
+        )
+    return markdown(FLOORS_HEAD, lines)
+
+
+def _base_of_floor(base: str, runs: Mapping[str, object]) -> str:
+    return "floor-unchecked" if "floor-unchecked" in runs else base
+
+
+def _floor_ratio(base: str, runs: Mapping[str, Sequence[Run]]) -> float:
+    return ratio_of(runs[_base_of_floor(base, runs)], runs[FLOOR])
+
+
+def _runs(row: Mapping[str, Any]) -> dict[str, list[Run]]:
+    return {client: [Run(**run) for run in found] for client, found in row["runs"].items()}
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -73,6 +124,11 @@ def document(results: Path, rows: Iterable[str], sections: Iterable[str]) -> str
         "the rounds' own ratios. 1 MB of content is 1,048,576 bytes in the names of rows, and a million in rates. "
         "Peak memory is over the process before the work.\n",
         comparison(measured),
+        "### Targets and floors\n",
+        "The floor is the work that no client can leave out (`benchmarks/workers/floor.py`): raw TLS sockets, the same "
+        "bytes, two chunks at a time, a sync before the end; no retry, no record, no check. A target that it misses "
+        "cannot be met on this machine.\n",
+        floors(measured),
     ]
     parts += [found[name]["text"] for name in sections if name in found]
     return "\n".join(parts)
@@ -87,8 +143,7 @@ def put_into(document: str, text: str) -> str | None:
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
-    runs = {client: [Run(**run) for run in found] for client, found in row["runs"].items()}
-    base = row["base"]
+    runs, base = _runs(row), row["base"]
     bases = {ours: base_of(ours, base, runs) for ours in OURS}
     to_base = {ours: ratio_of(runs[bases[ours]], runs[ours]) for ours in OURS if ours in runs and bases[ours] in runs}
     to_curl = {ours: ratio_of(runs["curl"], runs[ours]) for ours in OURS if ours in runs and "curl" in runs}

@@ -44,6 +44,21 @@ def test_a_target_is_met_only_beside_both() -> None:
     assert cells(compared(official=runs(4), ours=runs(1), ours_async=runs(1), curl=runs(0.5)))["met"] == "no"
 
 
+def test_the_floor_says_which_targets_can_be_met() -> None:
+    found = compared(official=runs(4), ours=runs(3), ours_async=runs(4), floor=runs(1))
+    last = table.floors([table.as_stored(found)]).splitlines()[-1]
+    line = dict(zip(table.FLOORS_HEAD, (cell.strip() for cell in last.strip("|").split("|")), strict=True))
+    assert (line["target"], line["reached"], line["floor"], line["floor meets it"]) == (
+        "2",
+        "1.33 / 1.00",
+        "4.00",
+        "yes",
+    )
+    slow = compared(official=runs(4), ours=runs(3), ours_async=runs(4), floor=runs(3))
+    assert "| no |" in table.floors([table.as_stored(slow)])
+    assert table.floors([table.as_stored(compared(official=runs(4), ours=runs(3)))]).count("\n") == 2
+
+
 def test_the_table_says_how_long_and_how_fast() -> None:
     row = cells(compared(official=runs(8, 8), ours=runs(2, 2), ours_async=runs(4, 4), curl=runs(1, 1)))
     assert (row["official"], row["ours"]) == ("8.00 s, 12.5 MB/s", "2.00 s, 50.0 MB/s")
