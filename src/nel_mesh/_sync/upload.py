@@ -292,7 +292,8 @@ class _Upload:
                 self._record = record = record.opened()
                 self._save()
             compressed = self._next_compressed(number) if plan.compress else None
-            digesting = self._start_digest(number) if self._file is not None and not plan.delivers(number) else None
+            is_recorded = self._file is not None and not plan.delivers(number)
+            digesting = self._start_digest(number) if is_recorded else None
             start, length = (0, compressed.length) if compressed else (piece.start, piece.length)
             content, self._bytes_in_doubt = compressed or self._content, length
             response = self._mailbox.send(

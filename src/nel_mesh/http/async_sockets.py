@@ -130,7 +130,7 @@ class AsyncSocket(NonBlockingSocket):
             group.start_soon(first, anyio.wait_writable)
 
 
-def _end(waiter: asyncio.Future[bool], is_ready: bool) -> None:  # noqa: FBT001 - a callback
+def _end(waiter: asyncio.Future[bool], is_ready: bool) -> None:
     if not waiter.done():
         waiter.set_result(is_ready)
 
