@@ -137,9 +137,10 @@ def imported(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def ours(path: Path) -> set[Path]:
+@functools.cache
+def ours(path: Path) -> frozenset[Path]:
     """The files of the package that a file imports; packages are their `__init__.py`."""
-    found = set()
+    found: set[Path] = set()
     for name in imported(path):
         parts = name.split(".")
         if parts[0] != "nel_mesh":
@@ -154,15 +155,12 @@ def ours(path: Path) -> set[Path]:
                 found.add(place / "__init__.py")
                 break
     # The public package imports on demand: for its users it is no circle.
-    return found - {path, PACKAGE / "__init__.py"}
-
-
-GRAPH = {path: ours(path) for _, path in modules()}
+    return frozenset(found - {path, PACKAGE / "__init__.py"})
 
 
 @pytest.mark.parametrize(("area", "path"), list(modules()), ids=lambda value: str(getattr(value, "name", value)))
 def test_imports_point_down_only(area: str, path: Path) -> None:
-    areas = {file.relative_to(PACKAGE).parts[0].removesuffix(".py") for file in GRAPH[path]}
+    areas = {file.relative_to(PACKAGE).parts[0].removesuffix(".py") for file in ours(path)}
     assert areas - {area} <= MAY_IMPORT[area]
 
 
@@ -173,7 +171,7 @@ PUBLIC_PACKAGES = {PACKAGE / name / "__init__.py" for name in ("settings", "tls"
 def test_the_command_line_sees_the_public_package_and_check(path: Path) -> None:
     """Of the other rooms it knows the names that their package gives, and none of their files."""
     faces = {PACKAGE / name for name in ("cli", "check", "agent", "console", "fleet", "ledger", "witness")}
-    others = {file for file in GRAPH[path] if not faces & set(file.parents)}
+    others = {file for file in ours(path) if not faces & set(file.parents)}
     assert others - PUBLIC_PACKAGES <= {PACKAGE / "errors.py", PACKAGE / "models.py"}
 
 
@@ -181,7 +179,7 @@ def test_the_command_line_sees_the_public_package_and_check(path: Path) -> None:
 def test_the_agent_sees_the_public_package_the_ledger_destinations_sources_checks_and_files(path: Path) -> None:
     """Of the modules below it knows those that every program would need: durable files, and time."""
     rooms = {PACKAGE / name for name in ("agent", "check", "ledger", "destinations", "sources")}
-    others = {file for file in GRAPH[path] if not rooms & set(file.parents)}
+    others = {file for file in ours(path) if not rooms & set(file.parents)}
     assert {file for file in others - PUBLIC_PACKAGES if file.parent != PACKAGE / "io"} <= {
         PACKAGE / "errors.py",
         PACKAGE / "models.py",
@@ -192,13 +190,13 @@ def test_the_agent_sees_the_public_package_the_ledger_destinations_sources_check
 def test_the_console_sees_the_public_package_the_agent_and_the_ledger(path: Path) -> None:
     """It has no way of its own to MESH, and of the modules below it knows files and time."""
     rooms = {PACKAGE / name for name in ("console", "agent", "ledger", "io")}
-    others = {file for file in GRAPH[path] if not rooms & set(file.parents)}
+    others = {file for file in ours(path) if not rooms & set(file.parents)}
     assert others <= {PACKAGE / name for name in ("errors.py", "models.py", "_version.py")}
 
 
 def test_no_files_import_one_another() -> None:
     """Not two, and not several in a circle; a file of a package may import its siblings through no `__init__`."""
-    left = {path: set(targets) for path, targets in GRAPH.items()}
+    left = {path: ours(path) for _, path in modules()}
     while free := {path for path, targets in left.items() if not targets & left.keys()}:
         for path in free:
             del left[path]

@@ -53,6 +53,7 @@ ROOT = root("Right root")
 INTERMEDIATE = ROOT.issue("Right intermediate", authority=True)
 SERVER = INTERMEDIATE.issue("localhost")
 CLIENT = INTERMEDIATE.issue("client.x26abc1")
+RSA = ROOT.issue("rsa.client", key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
 OTHER_ROOT = root("Other root")
 
 
@@ -264,7 +265,7 @@ def test_without_a_client_certificate_none_is_shown() -> None:
     "key",
     [
         ec.generate_private_key(ec.SECP384R1()),
-        rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        RSA.key,
         ed25519.Ed25519PrivateKey.generate(),
     ],
     ids=["EC", "RSA", "Ed25519"],
@@ -588,7 +589,6 @@ def test_on_linux_no_file_is_made_at_all(temporary_folder: Path) -> None:
 
 # --- Forms ------------------------------------------------------------------------------------------------------
 
-RSA = ROOT.issue("rsa.client", key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
 ENCODED: dict[str, tuple[bytes, int, int]] = {
     "certificate, DER": (CLIENT.der, 1, 0),
     "certificate, PEM": (CLIENT.pem.encode(), 1, 0),

@@ -52,9 +52,14 @@ class Page:
         return ROOT / self.name
 
     @functools.cached_property
+    def text(self) -> str:
+        """As it is written: tests are chosen by it, since every worker would take every page apart otherwise."""
+        return self.path.read_text(encoding="utf-8")
+
+    @functools.cached_property
     def tokens(self) -> list[Token]:
         markdown = MarkdownIt("commonmark").enable("table")
-        return markdown.parse(self.path.read_text(encoding="utf-8"))
+        return markdown.parse(self.text)
 
     @property
     def inlines(self) -> Iterator[Token]:
