@@ -198,15 +198,30 @@ def test_limit_deadline_stop_and_filter(connect: Connector, alice: Any, bob: Any
     assert bob.receive_messages(tmp_path).delivered == ids[2:4]
 
 
-def test_all_pages_are_gone_through(mesh_sandbox: Sandbox, connect: Connector, bob: Any) -> None:
-    for k in range(520):
-        mesh_sandbox.deliver_message("X26ABC2", b"%d" % k)
+def test_all_pages_are_gone_through(scripted: Scripted, connect: Connector) -> None:
+    """Also while what is acknowledged leaves the pages that follow: 70 messages, 20 a page."""
+    waiting = {f"M{number}": None for number in range(70)}
+    headers = {"Mex-From": "X26ABC2", "Mex-WorkflowID": "WF", "Mex-MessageType": "DATA"}
+
+    def answer(seen: Seen) -> Step:
+        message_id = seen.path.split("/")[4] if "/inbox/" in seen.path else ""
+        if seen.method == "PUT":
+            del waiting[message_id]
+            return Step(200)
+        if message_id:
+            return Step(200, {**headers, "Mex-MessageID": message_id}, b"content " + message_id.encode())
+        after = int(seen.path.partition("continue_from=M")[2].partition("&")[0] or -1)
+        left = [one for one in list(waiting) if int(one[1:]) > after]
+        links = {"next": f"/x?continue_from={left[19]}"} if len(left) > 20 else {}
+        return Step(200, body=json.dumps({"messages": left[:20], "links": links}).encode())
+
+    bob, server = scripted(answer)
     got: list[bytes] = []
-    handler = handler_for(connect, lambda pair: got.append(pair[1]()))
-    result = bob.receive_messages(handler, concurrency=8)
-    assert (len(result.delivered), len(set(result.delivered)), result.failed) == (520, 520, [])
-    assert len(set(got)) == 520
-    assert bob.list_messages() == []
+    result = bob.receive_messages(handler_for(connect, lambda pair: got.append(pair[1]())), concurrency=8)
+    assert (len(result.delivered), len(set(result.delivered)), result.failed) == (70, 70, [])
+    assert sorted(got) == sorted(b"content M%d" % number for number in range(70))
+    assert waiting == {}
+    assert len([seen for seen in server.seen if "continue_from" in seen.path]) >= 2
 
 
 @pytest.mark.parametrize("destination", [None, 7])
