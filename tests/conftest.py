@@ -20,7 +20,6 @@ import pytest
 from faulty_proxy import FaultyProxy
 from nel_mesh import MeshSettings
 from nel_mesh.sandbox import Sandbox
-from object_stores import AzureStore, S3Store
 from ports import free_ports
 from scripted_server import Rule, ScriptedServer
 from secrecy import LISTENER, at_sandbox, at_scripted, found, unprintable
@@ -36,7 +35,9 @@ from stores import (
 )
 from variants import VARIANTS, Connector, settings_for
 
+# Every process of a run imports this module, and few use the libraries of a store.
 if TYPE_CHECKING:
+    from object_stores import AzureStore, S3Store
     from sftp_server import FaultyServer
 
 
@@ -108,6 +109,8 @@ def s3(seaweedfs_url: str, monkeypatch: pytest.MonkeyPatch) -> S3:
 @pytest.fixture
 def s3_store(s3: S3) -> Iterator[S3Store]:
     """The same bucket, with a proxy before it."""
+    from object_stores import S3Store
+
     with FaultyProxy(s3.url).running() as proxy:
         yield S3Store(s3, proxy)
 
@@ -130,6 +133,8 @@ def azure(azurite_url: str, monkeypatch: pytest.MonkeyPatch) -> Azure:
 @pytest.fixture
 def azure_store(azure: Azure) -> Iterator[AzureStore]:
     """The same container, with a proxy before it."""
+    from object_stores import AzureStore
+
     with FaultyProxy(azure.url).running() as proxy:
         yield AzureStore(azure, proxy)
 
