@@ -7,18 +7,18 @@ killed: `python -m nel_mesh.cli` is for that.
 
     subprocess.run([forked_nel_mesh(), "inbox"], env=environment, cwd=folder)
 
-A request to the server is a line of JSON, with the descriptors 0 to 2 of whoever asks. The answers are the number of
-the child and its exit status. `forked_command.py` asks.
+A request to the server is a dict as a line of Python, with the descriptors 0 to 2 of whoever asks. The answers are the
+number of the child and its exit status. `forked_command.py` asks.
 """
 
 from __future__ import annotations
 
+import ast
 import atexit
 import contextlib
 import functools
 import gc
 import importlib
-import json
 import os
 import pkgutil
 import random
@@ -84,7 +84,7 @@ def _serve(address: str) -> dict[str, Any] | None:
                             os.close(descriptor)
                         for other in (connection, *children.values()):
                             other.close()
-                        request: dict[str, Any] = json.loads(line)
+                        request: dict[str, Any] = ast.literal_eval(line.decode())
                         return request
                     for descriptor in descriptors:
                         os.close(descriptor)
