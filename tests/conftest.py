@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import logging
 import os
@@ -62,6 +63,17 @@ def pytest_configure() -> None:
     logger = logging.getLogger("nel_mesh")
     logger.setLevel(logging.DEBUG)
     logger.addHandler(LISTENER)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector from modules and thousands of tests, which stay: while they are made, and later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
