@@ -8,7 +8,7 @@ killed: `python -m nel_mesh.cli` is for that.
     subprocess.run([forked_nel_mesh(), "inbox"], env=environment, cwd=folder)
 
 A request to the server is a dict as a line of Python, with the descriptors 0 to 2 of whoever asks. The answers are the
-number of the child and its exit status. `forked_command.py` asks.
+number of the child and its exit status. `forked_command.py` asks; when it is killed, so is the child, a moment later.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import os
 import pkgutil
 import random
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -92,11 +93,17 @@ def _serve(address: str) -> dict[str, Any] | None:
                     ended = os.pidfd_open(child)
                     children[ended] = connection
                     selector.register(ended, selectors.EVENT_READ, child)
+                    selector.register(connection, selectors.EVENT_READ, child)
+                elif isinstance(key.fileobj, socket.socket):
+                    if key.fileobj in children.values():
+                        selector.unregister(key.fileobj)
+                        os.kill(key.data, signal.SIGKILL)
                 else:
                     _, status = os.waitpid(key.data, 0)
                     selector.unregister(key.fd)
                     os.close(key.fd)
-                    with children.pop(key.fd) as connection, contextlib.suppress(OSError):
+                    with children.pop(key.fd) as connection, contextlib.suppress(OSError, KeyError):
+                        selector.unregister(connection)
                         connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
 
 
@@ -132,13 +139,15 @@ if __name__ == "__main__":
     import nel_mesh.agent
     import nel_mesh.cli
     import nel_mesh.ledger
+    import nel_mesh.sandbox
     from nel_mesh.cli.__main__ import main
 
     for package in (nel_mesh.agent, nel_mesh.cli, nel_mesh.ledger):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    for name in nel_mesh.__all__:  # what is loaded when it is first asked for
-        getattr(nel_mesh, name)
+    for public, names in ((nel_mesh, nel_mesh.__all__), (nel_mesh.sandbox, nel_mesh.sandbox.__all__)):
+        for name in names:  # what is loaded when it is first asked for
+            getattr(public, name)
     gc.collect()
     gc.freeze()
     given = _serve(sys.argv[1])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from agents import ALICE, BOB, Site, until
 
+from command_server import forked_nel_mesh
 from java_client import write_configuration
 from nel_mesh.agent.java.configuration import load_java
 from nel_mesh.agent.java.control_file import parse
@@ -121,7 +122,7 @@ def test_the_configuration_is_converted(site: JavaSite, tmp_path: Path) -> None:
     for mailbox in (ALICE, BOB):
         (site.folder / mailbox / "OUT").mkdir(parents=True)
     output = tmp_path / "ours"
-    command = [*site.command("import-java", str(site.config)), "--output", str(output)]
+    command = [str(forked_nel_mesh()), "agent", "import-java", str(site.config), "--output", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     password = site.folder / "ours/x26abc1.toml"
     assert password.stat().st_mode & 0o077 == 0
@@ -134,7 +135,7 @@ def test_the_configuration_is_converted(site: JavaSite, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [["--java-config"], ["--java-config", "none.cfg"], ["--java-config=x", "--what"]])
 def test_its_launcher_is_never_told_to_start_it_again(site: JavaSite, arguments: list[str]) -> None:
     """It takes exit code 2, which is our code for a wrong command, for an upgrade."""
-    command = site.command("run", *arguments)
+    command = [str(forked_nel_mesh()), "agent", "run", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=site.folder, check=False)
     assert done.returncode == 3, done.stderr
 

@@ -15,19 +15,20 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from command_server import forked_nel_mesh
 from nel_mesh.protocol import token
 from nel_mesh.sandbox.configuration import utc_now
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there it is stopped by other means")
 
 
-SERVE = [sys.executable, "-m", "nel_mesh.cli", "sandbox", "serve"]
+FRESH = [sys.executable, "-m", "nel_mesh.cli"]
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(*arguments: str, program: list[str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command, and its output up to the point where it is ready."""
-    command = [*SERVE, "--port", "0", *arguments]
+    command = [*(program or [str(forked_nel_mesh())]), "sandbox", "serve", "--port", "0", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
@@ -42,7 +43,8 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def failing(*arguments: str) -> tuple[int, str]:
-    done = subprocess.run([*SERVE, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    command = [str(forked_nel_mesh()), "sandbox", "serve", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout == ""
     return done.returncode, done.stderr
 
@@ -63,11 +65,7 @@ def test_s13_settings_are_files_until_it_stops() -> None:
         assert f"\nexport MESH_SETTINGS={path}\n" in said
         assert max(map(len, said.splitlines())) < 200, "no certificate in base64"
         assert json.loads(Path(path).read_text())["MeshConfiguration"]["MailboxId"] == "LAB"
-        script = (
-            said.partition("as LAB:\n")[2]
-            .partition("\n\n")[0]
-            .replace("nel-mesh ", f"{sys.executable} -m nel_mesh.cli ")
-        )
+        script = said.partition("as LAB:\n")[2].partition("\n\n")[0].replace("nel-mesh ", f"{forked_nel_mesh()} ")
         assert subprocess.run(["/bin/sh", "-c", script], check=False, timeout=60).returncode == 0
         process.terminate()
         process.communicate(timeout=20)
@@ -156,8 +154,8 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_settings_stay_good_over_a_kill(tmp_path: Path) -> None:
     data = str(tmp_path / "data")
     settings = tmp_path / "data" / "settings" / "appsettings.X26ABC1.json"
-    client = [sys.executable, "-m", "nel_mesh.cli", "--settings", str(settings)]
-    with running("--data", data) as (process, said):
+    client = [str(forked_nel_mesh()), "--settings", str(settings)]
+    with running("--data", data, program=FRESH) as (process, said):
         port = re.findall(r"https://127\.0\.0\.1:(\d+)", said)[0]
         send = ["send", "-", "--to", "X26ABC1", "--workflow-id", "W"]
         subprocess.run([*client, *send], input=b"kept", check=True, capture_output=True, timeout=60)
