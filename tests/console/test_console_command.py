@@ -16,6 +16,7 @@ import httpx2 as httpx
 import pytest
 from consoles import ALICE, PASSWORD
 
+from command_server import forked_nel_mesh
 from nel_mesh.cli.main import run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -104,7 +105,7 @@ def test_a_mistake_is_named(command: Command, arguments: tuple[str, ...], typed:
 def test_it_is_served_until_it_is_told_to_stop(command: Command, tmp_path: Path, given: tuple[str, ...]) -> None:
     config = tmp_path / "agent.toml"
     config.write_text(f'[agent]\nconsole = "127.0.0.1:0"\n{config.read_text()}')
-    arguments = [sys.executable, "-m", "nel_mesh.cli", "agent", *given, "--json"]
+    arguments = [str(forked_nel_mesh()), "agent", *given, "--json"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ.copy()) as process:
         limit = threading.Timer(30, process.kill)
         limit.start()
