@@ -45,6 +45,7 @@ POLL_SECONDS = 3.0
 SIZES = (10, 3_000, 300_000, 4_000_000)
 FREEZE_SECONDS = 14.0
 DONE_WITHIN_SECONDS = 60.0
+STARTED_SECONDS = 5.0
 KINDS = ("kill", "freeze", "database", "kill in a transfer", "freeze in a transfer")
 CUT = "network"
 CUT_OFF = "three"
@@ -348,6 +349,9 @@ def main() -> int:
         try:
             for name in NODES:
                 trials.launch(name)
+            trials.until_all_work()
+            # One that loses its database before it has begun ends at once, and is not told that others do its work.
+            time.sleep(STARTED_SECONDS)
             end = time.monotonic() + 60 * options.minutes
             while count < options.trials and time.monotonic() < end:
                 trials.run(count)
