@@ -11,6 +11,7 @@ import select
 import socket
 import ssl
 import threading
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -181,6 +182,14 @@ def test_one_client_serves_many_threads_or_tasks_and_no_token_is_used_twice(
     tokens = [seen.token for seen in mesh_sandbox.requests()]
     assert len(set(tokens)) == len(tokens) >= 120
     assert {seen.status for seen in mesh_sandbox.requests()} <= {200, 202}
+
+
+def test_an_id_is_a_random_uuid() -> None:
+    from nel_mesh.io.clock import Clock
+
+    ids = [uuid.UUID(Clock().unique()) for _ in range(100)]
+    assert {(one.version, one.variant) for one in ids} == {(4, uuid.RFC_4122)}
+    assert len(set(ids)) == 100
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
-import uuid
 from datetime import UTC, datetime
 
 
@@ -22,8 +22,13 @@ class _Clock:
         return random.random()  # noqa: S311
 
     def unique(self) -> str:
-        """Return an id never given before: from the operating system, so unique across threads and forks too."""
-        return str(uuid.uuid4())
+        """Return an id never given before: from the operating system, so unique across threads and forks too.
+
+        It is a UUID of version 4 (RFC 9562, 5.4). `uuid.uuid4` takes three times as long, and a message needs several.
+        """
+        digits = os.urandom(16).hex()
+        variant = "89ab"[int(digits[16], 16) % 4]
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 class Clock(_Clock):
