@@ -269,8 +269,7 @@ class AsyncDeliverer:
                 span.bytes = stored.bytes
             elif isinstance(metadata, Report) and self._on_report is None:
                 stored = await download.receive_report(metadata)
-            await self._record(delivery, metadata, stored, None)
-            await self._forget(download)
+            await self._record(delivery, metadata, stored, None, download)
             await self._acknowledge(delivery)
 
     async def _forget(self, download: AsyncDownload) -> None:
@@ -305,8 +304,14 @@ class AsyncDeliverer:
             await async_call_handler(self._on_report, report)
 
     async def _record(
-        self, delivery: Delivery, metadata: MessageMetadata, file: ReceivedFile | None, length: int | None
+        self,
+        delivery: Delivery,
+        metadata: MessageMetadata,
+        file: ReceivedFile | None,
+        length: int | None,
+        download: AsyncDownload | None = None,
     ) -> None:
+        """Note in the journal that a message is delivered, and then remove what is left of its download."""
         entry = JournalEntry(
             mailbox_id=self._mailbox.mailbox_id,
             message_id=delivery.message_id,
@@ -318,8 +323,15 @@ class AsyncDeliverer:
             workflow_id=metadata.workflow_id,
             metadata=metadata,
         )
-        await in_thread(self._journal.add, entry)
+        await in_thread(self._add, delivery, entry, download)
+
+    def _add(self, delivery: Delivery, entry: JournalEntry, download: AsyncDownload | None) -> None:
+        self._journal.add(entry)
         delivery.status = DeliveryStatus.DELIVERED
+        if download is not None:
+            # As in `_forget`; in the same call, as each waits for a thread.
+            with contextlib.suppress(StorageError):
+                download.forget_here()
 
     async def _acknowledge_again(self, delivery: Delivery) -> None:
         """Acknowledge a message that an earlier run delivered."""

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from nel_mesh.blocks import Block
 from nel_mesh.destinations.base import Destination
@@ -27,6 +28,8 @@ from .mailbox import AsyncMailboxOperations
 from .message import AsyncMessage
 from .prefetch import AsyncPrefetcher, ConnectionBudget
 from .stream import AsyncChunk, AsyncFetchedContent, fetch_chunk, is_bare_report, verify
+
+_Value = TypeVar("_Value")
 
 
 class AsyncDownloader:
@@ -176,6 +179,10 @@ class AsyncDownload:
         self._lock = self._record_file.lock()
         self.is_ours = False
         """Whether no other process or thread has it."""
+        self._is_removed = False
+        """Whether nothing of it is open any more."""
+        self._unstarted: MessageMetadata | None = None
+        """The message whose content is to be begun with the first call that needs it."""
         self._written: bytes | None = None
         """The record as it was when the download began."""
         self._first: AsyncResponse | None = None
@@ -232,10 +239,17 @@ class AsyncDownload:
             await in_thread(self._upload.truncate, record.length)
         else:
             record = DownloadRecord(message_id=self._message_id)
-            await in_thread(self._upload.start, metadata)
+            if metadata.chunks > 1:
+                # Prefetched chunks may be written before the first one.
+                await in_thread(self._upload.start, metadata)
+            else:
+                self._unstarted = metadata
         record = await self._fetch(record, metadata, verify_checksum=verify_checksum)
+        if not verify_checksum or checksum.recognise(metadata.checksum) is None:
+            name = await in_thread(self._finish_and_name, record, self._destination.names(metadata, file_name))
+            return self._received(name, metadata, record.length, verified=None)
+        record = await in_thread(self._finish, record)
         try:
-            record = await self._finish(record)
             verified, is_open = await self._verify(record, metadata, verify_checksum=verify_checksum)
         except IntegrityError:
             # Which chunk is damaged cannot be told, so the next attempt must not build on any of them.
@@ -265,16 +279,26 @@ class AsyncDownload:
 
     async def forget(self) -> None:
         """Remove what is unfinished, and the record: the content has its name, or must be fetched again."""
-        await in_thread(self._forget)
+        await in_thread(self.forget_here)
 
-    def _forget(self) -> None:
+    def forget_here(self) -> None:
+        """As `forget`, in this thread."""
         self._upload.remove()
+        self._is_removed = True
         self._record_file.forget()
+
+    def _started(self, function: Callable[..., _Value], *arguments: Any) -> _Value:
+        """Call a function that needs the content begun. To begin it by itself would be one more wait for a thread."""
+        metadata, self._unstarted = self._unstarted, None
+        if metadata is not None:
+            self._upload.start(metadata)
+        return function(*arguments)
 
     async def close(self) -> None:
         """Let go of the lock, and of the connection by which the message was looked at; what has arrived stays."""
         try:
-            await in_thread(self._upload.close)
+            if not self._is_removed:
+                await in_thread(self._upload.close)
         finally:
             try:
                 if self._first is not None:
@@ -337,7 +361,7 @@ class AsyncDownload:
                     )
                     if more:
                         prefetcher.measure(length)
-                        checkpoint = await in_thread(self._upload.checkpoint)
+                        checkpoint = await in_thread(self._started, self._upload.checkpoint)
                         ends[record.length] = record
                         # The record may only say what is durable.
                         durable = ends.pop(checkpoint.length, None)
@@ -354,12 +378,21 @@ class AsyncDownload:
                 prefetcher.close()
         return record
 
-    async def _finish(self, record: DownloadRecord) -> DownloadRecord:
+    def _finish(self, record: DownloadRecord) -> DownloadRecord:
         """Make the end of the content durable."""
-        finished = await in_thread(self._upload.finish)
+        try:
+            finished = self._started(self._upload.finish)
+        except IntegrityError:
+            self.forget_here()
+            raise
         if finished.length != record.length:
+            self.forget_here()
             raise IntegrityError(f"{record.length:,} bytes arrived, and {finished.length:,} are stored")
         return record.at(finished.length, finished.state)
+
+    def _finish_and_name(self, record: DownloadRecord, names: Iterable[str]) -> str:
+        """Make content durable that has no checksum to be compared, and name it: one wait for a thread, not two."""
+        return self._give_name(self._finish(record), names)
 
     async def _hash(self, algorithm: str, length: int) -> None:
         # An algorithm that this machine refuses is reported once, when the whole is verified.
@@ -422,7 +455,7 @@ class AsyncDownload:
                 )
                 if delay is None:
                     raise
-                await in_thread(self._upload.truncate, start)
+                await in_thread(self._started, self._upload.truncate, start)
                 await response.close()
                 await self._clock.sleep(delay)
             else:
@@ -439,7 +472,7 @@ class AsyncDownload:
         length = 0
         began = self._clock.monotonic()
         while (blocks := await chunk.next_blocks()) is not None:
-            length += await in_thread(self._upload.write, self._bounded(blocks, start + length))
+            length += await in_thread(self._started, self._upload.write, self._bounded(blocks, start + length))
             await prefetcher.pace(before + 1, total, length, self._clock.monotonic() - began)
             self._report_progress(start + length, before + response.fraction_received, total, prefetcher)
         return length

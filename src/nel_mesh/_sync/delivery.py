@@ -270,8 +270,7 @@ class Deliverer:
                 span.bytes = stored.bytes
             elif isinstance(metadata, Report) and self._on_report is None:
                 stored = download.receive_report(metadata)
-            self._record(delivery, metadata, stored, None)
-            self._forget(download)
+            self._record(delivery, metadata, stored, None, download)
             self._acknowledge(delivery)
 
     def _forget(self, download: Download) -> None:
@@ -306,8 +305,14 @@ class Deliverer:
             call_handler(self._on_report, report)
 
     def _record(
-        self, delivery: Delivery, metadata: MessageMetadata, file: ReceivedFile | None, length: int | None
+        self,
+        delivery: Delivery,
+        metadata: MessageMetadata,
+        file: ReceivedFile | None,
+        length: int | None,
+        download: Download | None = None,
     ) -> None:
+        """Note in the journal that a message is delivered, and then remove what is left of its download."""
         entry = JournalEntry(
             mailbox_id=self._mailbox.mailbox_id,
             message_id=delivery.message_id,
@@ -319,8 +324,15 @@ class Deliverer:
             workflow_id=metadata.workflow_id,
             metadata=metadata,
         )
+        self._add(delivery, entry, download)
+
+    def _add(self, delivery: Delivery, entry: JournalEntry, download: Download | None) -> None:
         self._journal.add(entry)
         delivery.status = DeliveryStatus.DELIVERED
+        if download is not None:
+            # As in `_forget`; in the same call, as each waits for a thread.
+            with contextlib.suppress(StorageError):
+                download.forget_here()
 
     def _acknowledge_again(self, delivery: Delivery) -> None:
         """Acknowledge a message that an earlier run delivered."""

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from nel_mesh.blocks import Block
 from nel_mesh.destinations.base import Destination
@@ -28,6 +29,8 @@ from .mailbox import MailboxOperations
 from .message import Message
 from .prefetch import ConnectionBudget, Prefetcher
 from .stream import Chunk, FetchedContent, fetch_chunk, is_bare_report, verify
+
+_Value = TypeVar("_Value")
 
 
 class Downloader:
@@ -177,6 +180,10 @@ class Download:
         self._lock = self._record_file.lock()
         self.is_ours = False
         """Whether no other process or thread has it."""
+        self._is_removed = False
+        """Whether nothing of it is open any more."""
+        self._unstarted: MessageMetadata | None = None
+        """The message whose content is to be begun with the first call that needs it."""
         self._written: bytes | None = None
         """The record as it was when the download began."""
         self._first: Response | None = None
@@ -233,10 +240,17 @@ class Download:
             self._upload.truncate(record.length)
         else:
             record = DownloadRecord(message_id=self._message_id)
-            self._upload.start(metadata)
+            if metadata.chunks > 1:
+                # Prefetched chunks may be written before the first one.
+                self._upload.start(metadata)
+            else:
+                self._unstarted = metadata
         record = self._fetch(record, metadata, verify_checksum=verify_checksum)
+        if not verify_checksum or checksum.recognise(metadata.checksum) is None:
+            name = self._finish_and_name(record, self._destination.names(metadata, file_name))
+            return self._received(name, metadata, record.length, verified=None)
+        record = self._finish(record)
         try:
-            record = self._finish(record)
             verified, is_open = self._verify(record, metadata, verify_checksum=verify_checksum)
         except IntegrityError:
             # Which chunk is damaged cannot be told, so the next attempt must not build on any of them.
@@ -266,16 +280,26 @@ class Download:
 
     def forget(self) -> None:
         """Remove what is unfinished, and the record: the content has its name, or must be fetched again."""
-        self._forget()
+        self.forget_here()
 
-    def _forget(self) -> None:
+    def forget_here(self) -> None:
+        """As `forget`, in this thread."""
         self._upload.remove()
+        self._is_removed = True
         self._record_file.forget()
+
+    def _started(self, function: Callable[..., _Value], *arguments: Any) -> _Value:
+        """Call a function that needs the content begun. To begin it by itself would be one more wait for a thread."""
+        metadata, self._unstarted = self._unstarted, None
+        if metadata is not None:
+            self._upload.start(metadata)
+        return function(*arguments)
 
     def close(self) -> None:
         """Let go of the lock, and of the connection by which the message was looked at; what has arrived stays."""
         try:
-            self._upload.close()
+            if not self._is_removed:
+                self._upload.close()
         finally:
             try:
                 if self._first is not None:
@@ -336,7 +360,7 @@ class Download:
                     )
                     if more:
                         prefetcher.measure(length)
-                        checkpoint = self._upload.checkpoint()
+                        checkpoint = self._started(self._upload.checkpoint)
                         ends[record.length] = record
                         # The record may only say what is durable.
                         durable = ends.pop(checkpoint.length, None)
@@ -355,10 +379,19 @@ class Download:
 
     def _finish(self, record: DownloadRecord) -> DownloadRecord:
         """Make the end of the content durable."""
-        finished = self._upload.finish()
+        try:
+            finished = self._started(self._upload.finish)
+        except IntegrityError:
+            self.forget_here()
+            raise
         if finished.length != record.length:
+            self.forget_here()
             raise IntegrityError(f"{record.length:,} bytes arrived, and {finished.length:,} are stored")
         return record.at(finished.length, finished.state)
+
+    def _finish_and_name(self, record: DownloadRecord, names: Iterable[str]) -> str:
+        """Make content durable that has no checksum to be compared, and name it: one wait for a thread, not two."""
+        return self._give_name(self._finish(record), names)
 
     def _hash(self, algorithm: str, length: int) -> None:
         # An algorithm that this machine refuses is reported once, when the whole is verified.
@@ -419,7 +452,7 @@ class Download:
                 )
                 if delay is None:
                     raise
-                self._upload.truncate(start)
+                self._started(self._upload.truncate, start)
                 response.close()
                 self._clock.sleep(delay)
             else:
@@ -434,7 +467,7 @@ class Download:
         length = 0
         began = self._clock.monotonic()
         while (blocks := chunk.next_blocks()) is not None:
-            length += self._upload.write(self._bounded(blocks, start + length))
+            length += self._started(self._upload.write, self._bounded(blocks, start + length))
             prefetcher.pace(before + 1, total, length, self._clock.monotonic() - began)
             self._report_progress(start + length, before + response.fraction_received, total, prefetcher)
         return length
