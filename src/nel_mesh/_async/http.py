@@ -52,14 +52,17 @@ class AsyncConnection:
             raise
         await self._push(tls.to_send(), limit)
 
-    async def receive(self, limit: Limit) -> Block:
-        """Return what comes, at most `BLOCK_BYTES`, valid until the next call; empty if the other side has closed."""
+    async def receive(self, limit: Limit, into: memoryview | None = None) -> Block:
+        """Return what comes, at most `BLOCK_BYTES`, valid until the next call; empty if the other side has closed.
+
+        What comes by TLS is decrypted into `into`, if that is given and not empty.
+        """
         if self._early:
             early, self._early = self._early[:BLOCK_BYTES], self._early[BLOCK_BYTES:]
             return early
         if self._tls is None:
             return await self._receive(limit)
-        while not (block := self._tls.read()) and not self._tls.ended:
+        while not (block := self._tls.read(into)) and not self._tls.ended:
             # In the middle of the content TLS may want new keys (1.3), or a new handshake (1.2).
             await self._push(self._tls.to_send(), limit)
             self._tls.feed(await self._receive(limit))
@@ -190,9 +193,10 @@ class AsyncResponse:
         """Return the server's certificates as they were verified, DER, the root last; [] without TLS."""
         return self._connection.verified_chain()
 
-    async def next_block(self) -> Block | None:
+    async def next_block(self, into: memoryview | None = None) -> Block | None:
         """Return the next block of the body as it is on the wire, valid until the next call; None at its end.
 
+        A block can be a part of `into`, if that is given: then nothing was copied.
         Raise ConnectionLost if it ends short of its announced length, or comes too slowly.
         """
         if self._closed and not self._exchange.complete:
@@ -201,7 +205,7 @@ class AsyncResponse:
             while not (block := self._exchange.block()):
                 if self._exchange.complete:
                     return None
-                self._exchange.feed(await self._connection.receive(self._limit))
+                self._exchange.feed(await self._connection.receive(self._limit, into))
         self._received += len(block)
         return block
 

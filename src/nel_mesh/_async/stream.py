@@ -53,7 +53,7 @@ class AsyncChunk:
         They are made as they are taken, and each is valid until the next is taken. This call, or the blocks, raise
         IntegrityError if the chunk is damaged.
         """
-        raw = await self._next_raw()
+        raw = await self._next_raw(self._gathered)
         if raw is None:
             await self._finish()
             return None
@@ -69,17 +69,19 @@ class AsyncChunk:
         length = 0
         following: Block | None = raw
         while following is not None:
-            self._gathered[length : length + len(following)] = following
+            # Most of it was decrypted to where it belongs.
+            if not isinstance(following, memoryview) or following.obj is not self._gathered.obj:
+                self._gathered[length : length + len(following)] = following
             length += len(following)
             if length + BLOCK_BYTES > self._gather_bytes:
                 break
-            following = await self._next_raw()
+            following = await self._next_raw(self._gathered[length:])
         return self._gathered[:length]
 
-    async def _next_raw(self) -> Block | None:
-        """Return the next bytes on the wire; None after the last, however often it is called."""
+    async def _next_raw(self, into: memoryview | None = None) -> Block | None:
+        """Return the next bytes on the wire, best in `into`; None after the last, however often it is called."""
         try:
-            return await self._response.next_block()
+            return await self._response.next_block(into)
         except ConnectionLost as error:
             raise IntegrityError(f"the body ended early: {error.reason}") from error
 

@@ -105,15 +105,22 @@ class Tls:
         """Whether content is left to encrypt, which needs something from the other side first."""
         return bool(self._unwritten) or (self._below is not None and self._below.waits)
 
-    def read(self) -> memoryview:
-        """Return the content that has come, valid until the next call; empty if none has. Raise ssl.SSLError."""
+    def read(self, into: memoryview | None = None) -> memoryview:
+        """Return the content that has come, valid until the next call; empty if none has. Raise ssl.SSLError.
+
+        It is in `into`, if that is given and not empty.
+        """
         if self._failure is not None:
             raise self._failure
+        if not (self._incoming.pending or self._incoming.eof or self._object.pending()):
+            # OpenSSL would raise SSLWantReadError, which takes as long as to decrypt a small message.
+            return self._buffer[:0]
+        buffer = into[:BLOCK_BYTES] if into else self._buffer
         length = 0
         try:
             # OpenSSL returns one record of 16 KiB at a time.
-            while length < BLOCK_BYTES:
-                count = self._read(BLOCK_BYTES - length, self._buffer[length:])
+            while length < len(buffer):
+                count = self._read(len(buffer) - length, buffer[length:])
                 if not count:
                     self.ended = True
                     break
@@ -131,7 +138,7 @@ class Tls:
             if not length:
                 raise
             # The content before it counts: it may be the whole response.
-        return self._buffer[:length]
+        return buffer[:length]
 
     def verified_chain(self) -> list[bytes]:
         """Return the other side's certificates as they were verified, DER, the root last; [] where Python has none."""
