@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
+import os
 import re
 import signal
 import socket
@@ -11,13 +14,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
 from command_server import forked_nel_mesh
+from nel_mesh.cli.sandbox import serve
 from nel_mesh.protocol import token
-from nel_mesh.sandbox.configuration import utc_now
+from nel_mesh.sandbox.configuration import COMPATIBLE, SandboxConfiguration, utc_now
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there it is stopped by other means")
 
@@ -26,10 +31,13 @@ FRESH = [sys.executable, "-m", "nel_mesh.cli"]
 
 
 @contextmanager
-def running(*arguments: str, program: list[str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(
+    *arguments: str, program: list[str] | None = None, environment: dict[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command, and its output up to the point where it is ready."""
     command = [*(program or [str(forked_nel_mesh())]), "sandbox", "serve", "--port", "0", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=os.environ | (environment or {}), **pipes) as process:
         try:
             assert process.stdout
             said = ""
@@ -57,6 +65,32 @@ def test_it_runs_until_it_is_stopped(number: signal.Signals) -> None:
         process.send_signal(number)
         _, errors = process.communicate(timeout=20)
         assert (process.returncode, errors) == (0, "Stopped.\n")
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_each_leniency_is_an_option_and_a_variable_and_is_named(half: int) -> None:
+    names = [*COMPATIBLE][half::2]
+    options = [f"--{'' if COMPATIBLE[name] else 'no-'}{name.replace('_', '-')}" for name in names]
+    variables = {f"NEL_MESH_SANDBOX_{option[2:].replace('-', '_').upper()}": "1" for option in options}
+    for arguments, environment in ((options, {}), ([], variables)):
+        with running(*arguments, environment=environment) as (_, said):
+            assert f"\nNot strict: {', '.join(options)}\n" in said
+
+
+def test_compatible_names_all_that_it_sets_and_strict_names_nothing() -> None:
+    with running("--compatible") as (_, said):
+        for name, lenient in COMPATIBLE.items():
+            assert f"--{'' if lenient else 'no-'}{name.replace('_', '-')}" in said
+    with running() as (_, said):
+        assert "Not strict" not in said
+
+
+def test_every_argument_of_a_sandbox_has_an_option() -> None:
+    options = {name.removeprefix("no_").removesuffix("_in_seconds") for name in inspect.signature(serve).parameters}
+    arguments = {field.name for field in dataclasses.fields(SandboxConfiguration)}
+    of_a_program_alone = {"clock", "max_request_bytes", "requests_remembered"}
+    assert arguments - options == of_a_program_alone | {"tls"}
+    assert "plain_http" in options, "which is tls=False"
 
 
 def test_s13_settings_are_files_until_it_stops() -> None:

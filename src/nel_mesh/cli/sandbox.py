@@ -86,6 +86,9 @@ def serve(
             help="How long a message waits in an inbox. Default: 5 days.",
         ),
     ] = 5 * 24 * 3600.0,
+    compress_downloads: Annotated[
+        bool, typer.Option("--compress-downloads", help="Gzip plain content for receivers that accept it.")
+    ] = False,
     shared_key: Annotated[str, typer.Option(metavar="KEY", help="The shared key, an invented one.")] = "TestKey",
     workflows: Annotated[
         list[str] | None,
@@ -193,6 +196,7 @@ def serve(
             control=control,
             control_from=control_from or (),
             compatible=compatible,
+            compress_downloads=compress_downloads,
             shared_key=shared_key,
             host=host,
             port=port,
@@ -265,7 +269,13 @@ def _start(stack: contextlib.ExitStack, server: Sandbox, configuration: SandboxC
 
 def _greet(session: Session, server: Sandbox, written: list[Path], *, kept: bool) -> None:
     first = server.mailbox_ids[0]
-    lines = [f"MESH sandbox at {server.url}", f"Mailboxes: {', '.join(server.mailbox_ids)}", ""]
+    lines = [f"MESH sandbox at {server.url}", f"Mailboxes: {', '.join(server.mailbox_ids)}"]
+    leniencies = [
+        f"--{'' if value else 'no-'}{name.replace('_', '-')}"
+        for name, value in server.configuration.leniencies().items()
+    ]
+    lines += [f"Not strict: {', '.join(leniencies)}"] if leniencies else []
+    lines.append("")
     lines.append("Settings:" if kept else "Settings, until it stops (--settings-folder keeps them):")
     lines += [f"  {path}" for path in written]
     lines += ["", f"In another terminal, as {first}:"]
@@ -279,6 +289,7 @@ def _greet(session: Session, server: Sandbox, written: list[Path], *, kept: bool
             "settings": [str(path) for path in written],
             "environment": server.environment(first),
             "faults": [str(fault) for fault in server.faults],
+            "leniencies": leniencies,
         },
         "\n".join([*lines, "", "Ctrl-C stops it."]),
         brief=server.url,

@@ -201,6 +201,10 @@ class SandboxConfiguration:
         if not timedelta() < self.inbox_life <= UNCOLLECTED_LIFE:
             raise ValueError("inbox_life: use more than 0 seconds and at most 30 days")
 
+    def leniencies(self) -> dict[str, bool]:
+        """Return the arguments that `compatible` sets and that are set so, with their values."""
+        return {name: lenient for name, lenient in COMPATIBLE.items() if getattr(self, name) is lenient}
+
     def control_networks(self) -> tuple[Network, ...]:
         """The networks of `control_from`. Raises ValueError for a text that is none."""
         networks = []
