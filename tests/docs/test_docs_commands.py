@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
+from typing import Any
 
 import pytest
+import typer
 from pages import PAGES, ROOT, Page
 from running import commands
+
+from nel_mesh.cli.app import app
 
 INSTALLING = re.compile(
     r"make (?:demo|test)|python3 -m venv \.venv|\. \.venv/bin/activate|pip install \"\.\[[\w,]+\]\"",
@@ -23,6 +28,47 @@ def test_the_first_command_of_a_page_is_run_or_installs(page: Page) -> None:
     if first.reason is not None:
         odd = [command for command in commands(first.text) if not INSTALLING.fullmatch(command)]
         assert odd == [], f"{first}: it is not run, and does not only install"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "`nel-mesh " in page.text], ids=lambda page: page.name)
+def test_a_command_within_a_line_is_there_with_its_options(page: Page) -> None:
+    wrong = {code: fault for code in page.code_of_ours if code.startswith("nel-mesh ") and (fault := fault_of(code))}
+    assert wrong == {}
+
+
+def fault_of(code: str) -> str | None:
+    """Say what a command lacks: itself, or an option of its own or of those that it belongs to."""
+    command: Any = typer.main.get_command(app)
+    options = {"--help": False, **_options(command)}
+    words = iter(shlex.split(code)[1:])
+    for word in words:
+        if word.startswith("-") and word != "-":
+            option, _, value = word.partition("=")
+            if option not in options:
+                return f"{command.name} has no {option}"
+            if options[option] and not value:
+                next(words, None)
+        elif hasattr(command, "get_command"):
+            if word == "help":
+                return None
+            found = command.get_command(command.make_context("", [], resilient_parsing=True), word)
+            if found is None:
+                return f"{command.name} has no command {word}"
+            command = found
+            options |= _options(command)
+    return None
+
+
+def _options(command: Any) -> dict[str, bool]:
+    """The options of a command, and whether each takes a value."""
+    options = [one for one in command.params if one.param_type_name == "option"]
+    return {name: not one.is_flag for one in options for name in (*one.opts, *one.secondary_opts)}
+
+
+def test_an_option_of_another_command_is_seen() -> None:
+    assert fault_of("nel-mesh send --into folder") == "send has no --into"
+    assert fault_of("nel-mesh agent nodess") == "agent has no command nodess"
+    assert fault_of("nel-mesh --json receive --into folder") is None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
