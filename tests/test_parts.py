@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -168,6 +169,30 @@ def test_a_damaged_chunk_is_dropped_and_written_again() -> None:
     assert store.objects["key"][0] == first + second
 
 
+def test_the_next_chunk_does_not_wait_for_the_parts_of_the_one_before() -> None:
+    store, may_arrive = MemoryStore(), threading.Event()
+    put_part = store.put_part
+
+    def put_slowly(*part: Any) -> Part:
+        assert may_arrive.wait(30)
+        return put_part(*part)
+
+    store.put_part = put_slowly  # type: ignore[method-assign]
+    upload = upload_into(store)
+    upload.start(METADATA)
+    first, second = content_of(8 * KIB), content_of(9 * KIB)
+    upload.write([first])
+    assert upload.checkpoint().length == 0
+    # It would wait for ever, as nothing may arrive before it has returned.
+    upload.truncate(len(first))
+    may_arrive.set()
+    upload.write([second])
+    upload.checkpoint()
+    assert upload.finish().length == len(first + second)
+    assert upload.publish("key")
+    assert store.objects["key"][0] == first + second
+
+
 def test_a_part_that_failed_is_never_left_out() -> None:
     """The chunk is fetched again after damage, and a part before it had failed unseen in the background."""
     store = MemoryStore()
@@ -176,6 +201,7 @@ def test_a_part_that_failed_is_never_left_out() -> None:
     upload.start(METADATA)
     upload.write([content_of(6 * KIB)])
     upload.checkpoint()
+    upload.write([b"damaged"])
     with pytest.raises(StorageError, match="the store is full"):
         upload.truncate(6 * KIB)
     store.refused_parts = set()
@@ -183,6 +209,22 @@ def test_a_part_that_failed_is_never_left_out() -> None:
         upload.write([content_of(30 * KIB)])
     upload.close()
     assert store.objects == {}
+
+
+def test_what_has_arrived_is_told_before_the_part_that_failed() -> None:
+    store = MemoryStore()
+    store.refused_parts = {2}
+    upload = upload_into(store)
+    upload.start(METADATA)
+    upload.write([content_of(8 * KIB)])
+    upload.checkpoint()
+    upload.write([content_of(8 * KIB)])
+    checkpoint = upload.checkpoint()
+    assert checkpoint.length == 8 * KIB
+    with pytest.raises(StorageError, match="the store is full"):
+        upload.finish()
+    other = upload_into(store)
+    assert other.resume(checkpoint.state, METADATA) == 8 * KIB
 
 
 def test_the_end_of_a_chunk_is_told_only_when_every_part_before_it_has_arrived() -> None:
@@ -193,6 +235,7 @@ def test_the_end_of_a_chunk_is_told_only_when_every_part_before_it_has_arrived()
     assert upload.checkpoint().length == 0, "2 KiB are less than a least part"
     upload.write([content_of(4 * KIB)])
     upload.checkpoint()
+    upload.write([b"damaged"])
     upload.truncate(6 * KIB)
     assert upload.checkpoint().length == 6 * KIB
 

@@ -179,6 +179,33 @@ def test_a_server_that_does_not_respond(mesh_sandbox: Sandbox, bob: MeshClient, 
     assert server.files() == {f"in/{message_id}": CONTENT}
 
 
+def test_the_next_chunk_does_not_wait_for_the_writes_of_the_one_before(
+    server: FaultyServer, destination: SftpDestination
+) -> None:
+    is_asked, may_write = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        is_asked.set()
+        assert may_write.wait(20)
+
+    upload = destination.upload("M1")
+    upload.start(MessageMetadata(message_id="M1", message_type="DATA"))
+    upload.write([CHUNKS[0]])
+    upload.checkpoint()
+    server.add("write", "call", before=wait)
+    upload.write([CHUNKS[1]])
+    upload.checkpoint()
+    # The server writes nothing before this has returned.
+    upload.truncate(len(CHUNKS[0] + CHUNKS[1]))
+    assert is_asked.wait(20)
+    may_write.set()
+    upload.write([CHUNKS[2]])
+    upload.finish()
+    assert upload.publish("in/M1")
+    upload.remove()
+    assert server.files() == {"in/M1": CONTENT}
+
+
 @pytest.mark.filterwarnings("ignore:.*cannot make files durable")
 @pytest.mark.parametrize("damage", ["shorter", "other"])
 @pytest.mark.parametrize("when", [2, 3], ids=["a chunk", "the end"])

@@ -249,7 +249,9 @@ class PartedUpload:
         return self._sent_bytes
 
     def truncate(self, length: int) -> None:
-        """Go back to where the chunk began."""
+        """Go back to where the chunk began; where nothing has come since, parts stay on their way."""
+        if self._end.length == length == self._sent_bytes + self._held.length:
+            return
         self._settle()
         if self._failure is not None:
             raise self._failure
@@ -288,18 +290,27 @@ class PartedUpload:
         raise NotImplementedError
 
     def checkpoint(self) -> Checkpoint:
-        """Note the end of a chunk; say up to which end all parts have arrived."""
+        """Note the end of a chunk; say up to which end all parts have arrived: that of the chunk before, or this one."""
         if self._held.length >= self._sizes.least(self._number, self._store.least_part_bytes):
             self._send(self._held.length)
         length = self._sent_bytes + self._held.length
         self._end = _ChunkEnd(length, self._number, copy_digest(self._digest))
         self._held_at_end = self._held.copy()
+        # All of the chunk before has to be there: what fails now costs no more than this one and that.
+        before = self._safe_points[-1].parts if self._safe_points else 0
         if not self._held.length:
             self._safe_points.append(_SafePoint(length, self._number))
-        self._collect()
+        failure: StorageError | None = None
+        try:
+            self._collect(most=self._number - before)
+        except StorageError as error:
+            failure = error
         reached = [point for point in self._safe_points if point.parts <= len(self._parts)]
         if not reached:
+            if failure is not None:
+                raise failure
             return Checkpoint(0)
+        # What has arrived is told before the next call fails for the part that has not.
         while self._safe_points[0] != reached[-1]:
             self._safe_points.popleft()
         return Checkpoint(reached[-1].length, self._state(reached[-1].parts))

@@ -154,7 +154,12 @@ class SftpUpload:
         return self._file.status().length
 
     def truncate(self, length: int) -> None:
-        """Continue from there. What comes after it in the file is written over, or cut off at the end."""
+        """Continue from there. What comes after it in the file is written over, or cut off at the end.
+
+        Where nothing has come since the end of the last chunk, writes stay on their way.
+        """
+        if self._end is not None and self._end.length == length == self._sent + self._held:
+            return
         self._collect(most=0)
         if self._failure is not None:
             raise self._failure
