@@ -68,7 +68,7 @@ $(AXE):
 		axe-core@4.14.1 || echo 'npm did not bring axe-core: its tests will be skipped, or fail where they are required'
 
 test: $(VENV)/.dev $(AZURITE) $(AXE)
-	$(PY) -m pytest --numprocesses 4 --dist worksteal
+	$(PY) -m pytest --numprocesses 5 --dist worksteal
 
 # The official packages need others than ours do.
 compatibility: $(PY)
