@@ -1,4 +1,4 @@
-"""One small trial of `make fleet`: of three agents one is killed and one frozen at a random moment."""
+"""Small trials of `make fleet`: of three agents one is killed and one frozen at a random moment; so is one alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from agents import Site, until
-from trials import NODES, Trials
+from trials import ALONE_KINDS, NODES, Trials
 from visits import Requests, judge, steps_of, watch_visits
 
 from nel_mesh.ledger.chain import check_chain
@@ -52,11 +53,31 @@ def test_the_last_of_three_agents_does_what_a_killed_and_a_frozen_one_had_begun(
         until(trials.look, 60)
     finally:
         site.close()
+    require_all_well(trials, requests)
+
+
+@pytest.mark.parametrize("kind", ALONE_KINDS[:2])
+def test_an_agent_alone_goes_on_with_what_it_had_begun(kind: str, mesh_sandbox: Sandbox, tmp_path: Path) -> None:
+    site = Site(tmp_path, mesh_sandbox)
+    trials = Trials(site, mesh_sandbox, None, None, random.Random(), None, [kind])
+    trials.configure()
+    watch_visits(trials.ledger)
+    requests = Requests(mesh_sandbox)
+    requests.start()
+    try:
+        trials.launch("one")
+        trials.run(0)
+    finally:
+        site.close()
+    require_all_well(trials, requests)
+
+
+def require_all_well(trials: Trials, requests: Requests) -> None:
     assert (*trials.check(), trials.early) == (0, 0, 0)
-    found = judge(steps_of(postgresql_url), requests.close())
+    found = judge(steps_of(trials.ledger), requests.close())
     assert found.visits > 0
     assert (found.overlapping, found.early, found.late_sends) == (0, 0, 0)
-    with site.ledger() as ledger:
+    with trials.site.ledger() as ledger:
         checked = check_chain(ledger.database)
     assert checked is not None
     assert checked.broken is None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from visits import Findings, Request, Step, judge, steps_of, watch_visits
 
-from nel_mesh.ledger.ledger import Ledger
+from nel_mesh.ledger.ledger import FILE_NAME, Ledger
 
 pytest_plugins = ["ledger_fixtures"]
 
@@ -56,9 +57,10 @@ def test_visits_are_judged_by_who_may_write(steps: list[Step], requests: list[Re
     assert judge(steps, requests) == found
 
 
-def test_the_database_notes_the_visits(postgresql_url: str) -> None:
-    watch_visits(postgresql_url)
-    with Ledger(postgresql_url) as ledger:
+def test_the_database_notes_the_visits(place: Path | str) -> None:
+    noted = place / FILE_NAME if isinstance(place, Path) else place
+    with Ledger(place) as ledger:
+        watch_visits(noted)
         node = ledger.nodes.start("one", place="here", version="1", alive_within=timedelta(seconds=10))
         assert node is not None
         ledger.mailboxes.configure([BOX])
@@ -67,7 +69,7 @@ def test_the_database_notes_the_visits(postgresql_url: str) -> None:
         ledger.mailboxes.end_visit(BOX, visit.epoch, ledger.clock.now() + timedelta(hours=1), None)
         assert ledger.mailboxes.begin_visit(BOX, node.owner) is not None
         ledger.nodes.give_to_others(node)
-    steps = steps_of(postgresql_url)
+    steps = steps_of(noted)
     assert [(one.what, one.subject, one.is_due) for one in steps] == [
         ("start", "one", True),
         ("begin", BOX, True),

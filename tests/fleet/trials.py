@@ -1,12 +1,16 @@
 """`make fleet`: three agents with one ledger on PostgreSQL, and one thing after another that goes wrong.
 
     make fleet FLEET="--trials 200 --seed 1"
+    make fleet FLEET="--alone"    one agent with three workers, and its ledger in a file
 
 In each trial messages of several sizes are received into a folder and into S3, and files are sent from a shared folder.
 At a random moment, or in the middle of a message of eight chunks, a process is killed, or frozen and later thawed; or
 PostgreSQL is stopped as a crash stops it and started again; or, as root, a machine is cut off from it without a word,
 and the cut is healed. Then everything must be there, once, nothing may have been acknowledged before it was stored, and
 no two visits of a mailbox may have overlapped (`visits.py`).
+
+An agent that is alone is killed and started again, or frozen; while it is frozen, a second one on its folder must say
+that it is there, and do nothing.
 """
 
 from __future__ import annotations
@@ -33,8 +37,9 @@ import network
 from agents import Site
 from visits import Findings, Requests, judge, steps_of, watch_visits
 
-from nel_mesh.agent.membership import HEARTBEAT_SECONDS
+from nel_mesh.agent.membership import ALONE_HEARTBEAT_SECONDS, HEARTBEAT_SECONDS
 from nel_mesh.ledger.chain import check_chain
+from nel_mesh.ledger.ledger import FILE_NAME
 from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox
 from postgresql_server import PostgreSQL, temporary_postgresql
 from stores import S3, s3_environment, temporary_seaweedfs
@@ -45,8 +50,11 @@ POLL_SECONDS = 3.0
 SIZES = (10, 3_000, 300_000, 4_000_000)
 FREEZE_SECONDS = 14.0
 DONE_WITHIN_SECONDS = 60.0
+SECOND = "second"
+"""What a second agent on the folder of a frozen one calls itself."""
 STARTED_SECONDS = 5.0
-KINDS = ("kill", "freeze", "database", "kill in a transfer", "freeze in a transfer")
+ALONE_KINDS = ("kill", "freeze", "kill in a transfer", "freeze in a transfer")
+KINDS = (*ALONE_KINDS[:2], "database", *ALONE_KINDS[2:])
 CUT = "network"
 CUT_OFF = "three"
 """The machine that has a network of its own, where that can be made."""
@@ -57,6 +65,7 @@ CHUNK_DELAY_SECONDS = 0.4
 CONFIGURATION = """
 [agent]
 disk_reserve_in_megabytes = 0
+{agent}
 [defaults]
 poll_interval_in_minutes = {poll}
 retry_initial_delay_in_seconds = 0.2
@@ -68,12 +77,13 @@ from = "out"
 to = "X26ABC2"
 workflow_id = "WF"
 settle_in_seconds = 0
-shared = true
+shared = {shared}
 [mailboxes.X26ABC2]
 settings = "{into_folder}"
 [[mailboxes.X26ABC2.receive]]
 into = "in"
 """
+ALONE_CONFIGURATION = 'node = "one"\nworkers = 3\nstop_within_in_seconds = 1'
 INTO_S3_CONFIGURATION = """
 [mailboxes.X26ABC3]
 settings = "{into_s3}"
@@ -89,7 +99,7 @@ class Trials:
         self,
         site: Site,
         server: Sandbox,
-        database: PostgreSQL,
+        database: PostgreSQL | None,
         s3: S3 | None,
         chance: random.Random,
         cuttable: network.Network | None,
@@ -98,7 +108,9 @@ class Trials:
         self.site, self.server, self.database, self.s3, self.chance = site, server, database, s3, chance
         self.cuttable = cuttable
         self.inboxes = (INTO_FOLDER,) if s3 is None else (INTO_FOLDER, INTO_S3)
-        self.kinds = kinds or ((*KINDS, CUT) if cuttable is not None else KINDS)
+        self.nodes = NODES if database is not None else NODES[:1]
+        every_kind = KINDS if database is not None else ALONE_KINDS
+        self.kinds = kinds or ((*every_kind, CUT) if cuttable is not None else every_kind)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.files: dict[str, bytes] = {}
         self.delivered: dict[str, tuple[str, str]] = {}
@@ -113,12 +125,19 @@ class Trials:
         """Write the configuration, and make the folders and tables."""
         text = CONFIGURATION + (INTO_S3_CONFIGURATION if self.s3 is not None else "")
         names = {"sender": SENDER, "into_folder": INTO_FOLDER, "into_s3": INTO_S3}
-        settings = {name: self.site.settings.get(mailbox_id) for name, mailbox_id in names.items()}
-        self.site.config.write_text(text.format(poll=POLL_SECONDS / 60, **settings), encoding="utf-8")
+        given: dict[str, object] = {name: self.site.settings.get(mailbox_id) for name, mailbox_id in names.items()}
+        is_alone = self.database is None
+        given |= {"agent": ALONE_CONFIGURATION if is_alone else "", "shared": "false" if is_alone else "true"}
+        self.site.config.write_text(text.format(poll=POLL_SECONDS / 60, **given), encoding="utf-8")
         for name in ("in", "out"):
             (self.site.folder / name).mkdir()
         with self.site.ledger():
             pass
+
+    @property
+    def ledger(self) -> str | Path:
+        """The ledger's URL, or its file."""
+        return self.site.url or self.site.folder / "nel-mesh-agent" / FILE_NAME
 
     def launch(self, name: str) -> None:
         before: tuple[str, ...] = ("env", f"MESH_MEX_CLIENT_VERSION={name}")
@@ -182,7 +201,21 @@ class Trials:
                 self.looked_at.add(one.message_id)
         return len(self.looked_at) == len(self.files) + len(self.delivered)
 
-    def disturb(self, kind: str, name: str) -> None:
+    def disturb_alone(self, kind: str, name: str) -> None:
+        """Kill the one agent, or freeze it until a second one has said that it is there."""
+        process = self.processes[name]
+        if kind.startswith("kill"):
+            process.kill()
+            process.wait()
+            self.launch(name)
+            return
+        process.send_signal(signal.SIGSTOP)
+        second = self.site.launch(before=("env", f"MESH_MEX_CLIENT_VERSION={SECOND}"))
+        assert second.wait(DONE_WITHIN_SECONDS) != 0, "two agents work in one folder"
+        assert "another agent is working here" in self.site.said(second)
+        process.send_signal(signal.SIGCONT)
+
+    def disturb(self, kind: str, name: str, database: PostgreSQL) -> None:
         """Do one thing that goes wrong, and undo it."""
         process = self.processes[name]
         began = time.monotonic()
@@ -203,9 +236,9 @@ class Trials:
                 end()
                 self.wait_until_fenced(name)
             case _:
-                self.database.stop(signal.SIGQUIT)
+                database.stop(signal.SIGQUIT)
                 time.sleep(self.chance.uniform(0.5, 8))
-                self.database.start()
+                database.start()
 
     def wait_until_fenced(self, name: str) -> None:
         """Wait until a process that was frozen, or cut off, has ended for what the ledger told it."""
@@ -224,6 +257,10 @@ class Trials:
                 time.sleep(0.1)
         return time.monotonic() - began
 
+    @property
+    def heartbeat_seconds(self) -> float:
+        return ALONE_HEARTBEAT_SECONDS if self.database is None else HEARTBEAT_SECONDS
+
     def until_all_work(self) -> None:
         """Wait until every process has joined the fleet, and is heard; start those that have ended, again."""
         end = time.monotonic() + DONE_WITHIN_SECONDS
@@ -231,8 +268,8 @@ class Trials:
             while True:
                 self.start_again()
                 # One that ended without its database has not said so.
-                oldest = ledger.clock.now() - timedelta(seconds=2 * HEARTBEAT_SECONDS)
-                if [node.name for node in ledger.nodes.working() if node.heartbeat_at > oldest] == sorted(NODES):
+                oldest = ledger.clock.now() - timedelta(seconds=2 * self.heartbeat_seconds)
+                if [node.name for node in ledger.nodes.working() if node.heartbeat_at > oldest] == sorted(self.nodes):
                     return
                 assert time.monotonic() < end, "not every process works"
                 time.sleep(0.1)
@@ -246,7 +283,7 @@ class Trials:
 
     def run(self, trial: int) -> None:
         kind = self.kinds[trial % len(self.kinds)]
-        name = CUT_OFF if kind == CUT else self.chance.choice(NODES)
+        name = CUT_OFF if kind == CUT else self.chance.choice(self.nodes)
         self.until_all_work()
         self.put(trial)
         large = None
@@ -255,9 +292,12 @@ class Trials:
         else:
             time.sleep(self.chance.uniform(0.0, POLL_SECONDS))
         began = time.monotonic()
-        self.disturb(kind, name)
-        if large is None and kind != "database":
-            self.launch(name)
+        if self.database is None:
+            self.disturb_alone(kind, name)
+        else:
+            self.disturb(kind, name, self.database)
+            if large is None and kind != "database":
+                self.launch(name)
         done, end = -1, 0.0
         while not self.look():
             if done != (done := len(self.looked_at)):
@@ -269,20 +309,24 @@ class Trials:
             self.server.clear_faults()
             asked = self.chunks_of(large)
             # On a busy machine it may have fetched everything before it was stopped.
-            if {node for _, node in asked} != {name}:
+            if self.database is None or {node for _, node in asked} != {name}:
                 self.fetched.append(len(asked))
-            self.launch(name)
+            if self.database is not None:
+                self.launch(name)
 
     def tell(self) -> None:
         """Print what is not done, and who has it."""
-        statements = (
+        statements = [
             "SELECT name, epoch, heartbeat_at, ended_at, doing FROM node",
             "SELECT mailbox_id, owner, epoch, next_visit_at, last_visit_at, reason FROM mailbox",
             "SELECT id, direction, state, owner, attempts, reason, next_attempt_at FROM message"
             " WHERE state NOT IN ('acknowledged', 'accepted', 'collected')",
-            "SELECT id, status, lock, worker_id FROM procrastinate_jobs",
-            "SELECT id, last_heartbeat, now() FROM procrastinate_workers",
-        )
+        ]
+        if self.database is not None:
+            statements += [
+                "SELECT id, status, lock, worker_id FROM procrastinate_jobs",
+                "SELECT id, last_heartbeat, now() FROM procrastinate_workers",
+            ]
         with self.site.ledger() as ledger, ledger.database.read() as connection:
             for statement in statements:
                 print(statement, *connection.exec_driver_sql(statement).all(), sep="\n  ", flush=True)
@@ -320,7 +364,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1e9, help="end earlier, after so many minutes")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kinds", nargs="+", choices=(*KINDS, CUT), default=(), help="in turn (all that can be done)")
+    parser.add_argument("--alone", action="store_true", help="one agent, with its ledger in a file")
     options = parser.parse_args()
+    if options.alone and set(options.kinds) - set(ALONE_KINDS):
+        parser.error(f"--alone goes with {', '.join(ALONE_KINDS)}")
     # What it has started ends with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     boxes = tuple(SandboxMailbox(mailbox_id=name) for name in (SENDER, INTO_FOLDER, INTO_S3))
@@ -330,24 +377,25 @@ def main() -> int:
         temporary_seaweedfs() as url,
         contextlib.ExitStack() as stack,
     ):
-        cuttable = None
-        if network.can_be_cut():
-            ports = (server.port, urlsplit(url).port or 0)
-            cuttable = stack.enter_context(network.network(Path(folder), ports))
-        address = cuttable.host if cuttable is not None else "127.0.0.1"
-        database = stack.enter_context(temporary_postgresql(is_durable=True, address=address))
-        ledger_url = stack.enter_context(database.database("fleet", "template1"))
+        cuttable = database = ledger_url = None
+        if not options.alone:
+            if network.can_be_cut():
+                ports = (server.port, urlsplit(url).port or 0)
+                cuttable = stack.enter_context(network.network(Path(folder), ports))
+            address = cuttable.host if cuttable is not None else "127.0.0.1"
+            database = stack.enter_context(temporary_postgresql(is_durable=True, address=address))
+            ledger_url = stack.enter_context(database.database("fleet", "template1"))
         os.environ.update(s3_environment(url))
         s3 = S3(url)
         site = Site(Path(folder), server, ledger_url)
         trials = Trials(site, server, database, s3, random.Random(options.seed), cuttable, options.kinds)
         trials.configure()
-        watch_visits(ledger_url)
+        watch_visits(trials.ledger)
         requests = Requests(server)
         requests.start()
         count = 0
         try:
-            for name in NODES:
+            for name in trials.nodes:
                 trials.launch(name)
             trials.until_all_work()
             # One that loses its database before it has begun ends at once, and is not told that others do its work.
@@ -365,7 +413,7 @@ def main() -> int:
             print(f"NOT COMPLETED: {error}; what was under way counts as lost", flush=True)
             raise
         finally:
-            is_good = report(trials, count, judge(steps_of(ledger_url), requests.close()))
+            is_good = report(trials, count, judge(steps_of(trials.ledger), requests.close()))
             site.close()
     return 0 if is_good else 1
 

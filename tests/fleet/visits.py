@@ -1,15 +1,18 @@
 """Which process visits which mailbox when, and whether two visits overlap.
 
-Triggers in the ledger's database note each beginning and end, by PostgreSQL's clock; the agents know nothing of them.
+Triggers in the ledger's database note each beginning and end, by the database's clock; the agents know nothing of them.
 The sandbox notes each request, with the process that made it: each says its name as the version of its client.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import sqlite3
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 
@@ -43,6 +46,32 @@ CREATE FUNCTION log_node() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 END $$;
 CREATE TRIGGER log_node AFTER INSERT OR UPDATE ON node FOR EACH ROW EXECUTE FUNCTION log_node();
 """
+_SQLITE = """
+CREATE TABLE visit_log (
+    number integer PRIMARY KEY, at text NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+    what text NOT NULL, subject text NOT NULL, owner text NOT NULL, late_seconds real
+);
+CREATE TRIGGER log_begin AFTER UPDATE ON mailbox WHEN NEW.epoch <> OLD.epoch BEGIN
+    INSERT INTO visit_log (what, subject, owner, late_seconds) VALUES ('begin', NEW.mailbox_id, NEW.owner,
+        86400 * (julianday('now') - julianday(OLD.next_visit_at)) + 0.001);
+END;
+CREATE TRIGGER log_end AFTER UPDATE ON mailbox
+WHEN NEW.epoch = OLD.epoch AND OLD.owner IS NOT NULL AND NEW.owner IS NULL BEGIN
+    INSERT INTO visit_log (what, subject, owner) VALUES ('end', NEW.mailbox_id, OLD.owner);
+END;
+CREATE TRIGGER log_lost AFTER UPDATE ON node WHEN NEW.ended_at IS NOT NULL BEGIN
+    INSERT INTO visit_log (what, subject, owner) VALUES ('lost', NEW.name, NEW.name || '#' || NEW.epoch);
+END;
+CREATE TRIGGER log_start AFTER UPDATE ON node WHEN NEW.ended_at IS NULL AND NEW.epoch <> OLD.epoch BEGIN
+    INSERT INTO visit_log (what, subject, owner) VALUES ('start', NEW.name, NEW.name || '#' || NEW.epoch);
+END;
+CREATE TRIGGER log_first AFTER INSERT ON node BEGIN
+    INSERT INTO visit_log (what, subject, owner) VALUES ('start', NEW.name, NEW.name || '#' || NEW.epoch);
+END;
+"""
+"""The same for SQLite, whose clock shows thousandths of a second."""
+_READ = "SELECT at, what, subject, owner, coalesce(late_seconds, 0) >= 0 FROM visit_log ORDER BY number"
+
 READS = frozenset({"list_messages", "retrieve_message", "retrieve_chunk", "retrieve_metadata"})
 WRITES = frozenset({"acknowledge_message", "send_message", "send_chunk"})
 _OF_A_VISIT = READS | {"acknowledge_message"}
@@ -138,19 +167,25 @@ def judge(steps: Iterable[Step], requests: Iterable[Request]) -> Findings:
     return found
 
 
-def watch_visits(url: str) -> None:
-    """Have the database of a ledger note its visits."""
-    with psycopg.connect(url, autocommit=True) as connection:
+def watch_visits(ledger: str | Path) -> None:
+    """Have the database of a ledger note its visits: its URL, or its file."""
+    if isinstance(ledger, Path):
+        with contextlib.closing(sqlite3.connect(ledger)) as file:
+            file.executescript(_SQLITE)
+        return
+    with psycopg.connect(ledger, autocommit=True) as connection:
         connection.execute(_TABLE)
         connection.execute(_TRIGGERS.encode())
 
 
-def steps_of(url: str) -> list[Step]:
+def steps_of(ledger: str | Path) -> list[Step]:
     """Read what the database has noted."""
-    with psycopg.connect(url) as connection:
-        rows = connection.execute(
-            "SELECT at, what, subject, owner, coalesce(late_seconds, 0) >= 0 FROM visit_log ORDER BY number"
-        ).fetchall()
+    if isinstance(ledger, Path):
+        with contextlib.closing(sqlite3.connect(ledger)) as file:
+            found = file.execute(_READ).fetchall()
+        return [Step(datetime.fromisoformat(at).replace(tzinfo=UTC), *rest) for at, *rest in found]
+    with psycopg.connect(ledger) as connection:
+        rows = connection.execute(_READ.encode()).fetchall()
     return [Step(at.astimezone(UTC), *rest) for at, *rest in rows]
 
 
