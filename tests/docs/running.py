@@ -31,6 +31,8 @@ from nel_mesh.settings import profiles
 from nel_mesh.settings.sources import dotnet_name
 
 SHELL = shutil.which("bash") or "/bin/sh"
+CONFIGURATION_FOLDER = "/etc/nel-mesh"
+"""Where pages have an agent's configuration: the reader has it in his folder."""
 _IDS = re.compile(r"\b\d{20}_[0-9A-F]{6,}\b")
 _MOVING = re.compile(r"\d+")
 
@@ -181,30 +183,38 @@ class Reader:
         for command in commands(block.text):
             if command == ". .venv/bin/activate":
                 continue
-            if command.startswith("nel-mesh sandbox serve "):
-                self._serve(command)
-                continue
             if command.startswith("export "):
                 name, _, value = command.removeprefix("export ").partition("=")
                 self._exported[name] = value
                 continue
-            done = subprocess.run(
-                [SHELL, "-c", command],
-                cwd=self.folder,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=60,
-            )
-            assert done.returncode == 0, f"{block}: {command}\n{done.stdout}{done.stderr}"
-            self._output += done.stdout + done.stderr
+            self.run(command, str(block))
 
-    def _serve(self, command: str) -> None:
-        """A MESH server of the reader's own, until the page ends; on a free port, as the usual one may be taken."""
+    def run(self, command: str, where: str) -> None:
+        """Run one command; it must succeed, or serve until the page ends."""
+        if command.startswith("nel-mesh sandbox serve "):
+            # On a free port, as the usual one may be taken.
+            self._serve(f"{command} --port 0", "Ctrl-C")
+            return
+        if command == "nel-mesh agent run":
+            self._serve(command, "works on")
+            return
+        done = subprocess.run(
+            [SHELL, "-c", command.replace(CONFIGURATION_FOLDER, str(self.folder))],
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"{where}: {command}\n{done.stdout}{done.stderr}"
+        self._output += done.stdout + done.stderr
+
+    def _serve(self, command: str, ready: str) -> None:
+        """Start what works until the page ends, and wait until it says that it does."""
         server = subprocess.Popen(
-            [SHELL, "-c", f"exec {command} --port 0"],
+            [SHELL, "-c", f"exec {command}"],
             cwd=self.folder,
             env=self._environment(),
             stdout=subprocess.PIPE,
@@ -215,7 +225,7 @@ class Reader:
         assert server.stdout
         seen = ""
         until = time.monotonic() + 30
-        while "Ctrl-C" not in seen and time.monotonic() < until:
+        while ready not in seen and time.monotonic() < until:
             line = server.stdout.readline()
             assert line, seen
             seen += line

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inline_commands import first_command
 from pages import PAGES, Page
 from running import Needs, Reader, commands, compare
 
@@ -21,6 +22,8 @@ from java_client import write_configuration
 from nel_mesh.sandbox import Sandbox
 from sshd import SftpAccount
 from stores import S3, azure_environment, azurite, s3_environment, skipped_if_missing, temporary_seaweedfs
+
+pytest_plugins = ["ledger_fixtures"]
 
 CSV = b"specimen,taken,test,unit,value\n" + b"000000001,2026-01-31,HbA1c,mmol/mol,48\n" * 5_000
 
@@ -64,7 +67,13 @@ def java_client(server: Sandbox, folder: Path) -> None:
     (folder / "X26ABC1/OUT").mkdir(parents=True)
 
 
+def a_waiting_message(server: Sandbox, _: Path) -> None:
+    """Put a message into the inbox of X26ABC1."""
+    server.deliver_message("X26ABC1", CSV)
+
+
 ALICE = {"mesh.toml": "X26ABC1"}
+AGENT = '[agent]\n[mailboxes.X26ABC1]\nsettings = "mesh.toml"\n[[mailboxes.X26ABC1.receive]]\ninto = "in"\n'
 
 NEEDS = {
     "README.md": Needs(settings={"appsettings.Development.json": "X26ABC1"}, files={"results.csv": CSV}, mail=mail),
@@ -73,7 +82,7 @@ NEEDS = {
     "docs/authorities.md": Needs(settings=ALICE),
     "docs/clients.md": Needs(settings=ALICE, prepare=clinic),
     "docs/console.md": Needs(settings={"x26abc1.toml": "X26ABC1"}),
-    "docs/fleet.md": Needs(settings={"x26abc1.toml": "X26ABC1"}),
+    "docs/fleet.md": Needs(settings={"x26abc1.toml": "X26ABC1", **ALICE}),
     "docs/commands.md": Needs(settings=ALICE),
     "docs/destinations.md": Needs(settings=ALICE, mail=lambda server: server.deliver_message("X26ABC1", CSV)),
     "docs/errors.md": Needs(settings=ALICE),
@@ -89,7 +98,15 @@ NEEDS = {
     "docs/receiving.md": Needs(settings=ALICE, mail=mail),
     "docs/sending.md": Needs(settings=ALICE, files={"results.csv": CSV}),
     "docs/telemetry.md": Needs(settings=ALICE, mail=mail),
-    "docs/settings.md": Needs(environment={"MESH_PASSWORD": "invented", "MESH_SHARED_KEY": "invented"}),
+    "docs/settings.md": Needs(settings=ALICE, prepare=clinic),
+    "docs/assurance.md": Needs(settings=ALICE),
+    "docs/hazards.md": Needs(settings=ALICE),
+    "docs/operations.md": Needs(settings=ALICE, files={"agent.toml": AGENT.encode()}),
+    "docs/promises.md": Needs(settings=ALICE, prepare=a_waiting_message),
+    "docs/security.md": Needs(settings=ALICE),
+    "docs/versions.md": Needs(settings=ALICE),
+    "docs/windows.md": Needs(settings=ALICE),
+    "CHANGELOG.md": Needs(settings=ALICE),
 }
 """What each page needs; one that is not here needs nothing."""
 
@@ -125,7 +142,9 @@ def stores_of_the_page(
 
 # The blocks are written for a POSIX shell, with its quotes and pipes; Windows has none to run them in.
 @pytest.mark.skipif(sys.platform == "win32", reason="the commands are for a POSIX shell")
-@pytest.mark.parametrize("page", [page for page in PAGES if "```" in page.text], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "```" in page.text or "`nel-mesh " in page.text], ids=lambda page: page.name
+)
 def test_blocks_run(
     page: Page,
     mesh_sandbox: Sandbox,
@@ -139,9 +158,16 @@ def test_blocks_run(
         monkeypatch.setenv(name, value)
     if page.name == "docs/destinations.md":
         request.getfixturevalue("stores_of_the_page")
+    if page.name == "docs/fleet.md":
+        url = request.getfixturevalue("postgresql_url")
+        (tmp_path / "agent.toml").write_text(AGENT.replace("[agent]", f'[agent]\nledger = "{url}"'), encoding="utf-8")
     reader = Reader(tmp_path, mesh_sandbox, needs)
     try:
         reader.follow(page)
+        # A page without a block of commands has some within its lines: the first of them is run.
+        command = first_command(page) if "```sh" not in page.text else None
+        if command is not None:
+            reader.run(command, page.name)
         reader.test()
         if needs.mail is mail:
             lost = [one for one in unread_reports(mesh_sandbox, tmp_path) if one not in reader.printed]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 import tomllib
-from typing import Any
 
 import pytest
-import typer
+from inline_commands import fault_of, is_complete
 from pages import PAGES, ROOT, Page
 from running import commands
-
-from nel_mesh.cli.app import app
 
 INSTALLING = re.compile(
     r"make (?:demo|test)|python3 -m venv \.venv|\. \.venv/bin/activate|pip install \"\.\[[\w,]+\]\"",
@@ -36,39 +32,25 @@ def test_a_command_within_a_line_is_there_with_its_options(page: Page) -> None:
     assert wrong == {}
 
 
-def fault_of(code: str) -> str | None:
-    """Say what a command lacks: itself, or an option of its own or of those that it belongs to."""
-    command: Any = typer.main.get_command(app)
-    options = {"--help": False, **_options(command)}
-    words = iter(shlex.split(code)[1:])
-    for word in words:
-        if word.startswith("-") and word != "-":
-            option, _, value = word.partition("=")
-            if option not in options:
-                return f"{command.name} has no {option}"
-            if options[option] and not value:
-                next(words, None)
-        elif hasattr(command, "get_command"):
-            if word == "help":
-                return None
-            found = command.get_command(command.make_context("", [], resilient_parsing=True), word)
-            if found is None:
-                return f"{command.name} has no command {word}"
-            command = found
-            options |= _options(command)
-    return None
-
-
-def _options(command: Any) -> dict[str, bool]:
-    """The options of a command, and whether each takes a value."""
-    options = [one for one in command.params if one.param_type_name == "option"]
-    return {name: not one.is_flag for one in options for name in (*one.opts, *one.secondary_opts)}
-
-
 def test_an_option_of_another_command_is_seen() -> None:
     assert fault_of("nel-mesh send --into folder") == "send has no --into"
     assert fault_of("nel-mesh agent nodess") == "agent has no command nodess"
     assert fault_of("nel-mesh --json receive --into folder") is None
+
+
+def test_a_command_is_complete_with_all_that_it_must_have() -> None:
+    assert is_complete("nel-mesh check")
+    assert is_complete("nel-mesh --profile lab receive --into folder")
+    assert is_complete("nel-mesh agent nodes")
+    for name in (
+        "nel-mesh receive",
+        "nel-mesh send",
+        "nel-mesh agent drain NODE",
+        "nel-mesh agent",
+        "nel-mesh nothing",
+        "nel-mesh>=0.1,<0.2",
+    ):
+        assert not is_complete(name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
