@@ -290,7 +290,7 @@ class PartedUpload:
         raise NotImplementedError
 
     def checkpoint(self) -> Checkpoint:
-        """Note the end of a chunk; say up to which end all parts have arrived: that of the chunk before, or this one."""
+        """Note the end of a chunk; say up to which end all parts have arrived: that of the last one, or this one."""
         if self._held.length >= self._sizes.least(self._number, self._store.least_part_bytes):
             self._send(self._held.length)
         length = self._sent_bytes + self._held.length
