@@ -177,7 +177,7 @@ def test_the_next_chunk_does_not_wait_for_the_parts_of_the_one_before() -> None:
         assert may_arrive.wait(30)
         return put_part(*part)
 
-    store.put_part = put_slowly  # type: ignore[method-assign]
+    store.put_part = put_slowly  # type: ignore[assignment, method-assign]
     upload = upload_into(store)
     upload.start(METADATA)
     first, second = content_of(8 * KIB), content_of(9 * KIB)
