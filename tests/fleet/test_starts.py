@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
+from agents import Site
 from sqlalchemy import text
 
 from nel_mesh import StorageError
 from nel_mesh.ledger.ledger import Ledger
+from nel_mesh.sandbox import Sandbox
+from ports import free_ports
 from postgresql_server import PostgreSQL
 
 pytest_plugins = ["ledger_fixtures"]
@@ -99,3 +104,15 @@ def test_a_start_writes_no_mailbox_that_stays_as_it_is(postgresql_url: str) -> N
         assert versions() == before
         ledger.mailboxes.configure(["X26ABC1"])
         assert [old == new for old, new in zip(before, versions(), strict=True)] == [True, False]
+
+
+def test_a_database_that_is_not_there_is_named_with_what_to_do(mesh_sandbox: Sandbox, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    site = Site(tmp_path, mesh_sandbox, f"postgresql://mesh:hidden@127.0.0.1:{port}/mesh")
+    site.write("{bob}\n")
+    code, _, said = site.run("nodes", config=site.node("one"))
+    message = json.loads(said)["error"]["message"]
+    assert code == 4
+    assert f"postgresql://mesh@127.0.0.1:{port}/mesh: the ledger cannot be used" in message
+    assert "Check the file, disk, store or database that is named" in message
+    assert "hidden" not in said

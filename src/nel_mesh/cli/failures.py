@@ -43,7 +43,7 @@ _HAPPENED: _Table = {
 _NEXT_STEP: _Table = {
     (None, ExitCode.USAGE): "Check the command; `--help` shows an example.",
     (None, ExitCode.SETTINGS): "Correct the settings; `nel-mesh check` tries them step by step.",
-    (None, ExitCode.FILE): "Check the file and the disk, then run the same command again.",
+    (None, ExitCode.FILE): "Check the file, disk, store or database that is named, then run the same command again.",
     (None, ExitCode.NETWORK): "`nel-mesh check` shows how far the connection gets; then run the same command again.",
     (None, ExitCode.NOT_AUTHORISED): "`nel-mesh check` compares the clocks and checks the certificate. Mailbox id, "
     "password and shared key must be this environment's.",
