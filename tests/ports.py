@@ -2,11 +2,12 @@
 
 Binding to port 0 and closing again gives a port that another process may take before the server does: two tests of
 one run have met so. These ports lie below those that the system hands out, and each is locked for as long as the
-process that asked for it lives, against every other process on this machine that asks here.
+process that asked for it lives, however it ends, against every other process on this machine that asks here.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import tempfile
@@ -20,8 +21,6 @@ except ImportError:  # Windows, where no test starts such a server
 # Linux hands out 32768 and up (net.ipv4.ip_local_port_range). SeaweedFS takes for each port the one 10,000 above it.
 FIRST, LAST, ABOVE = 10_240, 21_999, 10_000
 _LOCKS = Path(tempfile.gettempdir()) / "nel-mesh-test-ports"
-# Open files, each with the lock of one port: closed with the process, however it ends.
-_held: list[object] = []
 
 
 def free_ports(count: int) -> list[int]:
@@ -37,13 +36,13 @@ def free_ports(count: int) -> list[int]:
 
 
 def _is_ours(port: int) -> bool:
-    lock = (_LOCKS / str(port)).open("wb")
+    # A descriptor and no file object, which would warn of being left open when the process ends.
+    lock = os.open(_LOCKS / str(port), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        lock.close()
+        os.close(lock)
         return False
-    _held.append(lock)
     return True
 
 
