@@ -18,7 +18,7 @@ class Sizes:
     big: int = 1024
     medium: int = 256
     small_messages: int = 1000
-    in_turn: int = 2000
+    in_turn: int = 10_000
     held_chunks: int = 8
     memory: tuple[int, ...] = (1024, 8192)
     starts: int = 21
