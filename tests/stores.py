@@ -72,7 +72,7 @@ def skipped_if_missing() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def seaweedfs(folder: Path) -> Iterator[str]:
+def seaweedfs(folder: Path, *flags: str) -> Iterator[str]:
     """SeaweedFS with its S3 API, which keeps everything in a folder; gives the address of the API.
 
     It refuses wrong checksums, completes on condition, and has one account: S3_KEY and S3_SECRET.
@@ -94,7 +94,7 @@ def seaweedfs(folder: Path) -> Iterator[str]:
         found, "-logtostderr=true", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}",
         "-master.telemetry=false", f"-master.port={master}", f"-volume.port={volume}", "-filer",
         f"-filer.port={filer}", "-s3", f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-        f"-s3.config={accounts}",
+        f"-s3.config={accounts}", *flags,
     ]  # fmt: skip
     url = f"http://127.0.0.1:{s3}"
     with process(command, log) as running:
