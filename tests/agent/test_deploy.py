@@ -51,6 +51,12 @@ def test_alerts_and_page_speak_of_metrics_that_there_are() -> None:
     assert {name for name in _FAMILIES if name not in named and f"{name}_total" not in named} == set()
 
 
+def test_the_service_has_a_user_that_files_can_be_given_to() -> None:
+    unit = (DEPLOY / "nel-mesh-agent.service").read_text(encoding="utf-8")
+    assert "\nUser=nel-mesh\n" in unit
+    assert "DynamicUser" not in unit
+
+
 def test_the_time_limits_fit_together() -> None:
     unit = (DEPLOY / "nel-mesh-agent.service").read_text(encoding="utf-8")
     pod = (DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8")
