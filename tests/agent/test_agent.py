@@ -230,8 +230,10 @@ def test_a_full_disk_leaves_messages_in_the_inbox_and_says_so(site: Site, mesh_s
     [message] = messages(site)
     assert message.state is State.RETRYING
     assert "stay free" in str(message.reason)
-    code, _, _ = site.run("status")
+    assert [one.status for one in mesh_sandbox.delivered(BOB)] == ["accepted"]
+    code, found, _ = site.run("status")
     assert code == 0
+    assert "stay free" in found[0]["attention"]["text"]
 
 
 def test_a_process_works_is_paused_reloaded_and_stopped(site: Site, mesh_sandbox: Sandbox) -> None:
@@ -292,6 +294,13 @@ def test_the_commands_say_what_there_is(site: Site, mesh_sandbox: Sandbox) -> No
     code, [refused], _ = site.run("resend", "1")
     assert (code, refused["refused"]) == (8, True)
     assert os.environ.get("MESH_PASSWORD") is None
+
+
+def test_a_check_makes_the_data_folder_for_its_owner_alone(site: Site) -> None:
+    site.write(f"{{bob}}\n{RECEIVES}")
+    assert site.run("check")[0] == 0
+    data = site.config.parent / "nel-mesh-agent"
+    assert data.stat().st_mode & 0o077 == 0
 
 
 def test_nothing_is_sent_whose_record_the_ledger_does_not_keep(site: Site, mesh_sandbox: Sandbox) -> None:

@@ -43,7 +43,7 @@ def steps(configuration: AgentConfiguration) -> Iterator[CheckedStep]:
     if version is not None:
         text += f", by version {version} in the ledger"
     yield CheckedStep("configuration", is_good=True, text=text)
-    yield _tried("data folder", partial(_writable, configuration.data))
+    yield _tried("data folder", partial(_writable, configuration.data, 0o700))
     destinations = Destinations(configuration.agent.disk_reserve_in_megabytes)
     try:
         for plan in configuration.mailboxes.values():
@@ -88,9 +88,9 @@ def _folder(folder: Path) -> None:
         os.listdir(folder)  # noqa: PTH208  it must be allowed, and that is all
 
 
-def _writable(folder: Path) -> None:
+def _writable(folder: Path, mode: int = 0o777) -> None:
     with translate_storage_errors(folder):
-        make_folder(folder)
+        make_folder(folder, mode)
         probe = folder / f".nel-mesh-check-{os.getpid()}"
         write_file(probe, b"")
         probe.unlink()
