@@ -461,6 +461,14 @@ def test_the_log_says_what_was_done_with_each_message(
     assert not [record for record in logged if record.levelno > logging.WARNING]
 
 
+def test_the_log_says_that_a_report_came(
+    bob: Any, tmp_path: Path, logged: list[logging.LogRecord], mesh_sandbox: Sandbox
+) -> None:
+    mesh_sandbox.deliver_report("X26ABC2", linked_message_id="M0", code="14")
+    bob.receive_messages(tmp_path)
+    assert at_level(logged, logging.WARNING) == ["receive_messages: a report says that message M0 failed: SEND 14"]
+
+
 def test_a_secret_in_the_log_would_be_found(scripted: Scripted, mesh_sandbox: Sandbox) -> None:
     """That the search at the end of each test can fail."""
     mesh, server = scripted(Step(417))

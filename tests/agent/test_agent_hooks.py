@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from agents import ALICE, BOB, Site, until
+from ledgers import MovableClock
 from prometheus_client.parser import text_string_to_metric_families
 
 from nel_mesh.agent import systemd
@@ -233,7 +234,8 @@ def test_monitors_see_how_it_is(site: Site, mesh_sandbox: Sandbox, receiver: Rec
 
 def test_the_dead_mans_switch_is_called_only_while_all_is_well(site: Site, receiver: Receiver) -> None:
     site.write('{bob}\n[[mailboxes.X26ABC2.receive]]\ninto = "in"\n', agent=f'alive_url = "{receiver.url}"')
-    agent = Agent(site.config)
+    clock = MovableClock()
+    agent = Agent(site.config, clock=clock)
     with agent.ledger as ledger:
         ledger.mailboxes.configure([BOB])
         agent._say_alive()
@@ -243,6 +245,12 @@ def test_the_dead_mans_switch_is_called_only_while_all_is_well(site: Site, recei
         ledger.mailboxes.end_visit(BOB, begun.epoch, ledger.clock.now() + timedelta(minutes=5), None)
         agent._say_alive()
         assert len(receiver.seen) == 1
+        clock.advance(minutes=16)
+        agent._say_alive()
+        assert len(receiver.seen) == 1
+        ledger.mailboxes.pause(BOB, actor="ann", reason="moving")
+        agent._say_alive()
+        assert len(receiver.seen) == 2
 
 
 def test_an_address_that_is_taken_is_named(site: Site) -> None:
