@@ -158,8 +158,9 @@ def serve(
 ) -> None:
     """Serve MESH until Ctrl-C or SIGTERM.
 
-    The server is strict and uses mutual TLS, with new certificates at each start. Use it for invented data only. It
-    writes a settings file for each mailbox. Without --data or --settings-folder, all is removed when it stops.
+    The server is strict and uses mutual TLS, with new certificates at each start unless --data keeps them. Use it for
+    invented data only. It writes a settings file for each mailbox. Without --data or --settings-folder, all is
+    removed when it stops.
     Each option can also come from the environment, by the name beside it.
 
     \b

@@ -345,7 +345,8 @@ class MeshSettings(BaseModel):
     """The authorities to trust in the certificate of an https proxy. None given: the system's."""
 
     spool_directory: Annotated[Path, BeforeValidator(_stripped), AfterValidator(_folder)] | None = None
-    """The folder for content of unknown length until it is sent. Must exist. Default: the system's temporary folder."""
+    """The folder of temporary files: content of unknown length and compressed chunks until they are sent, and messages
+    of `iter_messages`, each from 4 MiB on. Must exist. Default: the system's temporary folder."""
 
     default_to: Annotated[str, AfterValidator(_mailbox_id)] | None = None
     """The recipient of `nel-mesh send` without `--to`; for a profile that sends to one mailbox."""
