@@ -135,6 +135,26 @@ def test_set_a_status_and_expire(controlled: RawMesh) -> None:
     assert control(controlled, "POST", "/admin/message/NONE/expire").status_code == 404
 
 
+def test_a_failure_without_a_reason_is_a_failure(controlled: RawMesh) -> None:
+    def track_after(message_id: str, **given: str) -> list[Any]:
+        control(controlled, "POST", f"/admin/message/{message_id}/event", given)
+        new, old = controlled.track(message_id).json(), controlled.track(message_id, version=1).json()
+        return [new["status_success"], old["statusSuccess"], new["status_code"]]
+
+    first, second = (controlled.send().json()["message_id"] for _ in range(2))
+    assert track_after(first, status="undeliverable") == [False, "ERROR", "14"]
+    assert track_after(second, status="error") == [False, "ERROR", ""]
+    assert track_after(second, status="error", code="21") == [False, "ERROR", "21"]
+    assert track_after(second, status="undeliverable") == [False, "ERROR", "21"]
+    assert track_after(second, status="accepted") == [True, "SUCCESS", "00"]
+
+
+def test_an_error_is_in_the_version_asked_for(controlled: RawMesh) -> None:
+    url, newer = "/admin/mailbox/NONE", {"accept": "application/vnd.mesh.v2+json"}
+    assert controlled.http.get(url, headers=newer).json() == {"detail": [{"event": "", "code": "", "msg": "Not Found"}]}
+    assert controlled.http.get(url).json()["errorDescription"] == "Not Found"
+
+
 def test_a_message_that_was_put_back_expires_at_its_new_time(controlled: RawMesh) -> None:
     mesh = controlled.mesh
     first = controlled.send().json()["message_id"]

@@ -52,8 +52,7 @@ class Control:
         """Do a control operation; None if the request is none, or comes from another machine."""
         path = request.url.path.split("/")[1:]
         if request.method == "GET" and path in _HEALTH and self._answers(request):
-            # As the official sandbox, whose users wait for this.
-            return json_response({"env": "local", "status": "running", "outcome": "Yes"}, 1)
+            return json_response(representations.health(), 1)
         if path[:1] == ["messageexchange"] and path[1:2] in (["admin"], ["mailbox"]):
             path = path[1:]
         if path[:1] not in (["admin"], ["mailbox"]) or not self._answers(request):
@@ -61,7 +60,7 @@ class Control:
         try:
             return await self._operation(request, path)
         except Refusal as refusal:
-            return refusal.response(1)
+            return refusal.response(2 if wire.ACCEPT_V2 in request.headers.get("accept", "") else 1)
 
     async def _operation(self, request: Request, path: list[str]) -> Response | None:
         match request.method, path:
@@ -74,7 +73,7 @@ class Control:
             case "GET", ["admin"]:
                 return page(self.mailboxes.values(), self.store.snapshot(), self.request_log.all())
             case "GET", ["admin", "mailbox", mailbox_id] | ["mailbox", mailbox_id]:
-                return json_response(_mailbox_details(self._mailbox(mailbox_id)), 1)
+                return json_response(_mailbox_details(self._mailbox(mailbox_id, "Not Found")), 1)
             case "GET", ["admin", "message", message_id]:
                 return json_response(self._details(self._message(message_id)), 1)
             case "GET", ["admin", "message", message_id, "content"]:
@@ -116,10 +115,10 @@ class Control:
             blocks, status=200, headers={"content-type": "application/octet-stream"}, length=None, slow=True
         )
 
-    def _mailbox(self, mailbox_id: str) -> SandboxMailbox:
+    def _mailbox(self, mailbox_id: str, description: str = "mailbox does not exist") -> SandboxMailbox:
         found = self.mailboxes.get(mailbox_id.upper())
         if found is None:
-            raise Refusal(404, "there is no such mailbox", description="mailbox does not exist")
+            raise Refusal(404, "there is no such mailbox", description=description)
         return found
 
     def _message(self, message_id: str) -> StoredMessage:

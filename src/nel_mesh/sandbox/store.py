@@ -75,6 +75,12 @@ def not_collected(message_id: str) -> ReportReason:
     )
 
 
+def _usual_problem(message_id: str, status: MessageStatus) -> ReportReason:
+    if status is MessageStatus.UNDELIVERABLE:
+        return not_collected(message_id)
+    return ReportReason(linked_message_id=message_id, event="TRANSFER", code="", description="")
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class StoredMessage:
     """A message and its state.
@@ -414,12 +420,16 @@ class Store:
     def set_status(self, message: StoredMessage, status: MessageStatus, problem: ReportReason | None = None) -> None:
         """Set the state of a message that has been delivered; accepted puts it back into the inbox.
 
+        A failure without a problem keeps the earlier one; the status undeliverable then has the usual one.
+
         Raises ValueError for a message that is still being uploaded, and for the status uploading.
         """
         with self._lock:
             if MessageStatus.UPLOADING in (message.status, status):
                 raise ValueError("a message cannot be moved into or out of the status uploading")
             was_waiting = _waits(message)
+            if problem is None and status in (MessageStatus.UNDELIVERABLE, MessageStatus.ERROR):
+                problem = message.problem or _usual_problem(message.message_id, status)
             message.status, message.problem, message.changed = status, problem, self._clock()
             if _waits(message) and not was_waiting:
                 message.expires = message.changed + self._inbox_life
