@@ -77,7 +77,15 @@ def send(raw: RawMesh, version: int, **headers: str) -> Any:
             "Invalid From Address, the mailbox does not match the authorization header",
         ),
         ({"mex_messagetype": "REPORT"}, "SEND", "11", "Invalid Message Type for the transfer, should be DATA"),
-        ({"mex_chunk_range": "2:3"}, "SEND", "06", "Malformed headers"),
+        (
+            {"mex_chunk_range": "2:3"},
+            "SEND",
+            "InvalidHeaderChunks",
+            "Invalid chunk values sent in mex-Chunk-Range header",
+        ),
+        ({"content_encoding": "deflate"}, "SEND", "06", "Malformed headers"),
+        ({"mex_to": "https://a.b"}, "TRANSFER", "06", "Malformed headers"),
+        ({"mex_content_checksum": "md5;abc"}, "SEND", "Invalid checksum", "Invalid checksum"),
     ],
 )
 def test_s6_the_words_beside_a_code_are_the_apis(

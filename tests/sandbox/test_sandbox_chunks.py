@@ -27,7 +27,7 @@ def test_delivered_with_the_last_chunk(raw: RawMesh, mesh_sandbox: Sandbox) -> N
     assert raw.inbox() == []
     assert raw.get(sent).status_code == 410
     assert raw.acknowledge(sent).status_code == 404
-    assert raw.send_chunk(sent, 3, 3, b"three", version=1).json() == {"messageID": sent}
+    assert raw.send_chunk(sent, 3, 3, b"three", version=1).json() == {"messageID": sent, "blockID": 3}
     assert raw.inbox() == [sent]
     assert raw.track(sent).json()["status"] == "accepted"
     assert raw.track(sent, version=1).json()["chunkCount"] == 3

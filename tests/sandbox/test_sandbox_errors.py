@@ -32,6 +32,10 @@ def test_header_limits(raw: RawMesh, mesh_sandbox: Sandbox, header: str) -> None
     [fault] = answer.json()["detail"]
     assert fault["loc"] == ["header", header]
     assert set(fault) == {"loc", "msg", "type"}
+    assert (fault["type"], fault["msg"]) == (
+        "string_too_long",
+        f"String should have at most {LIMITS[header]} characters",
+    )
     assert mesh_sandbox.messages() == []
     if header not in ("mex-to", "mex-chunk-range"):
         assert raw.send(headers={header: "a" * LIMITS[header]}).status_code == 202
@@ -66,6 +70,22 @@ def test_header_forms(raw: RawMesh, header: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ("9", "greater_than_equal", "Input should be greater than or equal to 10"),
+        ("5001", "less_than_equal", "Input should be less than or equal to 5000"),
+        ("x", "int_parsing", "Input should be a valid integer, unable to parse string as an integer"),
+    ],
+)
+def test_a_number_in_the_query(raw: RawMesh, text: str, kind: str, words: str) -> None:
+    answer = raw.request("GET", f"/inbox?max_results={text}")
+    assert (answer.status_code, answer.json()) == (
+        400,
+        {"detail": [{"loc": ["query", "max_results"], "msg": words, "type": kind}]},
+    )
+
+
+@pytest.mark.parametrize(
     ("headers", "code"),
     [
         ({"mex-from": "X26ABC2"}, "07"),
@@ -74,9 +94,9 @@ def test_header_forms(raw: RawMesh, header: str, value: str) -> None:
         ({"mex-messagetype": "REPORT"}, "11"),
         ({"mex-to": "X26NONE"}, "12"),
         ({"content-encoding": "deflate"}, "06"),
-        ({"mex-chunk-range": "2:3"}, "06"),
-        ({"mex-chunk-range": "one"}, "06"),
-        ({"mex-chunk-range": "3:2"}, "06"),
+        ({"mex-chunk-range": "2:3"}, "InvalidHeaderChunks"),
+        ({"mex-chunk-range": "one"}, "InvalidHeaderChunks"),
+        ({"mex-chunk-range": "3:2"}, "InvalidHeaderChunks"),
     ],
 )
 def test_refusals_have_a_code(raw: RawMesh, mesh_sandbox: Sandbox, headers: dict[str, str], code: str) -> None:

@@ -30,8 +30,14 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
     "17": "Workflow ID not registered for mailbox",
     "20": "Message does not exist",
     "EPL-151": "No mailbox matched",
+    "InvalidHeaderChunks": "Invalid chunk values sent in mex-Chunk-Range header",
+    "Invalid checksum": "Invalid checksum",
+    "Message already accepted": "Message no longer available for download",
 }
-"""The words beside each code: MESH API, "Error codes"; those of 09, 14, 20 and EPL-151 are the official sandbox's."""
+"""The words beside each code: MESH API, "Error codes".
+
+The words of 09, 14, 20 and EPL-151 and the last three codes are the official sandbox's, as the API text has none.
+"""
 
 
 def json_response(content: Any, version: int, *, status: int = 200) -> Response:
@@ -99,19 +105,33 @@ class Refusal(Exception):
 
 
 class InvalidRequest(Refusal):
-    """400: a part of the request is not as the specification has it (MESH API, "HTTPValidationError")."""
+    """400: a part of the request is not as the specification has it (MESH API, "HTTPValidationError").
 
-    def __init__(self, place: str, name: str, message: str, kind: str = "value_error") -> None:
-        super().__init__(400, f"{place} {name}: {message}")
-        self.detail = {"loc": [place, name], "msg": message, "type": kind}
+    Args:
+        place: header, path, query or body.
+        name: the name of the part there.
+        message: why it is not.
+        kind: the type of the error. The types and their words are those of the official sandbox.
+        more_names: further parts with the same fault.
+    """
+
+    def __init__(self, place: str, name: str, message: str, kind: str = "value_error", *more_names: str) -> None:
+        names = (name, *more_names)
+        super().__init__(400, f"{place} {', '.join(names)}: {message}")
+        self.detail = [{"loc": [place, one], "msg": message, "type": kind} for one in names]
 
     @classmethod
-    def missing(cls, place: str, name: str) -> InvalidRequest:
-        """Refuse a request that lacks a header or a parameter."""
-        return cls(place, name, "Field required", "missing")
+    def missing(cls, place: str, *names: str) -> InvalidRequest:
+        """Refuse a request that lacks headers or parameters."""
+        return cls(place, names[0], "Field required", "missing", *names[1:])
+
+    @classmethod
+    def too_long(cls, place: str, name: str, limit: int) -> InvalidRequest:
+        """Refuse a text of more characters than the limit."""
+        return cls(place, name, f"String should have at most {limit} characters", "string_too_long")
 
     def _body(self, version: int) -> Response:
-        return json_response({"detail": [self.detail]}, 1, status=self.status)
+        return json_response({"detail": self.detail}, 1, status=self.status)
 
 
 class RequestTooLarge(Refusal):
@@ -127,6 +147,23 @@ class RequestTooLarge(Refusal):
             status_code=self.status,
             media_type="text/html",
         )
+
+
+def parse_number(place: str, name: str, text: str, least: int, most: int | None = None) -> int:
+    """Parse a number in the request. Raises InvalidRequest if it is none, or beyond a limit."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        message = "Input should be a valid integer, unable to parse string as an integer"
+        raise InvalidRequest(place, name, message, "int_parsing")
+    if int(text) < least:
+        raise InvalidRequest(place, name, f"Input should be greater than or equal to {least}", "greater_than_equal")
+    if most is not None and int(text) > most:
+        raise InvalidRequest(place, name, f"Input should be less than or equal to {most}", "less_than_equal")
+    return int(text)
+
+
+def invalid_range(reason: str, message_id: str | None = None) -> Refusal:
+    """417: the chunk range or the place of a chunk contradicts the specification, or what was sent before."""
+    return Refusal(417, reason, event="SEND", code="InvalidHeaderChunks", message_id=message_id)
 
 
 def malformed(reason: str, message_id: str | None = None) -> Refusal:

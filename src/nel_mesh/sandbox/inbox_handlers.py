@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from nel_mesh.protocol import wire
 from nel_mesh.sandbox import bodies, representations
-from nel_mesh.sandbox.errors import InvalidRequest, Refusal
+from nel_mesh.sandbox.errors import InvalidRequest, Refusal, parse_number
 from nel_mesh.sandbox.request import RequestContext
 from nel_mesh.sandbox.store import MessageStatus, StoredMessage
 
@@ -68,7 +68,7 @@ async def count_messages(context: RequestContext) -> Response:
 
 async def metadata(context: RequestContext) -> Response:
     """Give the headers of a message (MESH API, "Head Message")."""
-    message = _message(context, foreign_status=404)
+    message = _message(context, foreign=_foreign(404, event="RECEIVE", code="20"))
     return Response(headers=representations.message_headers(message, 1), media_type=wire.ACCEPT_V2)
 
 
@@ -78,7 +78,7 @@ async def retrieve(context: RequestContext) -> Response:
     The last chunk has status 200, the others 206.
     """
     number = context.chunk_number() if context.call.chunk_number else 1
-    message = _message(context, foreign_status=403)
+    message = _message(context, foreign=_foreign(403, description="Forbidden"))
     if message.failure:
         if number > 1:
             raise _no_such_message()
@@ -90,26 +90,33 @@ async def retrieve(context: RequestContext) -> Response:
 
 async def acknowledge(context: RequestContext) -> Response:
     """Remove a message from the inbox (MESH API, "Acknowledge message"); a repeat changes nothing."""
-    message = _message(context, foreign_status=403, gone=(MessageStatus.UNDELIVERABLE, MessageStatus.ERROR))
+    gone = (MessageStatus.UNDELIVERABLE, MessageStatus.ERROR)
+    message = _message(context, foreign=_foreign(403, description="Forbidden"), gone=gone)
     context.store.acknowledge(message)
     if context.version == 2:
-        return Response(media_type=wire.ACCEPT_V2)
+        return Response()
     return context.json({"messageId": message.message_id})
 
 
-def _message(context: RequestContext, *, foreign_status: int, gone: tuple[MessageStatus, ...] = _GONE) -> StoredMessage:
+def _message(context: RequestContext, *, foreign: Refusal, gone: tuple[MessageStatus, ...] = _GONE) -> StoredMessage:
+    """Find the message of a request. Raises `foreign` if it is another mailbox's, and Refusal if it is not there."""
     message = context.store.find(context.call.message_id)
     if message is None:
         raise _no_such_message()
     if message.recipient != context.call.mailbox_id:
-        raise Refusal(foreign_status, "the message is for another mailbox", event="RECEIVE", code="20")
+        raise foreign
     readable = message.status is MessageStatus.ACKNOWLEDGED and context.configuration.acknowledged_readable
     if message.status in gone and not readable:
         reason = f"the message is not in the inbox: {message.status.value}"
-        raise Refusal(410, reason, event="RECEIVE", description="Message no longer available for download")
+        raise Refusal(410, reason, event="SEND", code="Message already accepted")
     if message.status is MessageStatus.UPLOADING:
         raise _no_such_message()
     return message
+
+
+def _foreign(status: int, *, event: str = "", code: str = "", description: str | None = None) -> Refusal:
+    reason = "the message is for another mailbox"
+    return Refusal(status, reason, event=event, code=code, description=description)
 
 
 def _no_such_message() -> Refusal:
@@ -155,9 +162,7 @@ def _accepts_gzip(accept_encoding: str) -> bool:
 
 def _max_results(context: RequestContext) -> int:
     text = context.request.query_params.get("max_results", str(DEFAULT_PAGE))
-    if not (text.isascii() and text.isdigit() and MIN_PAGE <= int(text[:9]) <= MAX_PAGE):
-        raise InvalidRequest("query", "max_results", f"a number from {MIN_PAGE} to {MAX_PAGE} is needed")
-    return int(text)
+    return parse_number("query", "max_results", text, MIN_PAGE, MAX_PAGE)
 
 
 def _filter(context: RequestContext) -> Callable[[str], bool]:

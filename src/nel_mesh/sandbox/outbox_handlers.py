@@ -11,7 +11,7 @@ from nel_mesh.protocol.chunks import ChunkRange
 from nel_mesh.sandbox import representations
 from nel_mesh.sandbox.bodies import receive_body
 from nel_mesh.sandbox.configuration import SandboxMailbox
-from nel_mesh.sandbox.errors import DESCRIPTIONS, InvalidRequest, Refusal, json_response, malformed
+from nel_mesh.sandbox.errors import DESCRIPTIONS, InvalidRequest, Refusal, invalid_range, json_response, malformed
 from nel_mesh.sandbox.request import RequestContext
 from nel_mesh.sandbox.store import Description, ReportReason, StoredMessage
 
@@ -50,9 +50,9 @@ async def send_chunk(context: RequestContext) -> Response:
     number = context.chunk_number()
     message = context.store.find(context.call.message_id)
     if message is None or message.failure:
-        raise Refusal(404, "there is no such message", event="SEND", description="Not Found")
+        raise Refusal(404, "there is no such message", description="Not Found")
     if message.sender != context.call.mailbox_id:
-        raise Refusal(403, "the message was sent by another mailbox", event="SEND", description="Forbidden")
+        raise Refusal(403, "the message was sent by another mailbox", description="Forbidden")
     _check_headers(context)
     context.store.check_chunk(message, number, _total(context, message, number))
     if _encoding(context) != message.description.content_encoding:
@@ -62,7 +62,7 @@ async def send_chunk(context: RequestContext) -> Response:
         if not upload.size:
             raise _no_data(message.message_id)
         context.store.add_chunk(message, number, upload)
-    return _accepted(context, message)
+    return _accepted(context, message, number)
 
 
 async def track_message(context: RequestContext) -> Response:
@@ -89,9 +89,14 @@ async def track_by_local_id(context: RequestContext) -> Response:
 def _check_headers(context: RequestContext) -> None:
     for header in _CHECKED:
         rule = wire.CONTENT_TYPE if header == wire.MEX_CONTENT_TYPE else header
-        fault = wire.header_fault(rule, context.header(header))
+        value, limit = context.header(header), wire.LIMITS.get(rule)
+        if limit is not None and len(value) > limit:
+            raise InvalidRequest.too_long("header", header, limit)
+        fault = wire.header_fault(rule, value)
+        if fault and header == wire.CHECKSUM:
+            raise Refusal(400, f"header {header}: {fault}", event="SEND", code="Invalid checksum")
         if fault:
-            raise InvalidRequest("header", header, fault)
+            raise Refusal(400, f"header {header}: {fault}", event="TRANSFER", code="06")
     sender = context.header(wire.FROM)
     if context.configuration.ids_in_any_case:
         sender = sender.upper()
@@ -148,7 +153,7 @@ def _first_of(context: RequestContext) -> int:
         return 1
     given = _range(text)
     if given.number != 1:
-        raise malformed("a message begins with chunk 1")
+        raise invalid_range("a message begins with chunk 1")
     return given.total
 
 
@@ -159,7 +164,7 @@ def _total(context: RequestContext, message: StoredMessage, number: int) -> int:
         return message.total_chunks
     given = _range(context.header(wire.CHUNK_RANGE), message.message_id)
     if given.number != number:
-        raise malformed(f"the path says chunk {number}, the header {given.number}", message.message_id)
+        raise invalid_range(f"the path says chunk {number}, the header {given.number}", message.message_id)
     return given.total
 
 
@@ -167,7 +172,7 @@ def _range(text: str, message_id: str | None = None) -> ChunkRange:
     if "{" not in text:  # which servers write, and senders must not
         with contextlib.suppress(ValueError):
             return ChunkRange.parse(text)
-    raise malformed("Mex-Chunk-Range must be k:n, with k from 1 to n", message_id)
+    raise invalid_range("Mex-Chunk-Range must be k:n, with k from 1 to n", message_id)
 
 
 def _description(context: RequestContext) -> Description:
@@ -196,6 +201,9 @@ def _no_data(message_id: str | None = None) -> Refusal:
     return Refusal(417, "the body is empty", event="COLLECT", code="02", message_id=message_id)
 
 
-def _accepted(context: RequestContext, message: StoredMessage) -> Response:
-    name = "message_id" if context.version == 2 else "messageID"
-    return context.json({name: message.message_id}, status=202)
+def _accepted(context: RequestContext, message: StoredMessage, number: int | None = None) -> Response:
+    if context.version == 2:
+        return context.json({"message_id": message.message_id}, status=202)
+    # Not in the MESH API text; the official sandbox gives the number of a further chunk.
+    block = {} if number is None else {"blockID": number}
+    return context.json({"messageID": message.message_id, **block}, status=202)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from nel_mesh.sandbox.configuration import SandboxConfiguration, SandboxMailbox
-from nel_mesh.sandbox.errors import InvalidRequest, json_response
+from nel_mesh.sandbox.errors import json_response, parse_number
 from nel_mesh.sandbox.faults import Fault
 from nel_mesh.sandbox.routes import Call
 from nel_mesh.sandbox.store import Store
@@ -43,10 +43,7 @@ class RequestContext:
 
     def chunk_number(self) -> int:
         """Parse the chunk number in the path. Raises InvalidRequest if it is not a number from 1."""
-        text = self.call.chunk_number
-        if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= 1):
-            raise InvalidRequest("path", "chunk_number", "a number from 1 is needed")
-        return int(text)
+        return parse_number("path", "chunk_number", self.call.chunk_number, 1)
 
     def json(self, content: Any, *, status: int = 200) -> Response:
         """Make a JSON response in the version that was asked for."""

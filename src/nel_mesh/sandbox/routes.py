@@ -44,7 +44,8 @@ def find(method: str, raw_path: bytes, configuration: SandboxConfiguration) -> C
         raise Refusal(404, "no such path", description="Not Found")
     call = offers.get(method)
     if call is None:
-        raise Refusal(405, f"this path takes {' or '.join(offers)}", headers={"Allow": ", ".join(offers)})
+        reason = f"this path takes {' or '.join(offers)}"
+        raise Refusal(405, reason, description="Method Not Allowed", headers={"Allow": ", ".join(offers)})
     return _in_upper_case(call) if configuration.ids_in_any_case else call
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from nel_mesh.io.files import FileLock, write_file
 from nel_mesh.sandbox.configuration import INBOX_LIFE, UNCOLLECTED_LIFE
-from nel_mesh.sandbox.errors import DESCRIPTIONS, Refusal, malformed
+from nel_mesh.sandbox.errors import DESCRIPTIONS, Refusal, invalid_range
 
 
 class MessageStatus(enum.StrEnum):
@@ -390,10 +390,10 @@ class Store:
             reason = f"the message has {message.total_chunks} chunks"
             raise Refusal(406, reason, event="SEND", message_id=identity)
         if total != message.total_chunks:
-            raise malformed(f"the message was begun with {message.total_chunks} chunks", identity)
+            raise invalid_range(f"the message was begun with {message.total_chunks} chunks", identity)
         received = len(message.sizes)
         if number not in (received, received + 1):
-            raise malformed(f"chunk {received + 1} is next, or {received} once more", identity)
+            raise invalid_range(f"chunk {received + 1} is next, or {received} once more", identity)
 
     def add_chunk(self, message: StoredMessage, number: int, upload: IncomingBody) -> None:
         """Store a chunk, in place of an earlier copy; the last one delivers the message.
