@@ -18,12 +18,13 @@ HANDSHAKE = {"mex-clientversion": "test==1", "mex-osname": "Linux", "mex-osversi
 def test_ping_needs_no_token(raw: RawMesh) -> None:
     answer = raw.http.get("/messageexchange/_ping")
     assert answer.status_code == 200
-    assert answer.json()
+    assert answer.json()["outcome"] == "Yes"
 
 
 def test_handshake(raw: RawMesh) -> None:
     answer = raw.request("POST", "", headers=HANDSHAKE)
-    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"", V2)
+    # A client that goes by the type would read JSON from an empty body.
+    assert (answer.status_code, answer.content, answer.headers.get("content-type")) == (200, b"", None)
     answer = raw.request("POST", "", headers=HANDSHAKE, version=1)
     assert (answer.status_code, answer.json()) == (200, {"mailboxId": "X26ABC1"})
 

@@ -144,7 +144,8 @@ def serve(
         typer.Option(
             "--compatible",
             help="Behave as the official sandbox: --control, --handshake-by-get, --no-client-certificates, "
-            "--no-enforce-workflows, --ids-in-any-case, --acknowledged-readable, --rich-lists, --update-check.",
+            "--no-enforce-workflows, --ids-in-any-case, --acknowledged-readable, --rich-lists, --update-check, "
+            "--compress-downloads.",
         ),
     ] = False,
     reports: Annotated[

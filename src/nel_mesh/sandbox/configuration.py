@@ -117,6 +117,7 @@ COMPATIBLE: Final[Mapping[str, bool]] = {
     "acknowledged_readable": True,
     "rich_lists": True,
     "update_check": True,
+    "compress_downloads": True,
 }
 """What `SandboxConfiguration.compatible` sets, as the official sandbox has it."""
 
@@ -141,7 +142,7 @@ class SandboxConfiguration:
         update_check: answer the Java client's `POST /messageexchange/<mailbox id>/update`.
         compatible: behave as the official sandbox wherever an argument here can: sets `enforce_workflows` and
             `client_certificates` to False, and `handshake_by_get`, `control`, `ids_in_any_case`,
-            `acknowledged_readable`, `rich_lists` and `update_check` to True.
+            `acknowledged_readable`, `rich_lists`, `update_check` and `compress_downloads` to True.
         host: the address to listen on.
         port: the port to listen on; 0 takes a free one.
         tls: TLS with mutual authentication; False is plain HTTP.

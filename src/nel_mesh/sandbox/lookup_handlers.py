@@ -7,23 +7,24 @@ import secrets
 from starlette.responses import Response
 
 from nel_mesh.protocol import wire
+from nel_mesh.sandbox import representations
 from nel_mesh.sandbox.configuration import SandboxMailbox
 from nel_mesh.sandbox.errors import InvalidRequest, json_response
 from nel_mesh.sandbox.request import RequestContext
 
 
 async def ping(context: RequestContext) -> Response:
-    """Answer a ping (MESH API, "Ping"); no token is needed."""
-    return context.json({"ping": "pong"})
+    """Answer a ping, as the official sandbox; the MESH API does not document it, and it needs no token."""
+    return json_response(representations.health(), 1)
 
 
 async def handshake(context: RequestContext) -> Response:
     """Validate a mailbox (MESH API, "Validate a mailbox (Handshake)")."""
-    for name in (wire.CLIENT_VERSION, wire.OS_NAME, wire.OS_VERSION):
-        if not context.header(name):
-            raise InvalidRequest.missing("header", name)
+    missing = [name for name in (wire.CLIENT_VERSION, wire.OS_NAME, wire.OS_VERSION) if not context.header(name)]
+    if missing:
+        raise InvalidRequest.missing("header", *missing)
     if context.version == 2:
-        return Response(media_type=wire.ACCEPT_V2)
+        return Response()
     return context.json({"mailboxId": context.call.mailbox_id})
 
 

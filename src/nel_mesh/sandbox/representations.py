@@ -13,6 +13,11 @@ from nel_mesh.sandbox.store import MessageStatus, StoredMessage
 FindMailbox = Callable[[str], SandboxMailbox | None]
 
 
+def health() -> dict[str, str]:
+    """Make the response to a ping, as the official sandbox, whose users wait for it."""
+    return {"env": "local", "build_label": "latest", "status": "running", "outcome": "Yes"}
+
+
 def message_headers(message: StoredMessage, number: int) -> dict[str, str]:
     """Make the Mex headers of a message or one of its chunks (MESH API, "Get Message", "Error Report Header")."""
     about = message.description
@@ -175,10 +180,12 @@ def details(message: StoredMessage, find: FindMailbox) -> dict[str, Any]:
         "sender_name": sender.name if sender else None,
         "sender_ods_code": sender.ods_code if sender else None,
         "sender_org_code": sender.ods_code if sender else None,
+        "sender_org_name": "" if sender else None,
         "recipient": recipient.mailbox_id,
         "recipient_name": recipient.name,
         "recipient_ods_code": recipient.ods_code,
         "recipient_org_code": recipient.ods_code,
+        "recipient_org_name": "",
         "workflow_id": about.workflow_id,
         "subject": about.subject,
         "local_id": about.local_id,
@@ -190,6 +197,7 @@ def details(message: StoredMessage, find: FindMailbox) -> dict[str, Any]:
         "chunk_count": message.total_chunks,
         "file_size": sum(message.sizes),
         "upload_timestamp": _iso(message.created),
+        "download_timestamp": _iso(message.changed) if message.status is MessageStatus.ACKNOWLEDGED else None,
         "expiry_time": _iso(message.expires),
     }
     return {name: value for name, value in fields.items() if value is not None}
@@ -208,6 +216,10 @@ def _digits(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y%m%d%H%M%S")
 
 
+def naive(moment: datetime) -> datetime:
+    """Give a time in UTC without its zone, like the examples of the specification."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
 def _iso(moment: datetime) -> str:
-    # In UTC without a zone, like the examples of the specification.
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+    return naive(moment).isoformat(timespec="seconds")

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from nel_mesh.sandbox import representations
 from nel_mesh.sandbox.configuration import utc_now
-from nel_mesh.sandbox.errors import InvalidRequest, json_response
+from nel_mesh.sandbox.errors import InvalidRequest, json_response, parse_number
 from nel_mesh.sandbox.request import RequestContext
 from nel_mesh.sandbox.store import StoredMessage
 
@@ -38,18 +38,17 @@ def _page(context: RequestContext, box: str, belongs: Callable[[StoredMessage], 
     found = [one for one in reversed(context.store.snapshot()) if belongs(one) and one.created >= since]
     found = _after(context, found)
     path = f"/messageexchange/{context.call.mailbox_id}/{box}/rich"
-    query = {
-        name: value
-        for name in ("start_time", "max_results")
-        if (value := context.request.query_params.get(name)) is not None
-    }
+    query = {"start_time": str(representations.naive(since)), "max_results": str(limit)}
     links = {"self": _link(path, query)}
     if len(found) > limit:
         links["next"] = _link(path, query | {"continue_from": found[limit - 1].message_id})
     mailbox = context.mailbox
+    messages = [representations.rich(message, mailbox) for message in found[:limit]]
+    if box == "inbox":
+        messages = [{name: value for name, value in one.items() if value or name != "status_code"} for one in messages]
     content = {
-        "valid_at": utc_now().isoformat(),
-        "messages": [representations.rich(message, mailbox) for message in found[:limit]],
+        "valid_at": representations.naive(utc_now()).isoformat(),
+        "messages": messages,
         "links": links,
     }
     return json_response(content, 2)
@@ -57,9 +56,7 @@ def _page(context: RequestContext, box: str, belongs: Callable[[StoredMessage], 
 
 def _max_results(context: RequestContext, least: int, most: int) -> int:
     text = context.request.query_params.get("max_results", str(DEFAULT_PAGE))
-    if not (text.isascii() and text.isdigit() and least <= int(text[:9]) <= most):
-        raise InvalidRequest("query", "max_results", f"a number from {least} to {most} is needed")
-    return int(text)
+    return parse_number("query", "max_results", text, least, most)
 
 
 def _start_time(context: RequestContext) -> datetime:
