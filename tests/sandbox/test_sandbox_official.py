@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import gzip
+import json
+import re
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
 from raw_mesh import V2
 
 from nel_mesh.protocol import token
-from nel_mesh.sandbox import sandbox
+from nel_mesh.sandbox import Workflow, sandbox
 from nel_mesh.sandbox.configuration import utc_now
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/testing.md"
 A, B, C = "X26ABC1", "X26ABC2", "X26ABC3"
 CLIENT = {"mex-clientversion": "a", "mex-osname": "b", "mex-osversion": "c"}
 TO = {"mex-to": B, "mex-workflowid": "TEST"}
+
+WORKFLOWS = (
+    Workflow(workflow_id="TEST_WORKFLOW", senders=(A,), receivers=(B,)),
+    Workflow(workflow_id="TEST_WORKFLOW2", senders=(A,), receivers=(A, B, C)),
+)
+"""As the official sandbox comes with."""
 
 DIFFERENT = {
     "handshake with empty client headers": (200, 400),
@@ -40,14 +49,176 @@ DIFFERENT = {
 """The statuses that differ, the official one first; each has a row on the page."""
 
 
+class FieldDifference(NamedTuple):
+    """A field that differs in responses of the same status.
+
+    `row` is the first cell of its row on the page. A value is empty where the field is missing.
+    """
+
+    row: str
+    field: str
+    official: str
+    ours: str
+    requests: set[str]
+    versions: tuple[int, ...] = (1, 2)
+
+
+_BAD_VALUES = {"too few results", "too many results", "results that are no number", "GET chunk 0"}
+_LONG = {f"send with a long {what}" for what in ("subject", "local id", "file name")}
+_NO_ROUTE = {"no such path", "no such method"}
+_FURTHER_CHUNKS = {"chunk 2 of 3", "chunk 2 of 3 once more", "chunk 3 of 3"}
+_SENT = {"send", "send with gzip", "send with its own Mex-From", "send of the type Data", "send of chunk 1:1"}
+_SENT |= {"send to a mailbox in lower case", "chunk 1 of 3"}
+_LOOK_UPS = {"count", "look-up", "look-up of nobody", "look-up of two", "search", "search of three"}
+_HEADS = {"HEAD", "HEAD of report", "HEAD of uncollected", "HEAD of what is acknowledged"}
+_REPORTS = {"GET of report", "GET of uncollected"}
+_PLAIN = {"GET", "GET chunk 1", "GET chunk 2", "GET chunk 3", "GET of what is acknowledged"}
+_PLAIN |= {"GET with an id in lower case"}
+_TRACKED = {"track", "track what is acknowledged", "track what failed"}
+_UPLOADING = {"track while it is uploaded"}
+_DETAILS = {"a message's details", "a message's details once more"}
+_RICH = {"rich inbox with a message", "rich outbox with a message"}
+_ENCODING = {"chunk with another encoding"}
+_MISMATCH, _UNREADABLE = '"Mailbox id does not match token"', '"Error reading from Authorization header"'
+_NO_DATA = "Data file is missing or inaccessible"
+
+_TYPE, _N = "`Content-Type` of JSON in version 2", "`Mex-Content-Compressed: N`"
+_EMPTY_TYPE = "`Content-Type` of an empty body"
+_CHUNK = "a further chunk in version 2"
+_INVALID, _NONE = "an invalid value (400)", "no such path or method"
+_CHANGED, _INTERNAL = "a chunk of another encoding", "an error about a chunk in version 2"
+_TRACKING, _TIMES = "tracking", "times in JSON"
+
+FIELDS = [
+    FieldDifference(
+        _TYPE, "content-type", "application/json", V2, _SENT | _LOOK_UPS | _NO_ROUTE | _FURTHER_CHUNKS, (2,)
+    ),
+    FieldDifference(_EMPTY_TYPE, "content-type", "", V2, _HEADS),
+    FieldDifference(_EMPTY_TYPE, "content-type", "", "application/octet-stream", _REPORTS),
+    FieldDifference(_N, "mex-content-compressed", "", "N", _HEADS | _REPORTS | _PLAIN | {"GET of gzip"}, (1,)),
+    FieldDifference(_N, "mex-content-compressed", "", "N", _HEADS | _REPORTS | {"GET of gzip"}, (2,)),
+    FieldDifference(_CHUNK, "", "null", "", _FURTHER_CHUNKS, (2,)),
+    FieldDifference(_CHUNK, "message_id", "", '"ID"', _FURTHER_CHUNKS | _ENCODING, (2,)),
+    FieldDifference(_INVALID, "detail[].input", "given", "", _BAD_VALUES | _LONG),
+    FieldDifference(_INVALID, "detail[].ctx.ge", "given", "", {"too few results", "GET chunk 0"}),
+    FieldDifference(_INVALID, "detail[].ctx.le", "given", "", {"too many results"}),
+    FieldDifference(_INVALID, "detail[].ctx.max_length", "given", "", _LONG),
+    FieldDifference(_NONE, "detail", '"Not Found"', "", {"no such path"}),
+    FieldDifference(_NONE, "detail", '"Method Not Allowed"', "", {"no such method"}),
+    *(
+        difference
+        for event, code, words, version in (
+            ("errorEvent", "errorCode", "errorDescription", (1,)),
+            ("detail[].event", "detail[].code", "detail[].msg", (2,)),
+        )
+        for difference in (
+            FieldDifference(_NONE, event, "", '""', _NO_ROUTE, version),
+            FieldDifference(_NONE, code, "", '""', _NO_ROUTE, version),
+            FieldDifference(_NONE, words, "", '"Not Found"', {"no such path"}, version),
+            FieldDifference(_NONE, words, "", '"Method Not Allowed"', {"no such method"}, version),
+            FieldDifference(_CHANGED, event, '""', '"SEND"', _ENCODING, version),
+            FieldDifference(_CHANGED, code, '""', '"06"', _ENCODING, version),
+            FieldDifference(
+                _CHANGED, words, '"cannot change content encoding"', '"Malformed headers"', _ENCODING, version
+            ),
+            FieldDifference("send of nothing", words, f'"{_NO_DATA}."', f'"{_NO_DATA}"', {"send of nothing"}, version),
+            FieldDifference(
+                "send to a URL", words, '"MalformedControlFile"', '"Malformed headers"', {"send to a URL"}, version
+            ),
+            FieldDifference("a token that is none", words, _MISMATCH, _UNREADABLE, {"a token that is none"}, version),
+        )
+    ),
+    FieldDifference(_CHANGED, "messageID", "", '"ID"', _ENCODING, (1,)),
+    FieldDifference(_INTERNAL, "internal_id", "", '"ID"', _ENCODING | {"chunk without its range"}, (2,)),
+    *(
+        difference
+        for requests, version in ((_TRACKED | _UPLOADING | {"track by local id"}, (1,)), ({"track by local id"}, (2,)))
+        for difference in (
+            FieldDifference(_TRACKING, "messageType", '"Data"', '"DATA"', requests, version),
+            FieldDifference(_TRACKING, "statusTimestamp", "", '"TIME"', requests, version),
+            FieldDifference(
+                _TRACKING, "downloadTimestamp", '""', "", requests - {"track what is acknowledged"}, version
+            ),
+        )
+    ),
+    FieldDifference(_TRACKING, "fileSize", "0", "1", _UPLOADING, (1,)),
+    FieldDifference(_TRACKING, "status_timestamp", "", '"TIME"', _TRACKED | _DETAILS, (2,)),
+    FieldDifference(_TRACKING, "status_timestamp", "", '"TIME"', _DETAILS, (1,)),
+    FieldDifference(_TRACKING, "status_event", "", '"TRANSFER"', _TRACKED - {"track what failed"}, (2,)),
+    FieldDifference(_TRACKING, "status_event", "", '"SEND"', {"track what failed"}, (2,)),
+    FieldDifference(_TRACKING, "status_code", "", '"00"', _TRACKED - {"track what failed"}, (2,)),
+    FieldDifference(_TRACKING, "status_code", "", '"21"', {"track what failed"}, (2,)),
+    FieldDifference(
+        _TRACKING,
+        "status_description",
+        "",
+        '"Transferred to recipient mailbox"',
+        _TRACKED - {"track what failed"},
+        (2,),
+    ),
+    FieldDifference(_TRACKING, "status_description", "", '"words"', {"track what failed"}, (2,)),
+    *(
+        difference
+        for name in ("expiry_time", "upload_timestamp")
+        for difference in (
+            FieldDifference(_TIMES, name, '"TIME.000000"', '"TIME"', _DETAILS, (1,)),
+            FieldDifference(_TIMES, name, '"TIME.000000"', '"TIME"', _DETAILS | _TRACKED | _UPLOADING, (2,)),
+        )
+    ),
+    FieldDifference(_TIMES, "download_timestamp", '"TIME.000000"', '"TIME"', _DETAILS),
+    FieldDifference(_TIMES, "messages[].expiry_timestamp", '"TIME.000000"', '"TIME"', _RICH),
+    FieldDifference(_TIMES, "messages[].sent_date", '"TIME.000000"', '"TIME"', _RICH),
+    FieldDifference(
+        "`Mex-Subject` of a report", "mex-subject", "NDR", "", {"GET of uncollected", "HEAD of uncollected"}
+    ),
+]
+"""The fields, words and headers that differ, each with a row on the page."""
+
+_HEADERS = ("content-type", "content-encoding", "mex-")
+_MASKS = (
+    (re.compile(r"[0-9A-Fa-f]{32}|[0-9]{20}_[0-9A-F]{6}"), "ID"),
+    (re.compile(r"start_time=[^&]*"), "start_time=TIME"),
+    (re.compile(r"[0-9]{14}"), "TIME"),
+    (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"), "TIME"),
+    (re.compile(r"(?<=TIME)[.][0-9]{6}"), ".000000"),
+)
+"""What depends on the time or is an id, and the word to compare in its place."""
+
+
+def fields_of(response: httpx2.Response) -> dict[str, str]:
+    """The MESH headers and the nested JSON fields of a response, each with its values in their order."""
+    found = {name: value for name, value in response.headers.items() if name.startswith(_HEADERS)}
+    is_json = "json" in response.headers.get("content-type", "") and response.content
+    values: dict[str, list[str]] = defaultdict(list)
+    if is_json:
+        _flatten("", response.json(), values)
+    found |= {name: " ".join(texts) for name, texts in values.items()}
+    for mask, word in _MASKS:
+        found = {name: mask.sub(word, value) for name, value in found.items()}
+    return {name: "given" if name.startswith(("detail[].input", "detail[].ctx")) else found[name] for name in found}
+
+
+def _flatten(name: str, value: Any, found: dict[str, list[str]]) -> None:
+    if isinstance(value, dict):
+        for key, one in value.items():
+            _flatten(f"{name}.{key}".lstrip("."), one, found)
+    elif isinstance(value, list):
+        found[f"{name}[]"] += [] if value else ["[]"]
+        for one in value:
+            _flatten(f"{name}[]", one, found)
+    else:
+        found[name].append(json.dumps(value))
+
+
 class Side:
     """One of the two servers, asked the same as the other."""
 
     def __init__(self, url: str, version: int) -> None:
-        self._version = version
+        self.version = version
         self._http = httpx2.Client(base_url=url, trust_env=False, timeout=20)
         self._names: dict[str, str] = {}
         self.statuses: dict[str, int] = {}
+        self.fields: dict[str, dict[str, str]] = {}
 
     def ask(
         self,
@@ -62,19 +233,24 @@ class Side:
         accept: str = "",
         headers: dict[str, str] | None = None,
     ) -> None:
-        """Ask, and note the status; `keep` is a name for the id in the response, for later paths."""
-        given = {"accept": accept or (V2 if self._version == 2 else "application/json")}
+        """Ask, and note the response; `keep` is a name for the id in it, for later paths.
+
+        A path that begins with a slash is not below `/messageexchange`.
+        """
+        given = {"accept": accept or (V2 if self.version == 2 else "application/json")}
         if authorized:
             given["authorization"] = token.authorization(
                 mailbox_id=mailbox_id, password="password", shared_key="TestKey", nonce=str(uuid.uuid4()), now=utc_now()
             )
         given |= headers or {}
         pairs = [(key.encode(), value.encode("latin-1")) for key, value in given.items()]
+        path = path.format(**self._names)
         found: Any = self._http.request(
-            method, f"/messageexchange/{path.format(**self._names)}", headers=pairs, content=content
+            method, path if path.startswith("/") else f"/messageexchange/{path}", headers=pairs, content=content
         )
         assert name not in self.statuses
         self.statuses[name] = found.status_code
+        self.fields[name] = fields_of(found)
         if keep:
             said = found.json()
             self._names[keep] = said.get("message_id") or said["messageID"]
@@ -86,7 +262,7 @@ class Side:
 
 @pytest.fixture(params=[1, 2])
 def sides(request: pytest.FixtureRequest, official_sandbox: str) -> Iterator[tuple[Side, Side]]:
-    with sandbox(tls=False, compatible=True) as mesh:
+    with sandbox(tls=False, compatible=True, workflows=WORKFLOWS) as mesh:
         both = Side(official_sandbox, request.param), Side(mesh.url, request.param)
         yield both
         for side in both:
@@ -96,9 +272,20 @@ def sides(request: pytest.FixtureRequest, official_sandbox: str) -> Iterator[tup
 def test_only_what_is_named_differs(sides: tuple[Side, Side]) -> None:
     for side in sides:
         _ask_all(side)
-    official, ours = (side.statuses for side in sides)
-    found = {name: (official[name], ours[name]) for name in official if official[name] != ours[name]}
-    assert found == DIFFERENT
+    official, ours = sides
+    statuses = {name: (status, ours.statuses[name]) for name, status in official.statuses.items()}
+    assert {name: pair for name, pair in statuses.items() if len(set(pair)) > 1} == DIFFERENT
+    found = defaultdict(set)
+    for name in statuses.keys() - DIFFERENT.keys():
+        one, other = official.fields[name], ours.fields[name]
+        for field in one.keys() | other.keys():
+            pair = one.get(field, ""), other.get(field, "")
+            if len(set(pair)) > 1:
+                found[field, *pair].add(name)
+    named = [one for one in FIELDS if official.version in one.versions]
+    expected = {(one.field, one.official, one.ours): one.requests for one in named}
+    assert len(expected) == len(named)
+    assert dict(found) == expected
 
 
 def test_the_page_has_a_row_for_each() -> None:
@@ -106,6 +293,7 @@ def test_the_page_has_a_row_for_each() -> None:
     said = {tuple(cell.strip() for cell in row.strip("|").split("|"))[:3] for row in rows}
     shown = {(name, official[:3], here[:3]) for name, official, here in (row for row in said if len(row) == 3)}
     assert {(name, str(one), str(other)) for name, (one, other) in DIFFERENT.items()} - shown == set()
+    assert {one.row for one in FIELDS} - {row.strip("|").split("|")[0].strip() for row in rows} == set()
 
 
 def _ask_all(side: Side) -> None:
@@ -113,11 +301,14 @@ def _ask_all(side: Side) -> None:
     _send(side)
     _send_chunks(side)
     _receive(side)
+    _control(side)
 
 
 def _ask_without_messages(side: Side) -> None:
     side.ask("reset of all", "DELETE", "admin/reset", authorized=False)
     side.ask("ping", "GET", "_ping", authorized=False)
+    for path in ("/health", "/_status", "/_ping", "/healthcheck", "deepping"):
+        side.ask(f"health by {path}", "GET", path, authorized=False)
     side.ask("handshake", "POST", A, headers=CLIENT)
     side.ask("handshake by GET", "GET", A, headers=CLIENT)
     side.ask("handshake without client headers", "POST", A)
@@ -129,11 +320,14 @@ def _ask_without_messages(side: Side) -> None:
     side.ask("a mailbox in lower case", "GET", f"{A.lower()}/inbox", A.lower())
     side.ask("too few results", "GET", f"{A}/inbox?max_results=9")
     side.ask("too many results", "GET", f"{A}/inbox?max_results=5001")
+    side.ask("results that are no number", "GET", f"{A}/inbox?max_results=x")
     side.ask("inbox", "GET", f"{A}/inbox")
     side.ask("count", "GET", f"{A}/count")
     side.ask("look-up", "GET", "endpointlookup/X26/TEST", authorized=False)
     side.ask("look-up of nobody", "GET", "endpointlookup/NONE/TEST", authorized=False)
+    side.ask("look-up of two", "GET", "endpointlookup/X26/TEST_WORKFLOW2", authorized=False)
     side.ask("search", "GET", "workflowsearch/TEST", authorized=False)
+    side.ask("search of three", "GET", "workflowsearch/TEST_WORKFLOW2", authorized=False)
     side.ask("rich inbox", "GET", f"{A}/inbox/rich")
     side.ask("rich outbox", "GET", f"{A}/outbox/rich")
     side.ask("the Java client's question for updates", "POST", f"{A}/update")
@@ -143,7 +337,8 @@ def _ask_without_messages(side: Side) -> None:
     side.ask("version 2 or any", "GET", f"{A}/inbox", accept=f"{V2}, */*")
     side.ask("any version", "GET", f"{A}/inbox", accept="*/*")
     side.ask("slash at the end", "GET", f"{A}/inbox/")
-    side.ask("a mailbox's details", "GET", f"admin/mailbox/{A}", authorized=False)
+    for path in (f"admin/mailbox/{A}", f"/admin/mailbox/{A}", f"mailbox/{A}", "admin/mailbox/NONE"):
+        side.ask(f"a mailbox's details by {path}", "GET", path, authorized=False)
 
 
 def _send(side: Side) -> None:
@@ -153,6 +348,9 @@ def _send(side: Side) -> None:
         side.ask(name, "POST", f"{A}/outbox", content=content, keep=keep, headers=given)
 
     send("send", keep="sent", mex_localid="L", mex_filename="a.csv", mex_content_checksum="abc")
+    side.ask("inbox with a message", "GET", f"{B}/inbox", B)
+    side.ask("rich inbox with a message", "GET", f"{B}/inbox/rich", B)
+    side.ask("rich outbox with a message", "GET", f"{A}/outbox/rich")
     send("send with gzip", gzip.compress(b"content"), keep="gzipped", content_encoding="gzip")
     send("send without a recipient", mex_to="")
     send("send without a workflow id", mex_workflowid="")
@@ -188,6 +386,13 @@ def _send_chunks(side: Side) -> None:
     side.ask("chunk without its range", "POST", f"{A}/outbox/{{parts}}/2", content=b"2")
     chunk("chunk 5 of 3", 5, 3)
     chunk("empty chunk", 2, 3, b"")
+    side.ask(
+        "chunk with another encoding",
+        "POST",
+        f"{A}/outbox/{{parts}}/2",
+        content=gzip.compress(b"2"),
+        headers={"mex-chunk-range": "2:3", "content-encoding": "gzip"},
+    )
     chunk("another's chunk", 2, 3, mailbox_id=C)
     side.ask("chunk of no message", "POST", f"{A}/outbox/NONE/2", content=b"2", headers={"mex-chunk-range": "2:3"})
     chunk("chunk 2 of 3", 2, 3)
@@ -217,3 +422,33 @@ def _receive(side: Side) -> None:
     side.ask("acknowledge twice", "PUT", f"{B}/inbox/{{sent}}/status/acknowledged", B)
     side.ask("GET of what is acknowledged", "GET", f"{B}/inbox/{{sent}}", B)
     side.ask("HEAD of what is acknowledged", "HEAD", f"{B}/inbox/{{sent}}", B)
+    side.ask("track what is acknowledged", "GET", f"{A}/outbox/tracking?messageID={{sent}}")
+
+
+def _control(side: Side) -> None:
+    def control(name: str, method: str, path: str, keep: str = "", **given: str) -> None:
+        content = json.dumps(given).encode() if given else None
+        headers = {"content-type": "application/json"}
+        side.ask(name, method, path, authorized=False, content=content, keep=keep, headers=headers)
+
+    about = {"mailbox_id": A, "code": "21", "description": "words", "workflow_id": "TEST", "linked_message_id": "LINK"}
+    control("report", "POST", "admin/report", keep="report", status="error", **about)
+    control("report of no collection", "POST", "admin/report", keep="uncollected", **about)
+    control("report to nobody", "POST", "admin/report", **(about | {"mailbox_id": "NONE"}))
+    for name in ("report", "uncollected"):
+        side.ask(f"HEAD of {name}", "HEAD", f"{A}/inbox/{{{name}}}")
+        side.ask(f"GET of {name}", "GET", f"{A}/inbox/{{{name}}}")
+    control("a message's details", "GET", "admin/message/{sent}")
+    control("a message's details once more", "GET", "/admin/message/{sent}")
+    control("the details of no message", "GET", "admin/message/NONE")
+    control(
+        "event", "POST", "admin/message/{gzipped}/event", status="error", code="21", event="SEND", description="words"
+    )
+    control("event once more", "POST", "/admin/message/{gzipped}/event", status="undeliverable")
+    control("event of no message", "POST", "admin/message/NONE/event", status="error")
+    side.ask("GET of what failed", "GET", f"{B}/inbox/{{gzipped}}", B)
+    side.ask("track what failed", "GET", f"{A}/outbox/tracking?messageID={{gzipped}}")
+    control("reset of one", "DELETE", f"admin/reset/{B}")
+    control("reset of another", "DELETE", f"/admin/reset/{C}")
+    control("reset of nobody", "DELETE", "admin/reset/NONE")
+    control("reset of all at the end", "DELETE", "/admin/reset")
