@@ -42,6 +42,35 @@ def test_prometheus_takes_the_alerts() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+SERIES = """
+rule_files: [ALERTS]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'mesh_paused{mailbox="WELL"}', values: 0x120}
+      - {series: 'mesh_mailbox_last_success_timestamp_seconds{mailbox="WELL"}', values: 0+60x120}
+      - {series: 'mesh_paused{mailbox="SILENT"}', values: 0x120}
+      - {series: 'mesh_mailbox_last_success_timestamp_seconds{mailbox="SILENT"}', values: 0x120}
+      - {series: 'mesh_paused{mailbox="NEVER"}', values: 0x120}
+      - {series: 'mesh_paused{mailbox="PAUSED"}', values: 1x120}
+    promql_expr_test:
+      - expr: sum by (mailbox) (ALERTS{alertstate="firing"})
+        eval_time: 90m
+        exp_samples: [{labels: '{mailbox="SILENT"}', value: 1}, {labels: '{mailbox="NEVER"}', value: 1}]
+"""
+"""A mailbox that is visited well, one that is not any more, one that never was, and a paused one."""
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="`apt-get install prometheus` brings promtool (100 MB)")
+def test_an_alert_comes_for_a_mailbox_that_is_not_visited_or_never_was(tmp_path: Path) -> None:
+    series = tmp_path / "series.yaml"
+    series.write_text(SERIES.replace("ALERTS]", f"{DEPLOY / 'alerts.yaml'}]"), encoding="utf-8")
+    command = [str(PROMTOOL), "test", "rules", str(series)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_alerts_and_page_speak_of_metrics_that_there_are() -> None:
     alerts = (DEPLOY / "alerts.yaml").read_text(encoding="utf-8")
     assert set(re.findall(r"\bmesh_[a-z_]+", alerts)) <= METRICS
