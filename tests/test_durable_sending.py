@@ -151,7 +151,7 @@ def test_what_is_no_record_is_not_taken_for_a_fresh_start(
 ) -> None:
     (tmp_path / "r.json").write_bytes(content)
     mesh, server = scripted(accepted())
-    with pytest.raises(StorageError, match="no record of a transfer"):
+    with pytest.raises(StorageError, match=r"r\.json: this is no record of a transfer"):
         mesh.send_file(path, **TO, resume=tmp_path / "r.json")
     assert server.seen == []
 
@@ -439,7 +439,7 @@ def test_r2_a_transfer_under_way_is_not_forgotten(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="under way"):
         transfer.forget()
     lock.release()
-    with pytest.raises(StorageError, match="no record of a transfer"):
+    with pytest.raises(StorageError, match=r"daily\.json: this is no record of a transfer"):
         transfer.state()
     transfer.forget()
     assert transfer.state() is None

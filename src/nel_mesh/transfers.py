@@ -48,7 +48,7 @@ class Transfer(TransferRecord):
         written = self.read()
         if written is None:
             return None
-        record = SendRecord.from_bytes(written)
+        record = SendRecord.from_bytes(written, self.place)
         return TransferState(
             sent=record.sent,
             bytes_done=record.bytes_done,

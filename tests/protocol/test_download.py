@@ -56,7 +56,7 @@ def test_verified_content_is_published_only_if_it_is_exactly_there(partial: Part
 def test_a_record_keeps_what_the_destination_needs(state: dict[str, object], length: int) -> None:
     record = RUNNING.at(length, state)
     assert (record.length, record.state or {}) == (length, state)
-    assert DownloadRecord.from_bytes(record.to_bytes()) == record
+    assert DownloadRecord.from_bytes(record.to_bytes(), "") == record
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.booleans(), st.integers(0, 5))
@@ -71,10 +71,10 @@ def test_no_case_relies_on_bytes_that_are_not_there(recorded: int, found: int, v
 
 
 def test_a_record_survives_its_text_and_nothing_else_does() -> None:
-    assert DownloadRecord.from_bytes(VERIFIED.to_bytes()) == VERIFIED
+    assert DownloadRecord.from_bytes(VERIFIED.to_bytes(), "") == VERIFIED
     for damaged in (b"", b"{}", b"[]", VERIFIED.to_bytes()[:-5], b'{"message_id": "M1", "more": 1}'):
         with pytest.raises(StorageError, match="record"):
-            DownloadRecord.from_bytes(damaged)
+            DownloadRecord.from_bytes(damaged, "")
 
 
 def test_a_record_begins_with_nothing() -> None:

@@ -21,7 +21,7 @@ def test_a_record_says_how_far_a_send_has_come() -> None:
         assert not record.sent
         record = record.accepted(number, message_id="M1", bytes_on_wire=10, digest=f"d{number}")
         assert record.bytes_done == number
-    assert SendRecord.from_bytes(record.to_bytes()) == record
+    assert SendRecord.from_bytes(record.to_bytes(), "") == record
     receipt = record.receipt()
     assert (receipt.message_id, receipt.local_id) == ("M1", "unique")
     assert (receipt.chunks, receipt.bytes, receipt.bytes_on_wire) == (3, 3, 30)
@@ -78,8 +78,8 @@ def test_what_a_record_says_after_a_failure(length: int, event: Event, kept: dic
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not a record", b'{"version": 1}', b'{"version": 1, "more": 2}'])
 def test_what_is_no_record_is_not_taken_for_a_new_send(content: bytes) -> None:
-    with pytest.raises(errors.StorageError, match="no record of a transfer.*remove it"):
-        SendRecord.from_bytes(content)
+    with pytest.raises(errors.StorageError, match=r"r\.json: this is no record of a transfer.*remove it"):
+        SendRecord.from_bytes(content, "r.json")
 
 
 def test_a_key_is_the_local_id_or_else_the_path() -> None:

@@ -189,7 +189,7 @@ class Process:
     def read_record(self) -> Event:
         written = self.disk.get("record")
         if written is not None:
-            self.record = SendRecord.from_bytes(written)
+            self.record = SendRecord.from_bytes(written, "")
         return upload_events.event_of_record(self.record if written is not None else None)
 
     def begin(self) -> Event:

@@ -316,7 +316,7 @@ class AsyncDownload:
     def _read_record(self) -> DownloadRecord:
         if self._written is None:
             return DownloadRecord(message_id=self._message_id)
-        record = DownloadRecord.from_bytes(self._written)
+        record = DownloadRecord.from_bytes(self._written, self._record_file.place)
         if record.message_id != self._message_id or (
             record.name is not None and not self._destination.is_name(record.name)
         ):

@@ -279,8 +279,8 @@ class _AsyncUpload:
 
     async def _read_record(self) -> Event:
         written = await in_thread(self._file.read) if self._file is not None else None
-        if written is not None:
-            self._record = self._saved = SendRecord.from_bytes(written)
+        if self._file is not None and written is not None:
+            self._record = self._saved = SendRecord.from_bytes(written, self._file.place)
             self._local_id, self._message_id = self._record.local_id, self._record.message_id
         return upload_events.event_of_record(self._saved)
 

@@ -21,12 +21,17 @@ class Record(BaseModel):
         return self.model_dump_json(indent=1).encode() + b"\n"
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        """Read a record. Raises StorageError for anything else, as it must not be taken for a new transfer."""
+    def from_bytes(cls, content: bytes, place: str) -> Self:
+        """Read a record. Raises StorageError for anything else, as it must not be taken for a new transfer.
+
+        Args:
+            content: the record's text.
+            place: where it is, for the error.
+        """
         try:
             return cls.model_validate_json(content)
         except ValidationError:
             raise StorageError(
-                f"the file is no record of a transfer that this version can read ({cls.__name__}); "
+                f"{place}: this is no record of a transfer that this version can read ({cls.__name__}); "
                 "if it is in the way of a new transfer, remove it"
             ) from None
