@@ -328,12 +328,19 @@ def test_received_files_are_their_owners_a35(scripted: Scripted, tmp_path: Path)
         mesh, _ = scripted(inbox(["M1", "M2"]))
         mesh.receive_messages(tmp_path / "a")
         mesh.receive_messages(FolderDestination(tmp_path / "b", file_mode=0o640))
+        journal = SqliteJournal(tmp_path / "journal")
+        journal.open()
+        beside = [path.stat() for path in tmp_path.glob("journal*")]
+        journal.close()
         with mesh.retrieve_message("M1") as message:
             message.save(tmp_path / "saved")
     finally:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*") if path.is_file()}
     assert modes["saved"] == 0o600
+    # It has the names of the files.
+    assert [stat.S_IMODE(status.st_mode) for status in beside] == [0o600] * len(beside)
+    assert {modes["journal"], modes[".nel-mesh-journal"]} == {0o600}
     assert stat.S_IMODE((tmp_path / "a" / "M1.dat").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "b" / "M1.dat").stat().st_mode) == 0o640
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -141,6 +142,7 @@ class SqliteJournal:
         with self._lock, self._translated():
             if self._path is not None:
                 make_folder(self._path.parent)
+                _make_private(self._path)
             self._database = self._connect()
 
     def claim(self, mailbox_id: str, message_id: str) -> Claim | None:
@@ -258,6 +260,13 @@ class SqliteJournal:
         if self._database is None:
             raise StorageError("the journal has not been opened")
         return self._database
+
+
+def _make_private(path: Path) -> None:
+    """Make an empty file for its owner only, as file names are in it; SQLite gives the files beside it its mode."""
+    if not path.exists():
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _prepared(where: str, journal_mode: str) -> sqlite3.Connection:
