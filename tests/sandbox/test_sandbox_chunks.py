@@ -87,6 +87,8 @@ def test_after_the_last_chunk_all_is_locked(raw: RawMesh, mesh_sandbox: Sandbox)
         answer = raw.send_chunk(sent, number, 2, b"other")
         assert answer.status_code == 423
         assert answer.json()["message_id"] == sent
+        words = "Messages has been finalised; no more chunks can be uploaded"
+        assert answer.json()["detail"] == [{"event": "SEND", "code": "", "msg": words}]
     assert mesh_sandbox.content(sent) == b"onetwo"
     single = raw.send().json()["message_id"]
     assert raw.send_chunk(single, 2, 2).status_code == 423
@@ -107,7 +109,10 @@ def test_after_the_last_chunk_all_is_locked(raw: RawMesh, mesh_sandbox: Sandbox)
 )
 def test_ranges(raw: RawMesh, number: int, header: str, status: int) -> None:
     sent = begin(raw, 3)
-    assert raw.send_chunk(sent, number, 3, headers={"mex-chunk-range": header}).status_code == status
+    answer = raw.send_chunk(sent, number, 3, headers={"mex-chunk-range": header})
+    assert answer.status_code == status
+    if status == 406:
+        assert answer.json()["detail"][0]["msg"] == "Not Acceptable"
 
 
 @pytest.mark.parametrize(("first", "second"), [("gzip", ""), ("", "gzip")])

@@ -119,6 +119,16 @@ def test_message_without_options(raw: RawMesh) -> None:
     assert "mex-subject" not in headers
 
 
+@pytest.mark.parametrize(
+    ("given", "header", "field"), [("true", "Y", "Y"), ("1", "Y", "Y"), ("N", None, ""), ("no", None, "")]
+)
+def test_flags_are_passed_on_in_one_form(raw: RawMesh, given: str, header: str | None, field: str) -> None:
+    sent = raw.send(mex_content_compressed=given, mex_content_encrypted=given).json()["message_id"]
+    headers, tracked = raw.get(sent).headers, raw.track(sent, version=1).json()
+    assert (headers["mex-content-compressed"], headers.get("mex-content-encrypted")) == (header or "N", header)
+    assert [tracked[name] for name in ("compressFlag", "isCompressed", "encryptedFlag")] == [field] * 3
+
+
 def test_version_1_download_is_octets(raw: RawMesh) -> None:
     sent = raw.send(mex_content_type="text/csv").json()["message_id"]
     assert raw.get(sent, version=1).headers["content-type"] == "application/octet-stream"
@@ -208,7 +218,8 @@ def test_track_by_local_id(raw: RawMesh) -> None:
     assert (found.status_code, found.json()["messageId"]) == (200, sent)
     assert raw.request("GET", path, mailbox_id="X26ABC2").status_code == 404
     raw.send(mex_localid="my/local id")
-    assert raw.request("GET", path).status_code == 300
+    several = raw.request("GET", path)
+    assert (several.status_code, several.json()["detail"][0]["msg"]) == (300, "Multiple Choices")
 
 
 def test_count(raw: RawMesh) -> None:

@@ -82,7 +82,7 @@ async def track_by_local_id(context: RequestContext) -> Response:
     if not found:
         raise Refusal(404, "this mailbox sent no message with this local id", description="Not Found")
     if len(found) > 1:
-        raise Refusal(300, "several messages have this local id")
+        raise Refusal(300, "several messages have this local id", description="Multiple Choices")
     return json_response(representations.tracking(found[0], context.mailbox, 1), 1)
 
 

@@ -36,8 +36,8 @@ def message_headers(message: StoredMessage, number: int) -> dict[str, str]:
         "mex-version": "1.0",
         wire.MESSAGE_TYPE: message.message_type,
         wire.MESSAGE_ID: message.message_id,
-        wire.COMPRESSED: about.compressed or "N",
-        wire.ENCRYPTED: about.encrypted,
+        wire.COMPRESSED: _flag(about.compressed) or "N",
+        wire.ENCRYPTED: _flag(about.encrypted),
         wire.CHECKSUM: about.checksum,
         wire.MEX_CONTENT_TYPE: about.content_type,
         wire.STATUS_TIMESTAMP: _digits(message.changed),
@@ -103,17 +103,17 @@ def _tracking_v1(message: StoredMessage, recipient: SandboxMailbox, sender: Sand
         "addressType": "ALL",
         "checksum": about.checksum,
         "chunkCount": message.total_chunks,
-        "compressFlag": about.compressed,
+        "compressFlag": _flag(about.compressed),
         "contentEncoding": about.content_encoding,
         "downloadTimestamp": _digits(message.changed) if acknowledged else None,
         "dtsId": message.message_id,
-        "encryptedFlag": about.encrypted,
+        "encryptedFlag": _flag(about.encrypted),
         "expiryTime": _digits(message.expires),
         "failureDate": _digits(message.changed) if failure else None,
         "failureDiagnostic": failure.description if failure else None,
         "fileName": about.file_name or f"{message.message_id}.dat",
         "fileSize": sum(message.sizes),
-        "isCompressed": about.compressed,
+        "isCompressed": _flag(about.compressed),
         "localId": about.local_id,
         "meshRecipientOdsCode": recipient.ods_code,
         "messageId": message.message_id,
@@ -206,6 +206,11 @@ def details(message: StoredMessage, find: FindMailbox) -> dict[str, Any]:
 def _mailbox(mailbox_id: str, find: FindMailbox) -> SandboxMailbox:
     """The mailbox of a message; one of a kept message may have left the configuration since."""
     return find(mailbox_id) or SandboxMailbox(mailbox_id=mailbox_id, ods_code="")
+
+
+def _flag(given: str) -> str:
+    """Give a flag of the sender as the official sandbox does: Y for any form of yes, and nothing for no."""
+    return "Y" if _is_yes(given) else ""
 
 
 def _is_yes(flag: str) -> bool:

@@ -385,10 +385,11 @@ class Store:
         """
         identity = message.message_id
         if message.status is not MessageStatus.UPLOADING:
-            raise Refusal(423, "all chunks have arrived already", event="SEND", message_id=identity)
+            words = "Messages has been finalised; no more chunks can be uploaded"
+            raise Refusal(423, "all chunks have arrived already", event="SEND", description=words, message_id=identity)
         if number > message.total_chunks:
             reason = f"the message has {message.total_chunks} chunks"
-            raise Refusal(406, reason, event="SEND", message_id=identity)
+            raise Refusal(406, reason, event="SEND", description="Not Acceptable", message_id=identity)
         if total != message.total_chunks:
             raise invalid_range(f"the message was begun with {message.total_chunks} chunks", identity)
         received = len(message.sizes)
