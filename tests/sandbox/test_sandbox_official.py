@@ -30,6 +30,19 @@ WORKFLOWS = (
 )
 """As the official sandbox comes with."""
 
+ALL = {
+    "mex_localid": "S",
+    "mex_subject": "some words",
+    "mex_partnerid": "P",
+    "mex_filename": "a b.csv",
+    "mex_content_type": "text/csv",
+    "mex_content_compressed": "TRUE",
+    "mex_content_encrypted": "yes",
+    "mex_content_checksum": "md5 0a",
+    "mex_messagetype": "DATA",
+    "mex_version": "1.0",
+}
+
 DIFFERENT = {
     "handshake with empty client headers": (200, 400),
     "send without a recipient": (400, 417),
@@ -41,6 +54,8 @@ DIFFERENT = {
     "chunk 5 of 3": (417, 406),
     "empty chunk": (202, 417),
     "chunk after the last": (417, 423),
+    "chunk with another total": (202, 417),
+    "chunk 3 before chunk 2": (202, 417),
     "HEAD by the sender": (200, 404),
     "version 3 of the API": (200, 400),
     "version 2 or any": (400, 200),
@@ -68,18 +83,21 @@ _LONG = {f"send with a long {what}" for what in ("subject", "local id", "file na
 _NO_ROUTE = {"no such path", "no such method"}
 _FURTHER_CHUNKS = {"chunk 2 of 3", "chunk 2 of 3 once more", "chunk 3 of 3"}
 _SENT = {"send", "send with gzip", "send with its own Mex-From", "send of the type Data", "send of chunk 1:1"}
-_SENT |= {"send to a mailbox in lower case", "chunk 1 of 3"}
-_LOOK_UPS = {"count", "look-up", "look-up of nobody", "look-up of two", "search", "search of three"}
+_SENT |= {"send to a mailbox in lower case", "chunk 1 of 3", "chunk 1 of 3 once more", "send with all headers"}
+_SENT |= {"send with its local id once more", *(f"send for a page, {number}" for number in range(12))}
+_LOOK_UPS = {"count", "count of twelve", "look-up", "look-up of nobody", "look-up of two", "search", "search of three"}
+_FINALISED = {"chunk once more after the last"}
 _HEADS = {"HEAD", "HEAD of report", "HEAD of uncollected", "HEAD of what is acknowledged"}
 _REPORTS = {"GET of report", "GET of uncollected"}
 _PLAIN = {"GET", "GET chunk 1", "GET chunk 2", "GET chunk 3", "GET of what is acknowledged"}
 _PLAIN |= {"GET with an id in lower case"}
-_TRACKED = {"track", "track what is acknowledged", "track what failed"}
+_TRACKED = {"track", "track with all headers", "track what is acknowledged", "track what failed"}
 _UPLOADING = {"track while it is uploaded"}
 _DETAILS = {"a message's details", "a message's details once more"}
 _RICH = {"rich inbox with a message", "rich outbox with a message"}
 _ENCODING = {"chunk with another encoding"}
 _MISMATCH, _UNREADABLE = '"Mailbox id does not match token"', '"Error reading from Authorization header"'
+_NO_MORE = "Messages has been finalised; no more chunks can be uploaded"
 _NO_DATA = "Data file is missing or inaccessible"
 
 _TYPE, _N = "`Content-Type` of JSON in version 2", "`Mex-Content-Compressed: N`"
@@ -87,18 +105,26 @@ _EMPTY_TYPE = "`Content-Type` of an empty body"
 _CHUNK = "a further chunk in version 2"
 _INVALID, _NONE = "an invalid value (400)", "no such path or method"
 _CHANGED, _INTERNAL = "a chunk of another encoding", "an error about a chunk in version 2"
-_TRACKING, _TIMES = "tracking", "times in JSON"
+_TRACKING, _TIMES, _LATE = "tracking", "times in JSON", "a chunk when all have arrived (423)"
 
 FIELDS = [
     FieldDifference(
         _TYPE, "content-type", "application/json", V2, _SENT | _LOOK_UPS | _NO_ROUTE | _FURTHER_CHUNKS, (2,)
     ),
-    FieldDifference(_EMPTY_TYPE, "content-type", "", V2, _HEADS),
+    FieldDifference(
+        "`Content-Type` of a download",
+        "content-type",
+        "text/csv; charset=utf-8",
+        "text/csv",
+        {"GET with all headers", "GET with all headers, not compressed"},
+        (2,),
+    ),
+    FieldDifference(_EMPTY_TYPE, "content-type", "", V2, _HEADS | {"HEAD with all headers"}),
     FieldDifference(_EMPTY_TYPE, "content-type", "", "application/octet-stream", _REPORTS),
     FieldDifference(_N, "mex-content-compressed", "", "N", _HEADS | _REPORTS | _PLAIN | {"GET of gzip"}, (1,)),
     FieldDifference(_N, "mex-content-compressed", "", "N", _HEADS | _REPORTS | {"GET of gzip"}, (2,)),
     FieldDifference(_CHUNK, "", "null", "", _FURTHER_CHUNKS, (2,)),
-    FieldDifference(_CHUNK, "message_id", "", '"ID"', _FURTHER_CHUNKS | _ENCODING, (2,)),
+    FieldDifference(_CHUNK, "message_id", "", '"ID"', _FURTHER_CHUNKS, (2,)),
     FieldDifference(_INVALID, "detail[].input", "given", "", _BAD_VALUES | _LONG),
     FieldDifference(_INVALID, "detail[].ctx.ge", "given", "", {"too few results", "GET chunk 0"}),
     FieldDifference(_INVALID, "detail[].ctx.le", "given", "", {"too many results"}),
@@ -121,6 +147,9 @@ FIELDS = [
             FieldDifference(
                 _CHANGED, words, '"cannot change content encoding"', '"Malformed headers"', _ENCODING, version
             ),
+            FieldDifference(_LATE, event, "", '"SEND"', _FINALISED, version),
+            FieldDifference(_LATE, code, "", '""', _FINALISED, version),
+            FieldDifference(_LATE, words, "", f'"{_NO_MORE}"', _FINALISED, version),
             FieldDifference("send of nothing", words, f'"{_NO_DATA}."', f'"{_NO_DATA}"', {"send of nothing"}, version),
             FieldDifference(
                 "send to a URL", words, '"MalformedControlFile"', '"Malformed headers"', {"send to a URL"}, version
@@ -128,8 +157,14 @@ FIELDS = [
             FieldDifference("a token that is none", words, _MISMATCH, _UNREADABLE, {"a token that is none"}, version),
         )
     ),
-    FieldDifference(_CHANGED, "messageID", "", '"ID"', _ENCODING, (1,)),
-    FieldDifference(_INTERNAL, "internal_id", "", '"ID"', _ENCODING | {"chunk without its range"}, (2,)),
+    FieldDifference(_LATE, "content-type", "application/json", V2, _FINALISED, (2,)),
+    FieldDifference(_LATE, "message", r'"An internal error occurred.\n\nPlease contact support."', "", _FINALISED),
+    *(
+        FieldDifference(row, field, "", '"ID"', requests, (version,))
+        for row, requests in ((_CHANGED, _ENCODING), (_LATE, _FINALISED))
+        for version, field in ((1, "messageID"), (2, "message_id"), (2, "internal_id"))
+    ),
+    FieldDifference(_INTERNAL, "internal_id", "", '"ID"', {"chunk without its range"}, (2,)),
     *(
         difference
         for requests, version in ((_TRACKED | _UPLOADING | {"track by local id"}, (1,)), ({"track by local id"}, (2,)))
@@ -166,8 +201,21 @@ FIELDS = [
         )
     ),
     FieldDifference(_TIMES, "download_timestamp", '"TIME.000000"', '"TIME"', _DETAILS),
-    FieldDifference(_TIMES, "messages[].expiry_timestamp", '"TIME.000000"', '"TIME"', _RICH),
-    FieldDifference(_TIMES, "messages[].sent_date", '"TIME.000000"', '"TIME"', _RICH),
+    *(
+        FieldDifference(
+            _TIMES, f"messages[].{name}", " ".join(['"TIME.000000"'] * count), " ".join(['"TIME"'] * count), requests
+        )
+        for name in ("expiry_timestamp", "sent_date")
+        for count, requests in ((1, _RICH), (10, {"rich page"}))
+    ),
+    FieldDifference(
+        "a page of a filtered inbox",
+        "links.next",
+        "",
+        f'"/messageexchange/{C}/inbox?max_results=10&workflow_filter=PAGE0&continue_from=PAGE"',
+        {"page with a filter"},
+        (2,),
+    ),
     FieldDifference(
         "`Mex-Subject` of a report", "mex-subject", "NDR", "", {"GET of uncollected", "HEAD of uncollected"}
     ),
@@ -178,6 +226,7 @@ _HEADERS = ("content-type", "content-encoding", "mex-")
 _MASKS = (
     (re.compile(r"[0-9A-Fa-f]{32}|[0-9]{20}_[0-9A-F]{6}"), "ID"),
     (re.compile(r"start_time=[^&]*"), "start_time=TIME"),
+    (re.compile(r"continue_from=[^&\"]*"), "continue_from=PAGE"),
     (re.compile(r"[0-9]{14}"), "TIME"),
     (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"), "TIME"),
     (re.compile(r"(?<=TIME)[.][0-9]{6}"), ".000000"),
@@ -282,10 +331,11 @@ def test_only_what_is_named_differs(sides: tuple[Side, Side]) -> None:
             pair = one.get(field, ""), other.get(field, "")
             if len(set(pair)) > 1:
                 found[field, *pair].add(name)
-    named = [one for one in FIELDS if official.version in one.versions]
-    expected = {(one.field, one.official, one.ours): one.requests for one in named}
-    assert len(expected) == len(named)
-    assert dict(found) == expected
+    expected: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for known in FIELDS:
+        if official.version in known.versions:
+            expected[known.field, known.official, known.ours] |= known.requests
+    assert found == expected
 
 
 def test_the_page_has_a_row_for_each() -> None:
@@ -300,6 +350,7 @@ def _ask_all(side: Side) -> None:
     _ask_without_messages(side)
     _send(side)
     _send_chunks(side)
+    _list_pages(side)
     _receive(side)
     _control(side)
 
@@ -351,6 +402,9 @@ def _send(side: Side) -> None:
     side.ask("inbox with a message", "GET", f"{B}/inbox", B)
     side.ask("rich inbox with a message", "GET", f"{B}/inbox/rich", B)
     side.ask("rich outbox with a message", "GET", f"{A}/outbox/rich")
+    side.ask("inbox with a filter", "GET", f"{B}/inbox?workflow_filter=!TES*", B)
+    send("send with all headers", b"content", "full", **ALL)
+    send("send with its local id once more", mex_localid="S", mex_workflowid="TEST_WORKFLOW")
     send("send with gzip", gzip.compress(b"content"), keep="gzipped", content_encoding="gzip")
     send("send without a recipient", mex_to="")
     send("send without a workflow id", mex_workflowid="")
@@ -399,6 +453,22 @@ def _send_chunks(side: Side) -> None:
     chunk("chunk 2 of 3 once more", 2, 3)
     chunk("chunk 3 of 3", 3, 3)
     chunk("chunk after the last", 4, 3)
+    chunk("chunk once more after the last", 3, 3)
+    headers = {"mex-chunk-range": "1:3"} | TO
+    side.ask("chunk 1 of 3 once more", "POST", f"{A}/outbox", content=b"1", keep="others", headers=headers)
+    for name, number, total in (("chunk with another total", 2, 4), ("chunk 3 before chunk 2", 3, 3)):
+        headers = {"mex-chunk-range": f"{number}:{total}"}
+        side.ask(name, "POST", f"{A}/outbox/{{others}}/{number}", content=b"2", headers=headers)
+
+
+def _list_pages(side: Side) -> None:
+    for number in range(12):
+        headers = TO | {"mex-to": C, "mex-workflowid": f"PAGE{number // 6}"}
+        side.ask(f"send for a page, {number}", "POST", f"{A}/outbox", content=b"content", headers=headers)
+    side.ask("count of twelve", "GET", f"{C}/count", C)
+    side.ask("page", "GET", f"{C}/inbox?max_results=10", C)
+    side.ask("page with a filter", "GET", f"{C}/inbox?max_results=10&workflow_filter=PAGE0", C)
+    side.ask("rich page", "GET", f"{C}/inbox/rich?max_results=10", C)
 
 
 def _receive(side: Side) -> None:
@@ -412,6 +482,11 @@ def _receive(side: Side) -> None:
     side.ask("GET by another", "GET", f"{C}/inbox/{{sent}}", C)
     side.ask("GET of no message", "GET", f"{B}/inbox/NONE", B)
     side.ask("track", "GET", f"{A}/outbox/tracking?messageID={{sent}}")
+    side.ask("HEAD with all headers", "HEAD", f"{B}/inbox/{{full}}", B)
+    side.ask("GET with all headers", "GET", f"{B}/inbox/{{full}}", B)
+    side.ask("GET with all headers, not compressed", "GET", f"{B}/inbox/{{full}}", B, headers={"accept-encoding": ""})
+    side.ask("track with all headers", "GET", f"{A}/outbox/tracking?messageID={{full}}")
+    side.ask("track by a local id of two", "GET", f"{A}/outbox/tracking/S")
     side.ask("track by the recipient", "GET", f"{B}/outbox/tracking?messageID={{sent}}", B)
     side.ask("track without an id", "GET", f"{A}/outbox/tracking")
     side.ask("track by local id", "GET", f"{A}/outbox/tracking/L")
