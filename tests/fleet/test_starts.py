@@ -13,6 +13,7 @@ from agents import Site
 from sqlalchemy import text
 
 from nel_mesh import StorageError
+from nel_mesh.ledger import events
 from nel_mesh.ledger.ledger import Ledger
 from nel_mesh.sandbox import Sandbox
 from ports import free_ports
@@ -116,3 +117,23 @@ def test_a_database_that_is_not_there_is_named_with_what_to_do(mesh_sandbox: San
     assert f"postgresql://mesh@127.0.0.1:{port}/mesh: the ledger cannot be used" in message
     assert "Check the file, disk, store or database that is named" in message
     assert "hidden" not in said
+
+
+def test_a_process_that_is_frozen_in_the_middle_of_an_entry_holds_the_others_up_for_a_while_only(
+    postgresql_url: str,
+) -> None:
+    option = "?options=-c%20idle_in_transaction_session_timeout%3D300ms"
+    with Ledger(f"{postgresql_url}{option}") as frozen, Ledger(postgresql_url) as other:
+
+        def entry(ledger: Ledger, name: str) -> None:
+            with ledger.database.write() as connection:
+                events.append(connection, ledger.clock.now(), name)
+                if ledger is frozen:
+                    # It has the lock of the chain, and says nothing; the other waits for it, and is not refused.
+                    entry(other, "after it")
+
+        with pytest.raises(StorageError, match="cannot be used"):
+            entry(frozen, "lost")
+        with other.database.read() as connection:
+            kinds = connection.exec_driver_sql("SELECT kind FROM event").scalars().all()
+        assert kinds == ["after it"]

@@ -20,9 +20,9 @@ SILENCE_TIMEOUT_SECONDS = 10
 
 STATEMENT_TIMEOUT_SECONDS = 30
 LOCK_TIMEOUT_SECONDS = 10
-IDLE_TRANSACTION_TIMEOUT_SECONDS = 5
+IDLE_TRANSACTION_TIMEOUT_SECONDS = 3
 """How long a process may say nothing in the middle of a transaction. One that is frozen there holds locks that all
-others need."""
+others need, and as long as they wait for it they do not see how silent it is."""
 
 _DRIVER = "postgresql+psycopg"
 
