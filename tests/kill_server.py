@@ -57,8 +57,8 @@ class Killer:
             if self.points == self._kill_at and self._number == signal.SIGKILL:
                 os.kill(os.getpid(), self._number)
             elif self.points == self._kill_at:
-                # To the main thread: one that came to another would not wake it from its wait for sockets, and in CPython
-                # 3.11 a thread that is profiled does nothing else while the main one has a signal to handle.
+                # To the main thread: one that came to another would not wake it from its wait for sockets, and a thread
+                # that is profiled does nothing in CPython 3.11 while the main one has a signal to handle.
                 signal.pthread_kill(threading.main_thread().ident or 0, self._number)
 
     def start(self) -> None:
