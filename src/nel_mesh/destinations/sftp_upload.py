@@ -31,7 +31,7 @@ from nel_mesh.stores.sftp import SftpFile, SftpServer
 
 _WRITE_BYTES = 1024 * 1024
 """At most so many bytes are written by one call: as many whole requests as fit."""
-_WRITES_ON_THEIR_WAY = 4
+_WRITES_ON_THEIR_WAY = 6
 _SAFE_BYTES = 32 * 1024 * 1024
 """After so many bytes the end of a chunk is made durable and recorded, which takes two disks and ten round trips.
 

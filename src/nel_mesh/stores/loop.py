@@ -12,14 +12,47 @@ import asyncio
 import contextlib
 import os
 import queue
+import select
+import selectors
+import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, TypeVar
 
 _Value = TypeVar("_Value")
 
 _LOOK_AGAIN_SECONDS = 0.25
 _END_SECONDS = 10.0
+_GATHER_SECONDS = 0.01
+_TURNS = 2
+"""Of the event loop: one for a coroutine, one for the tasks that it started."""
+
+
+class _Selector(selectors.DefaultSelector):
+    """Tells the event loop what has arrived: at once while a caller waits, else after more had a moment to come.
+
+    While a message is being received in another thread, each look at what arrives takes the interpreter's lock from
+    that thread, and one look at many responses takes hardly longer than one at a single response.
+    """
+
+    def __init__(self, callers: Mapping[object, None]) -> None:
+        super().__init__()
+        self._callers = callers
+        self._calls = select.poll()
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Watch one more. The first is the event loop's own socket, through which other threads wake it."""
+        if not self.get_map():
+            self._calls.register(fileobj, select.POLLIN)
+        return super().register(fileobj, events, data)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what has arrived, as the event loop asks for it."""
+        found = super().select(timeout)
+        if timeout == 0 or not found or self._callers:
+            return found
+        self._calls.poll(_GATHER_SECONDS * 1000)
+        return super().select(0)
 
 
 class Call(Generic[_Value]):
@@ -34,10 +67,21 @@ class Call(Generic[_Value]):
         self._error: BaseException | None = None
         self._done = False
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._has_begun = False
+        self._begun: queue.SimpleQueue[None] = queue.SimpleQueue()
         running.loop.call_soon_threadsafe(self._start)
 
     def _start(self) -> None:
         self._task = self._running.loop.create_task(self._run())
+        self._running.loop.call_soon(self._take_turn, _TURNS)
+
+    def _take_turn(self, left: int) -> None:
+        # The loop calls what is ready in order: this comes after the coroutine's turn, and that of what it started.
+        if left:
+            self._running.loop.call_soon(self._take_turn, left - 1)
+        else:
+            self._has_begun = True
+            self._begun.put(None)
 
     async def _run(self) -> None:
         try:
@@ -48,20 +92,38 @@ class Call(Generic[_Value]):
             self._done = True
             self._wake.put(None)
 
+    def wait_begun(self) -> None:
+        """Wait until it, and the tasks that it started, have done what they can without waiting for anything.
+
+        Two threads that both run Python hold each other up. Where the event loop has a mebibyte to encrypt and the
+        caller one to receive, one after the other is quicker than both at once. An exception that interrupts this
+        cancels it.
+        """
+        self._wait(lambda: self._has_begun, self._begun)
+
     def result(self) -> _Value:
         """Wait for its end; return its value, or raise its error. An exception that interrupts this cancels it."""
+        callers = self._running.callers
         try:
-            while not (self._done or self._running.has_ended):
-                with contextlib.suppress(queue.Empty):
-                    self._wake.get(timeout=_LOOK_AGAIN_SECONDS)
-        except BaseException:
-            self.cancel()
-            raise
+            callers[self] = None
+            self._running.wake()
+            self._wait(lambda: self._done, self._wake)
+        finally:
+            callers.pop(self, None)
         if not self._done:
             raise RuntimeError("the event loop has ended")
         if self._error is not None:
             raise self._error
         return self._values[0]
+
+    def _wait(self, is_over: Callable[[], bool], wake: queue.SimpleQueue[None]) -> None:
+        try:
+            while not (is_over() or self._running.has_ended):
+                with contextlib.suppress(queue.Empty):
+                    wake.get(timeout=_LOOK_AGAIN_SECONDS)
+        except BaseException:
+            self.cancel()
+            raise
 
     def cancel(self) -> None:
         """Let it end early; nobody waits for that."""
@@ -76,11 +138,23 @@ class Call(Generic[_Value]):
 class _Running:
     """An event loop and its thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+    def __init__(self) -> None:
+        self.callers: dict[object, None] = {}
+        """The calls whose results are waited for."""
+        self.loop: asyncio.AbstractEventLoop
+        if sys.platform == "win32":
+            # There a process, such as a ProxyCommand, can be started only in a loop of another kind.
+            self.loop = asyncio.new_event_loop()
+        else:
+            self.loop = asyncio.SelectorEventLoop(_Selector(self.callers))
         self.process_id = os.getpid()
         self.has_ended = False
         self.ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def wake(self) -> None:
+        """Have the event loop look at what has arrived, unless it has ended."""
+        if not self.has_ended:
+            self.loop.call_soon_threadsafe(lambda: None)
 
 
 class LoopThread:
@@ -125,8 +199,8 @@ class LoopThread:
 
 
 def _run(started: queue.SimpleQueue[_Running]) -> None:
-    loop = asyncio.new_event_loop()
-    running = _Running(loop)
+    running = _Running()
+    loop = running.loop
     started.put(running)
     try:
         loop.run_forever()

@@ -464,13 +464,15 @@ class SftpFile:
         return most // request * request or most
 
     def start_write(self, position: int, content: bytes | memoryview) -> Call[object]:
-        """Write content at a position, and do not wait for it. It stays as it is until that is done."""
+        """Write content at a position, and wait only until it is encrypted. It stays as it is until that is done."""
 
         async def write(_: SFTPClient) -> object:
             # asyncssh only cuts and joins it, which needs no copy of a view.
             return await self._file.write(cast(bytes, content), position)
 
-        return self._server.start(self._path, write, client=self._client)
+        call = self._server.start(self._path, write, client=self._client)
+        call.wait_begun()
+        return call
 
     def start_read(self, position: int, size: int) -> Call[bytes]:
         """Read up to so many bytes from a position on, and do not wait for them."""
