@@ -468,7 +468,7 @@ class AsyncDownload:
         self, response: AsyncResponse, start: int, before: int, total: int, prefetcher: AsyncPrefetcher
     ) -> int:
         """Write one chunk's content, after the `start` bytes of the `before` chunks out of `total`."""
-        chunk = AsyncChunk(response)
+        chunk = AsyncChunk(response, memory=prefetcher.memory)
         length = 0
         began = self._clock.monotonic()
         while (blocks := await chunk.next_blocks()) is not None:

@@ -94,9 +94,11 @@ class _AsyncPrefetch:
         message_id: str,
         number: int,
         buffer: PrefetchBuffer,
+        memory: list[memoryview],
     ) -> None:
         self._mailbox = mailbox
         self._budget = budget
+        self._memory = memory
         self._message_id = message_id
         self._number = number
         self._response: AsyncResponse | None = None
@@ -117,7 +119,7 @@ class _AsyncPrefetch:
             response = self._response = await self._mailbox.retrieve_chunk(self._message_id, self._number, attempts=1)
             try:
                 responses.metadata("receive_file", self._message_id, response.headers)  # refuses another message's
-                chunk = AsyncChunk(response)
+                chunk = AsyncChunk(response, memory=self._memory)
                 while (blocks := await chunk.next_blocks()) is not None:
                     await in_thread(self.buffer.write, blocks)
             finally:
@@ -169,6 +171,8 @@ class AsyncPrefetcher:
         self._max_chunks = min(2, max_chunks)
         self._length: int | None = None
         """How long all chunks but the last are thought to be; None before one is complete."""
+        self.memory: list[memoryview] = []
+        """That chunks no longer need, for those after them."""
         self._running: dict[int, tuple[_AsyncPrefetch, AsyncTask[AsyncPrefetchedChunk | None]]] = {}
 
     async def start(self, after: int, total: int, end: int | None = None) -> None:
@@ -188,7 +192,7 @@ class AsyncPrefetcher:
                 self._budget.release()
                 self.give_up()
                 return
-            prefetch = _AsyncPrefetch(self._mailbox, self._budget, self._message_id, number, buffer)
+            prefetch = _AsyncPrefetch(self._mailbox, self._budget, self._message_id, number, buffer, self.memory)
             try:
                 self._running[number] = prefetch, await self._background.start(prefetch.run, stop=prefetch.stop)
             except BaseException as error:

@@ -23,10 +23,17 @@ _READ_BYTES = 1024 * 1024
 
 
 class AsyncChunk:
-    """The content of one chunk, decompressed where it was gzipped in transit, and checked to its end."""
+    """The content of one chunk, decompressed where it was gzipped in transit, and checked to its end.
 
-    def __init__(self, response: AsyncResponse, *, coded: bool = True) -> None:
+    Args:
+        response: the response that brings it.
+        coded: whether to decompress it.
+        memory: what chunks before it no longer need, for it to use again.
+    """
+
+    def __init__(self, response: AsyncResponse, *, coded: bool = True, memory: list[memoryview] | None = None) -> None:
         self._response = response
+        self._memory = [] if memory is None else memory
         self._decoder = gzip.decoder(response.headers.get(wire.CONTENT_ENCODING) if coded else None)
         self._decoded: Iterator[Block] = iter(())
         announced = response.announced_length
@@ -63,8 +70,10 @@ class AsyncChunk:
 
     async def _gather(self, raw: Block) -> memoryview:
         """Return that block and those after it, as many as are worth one call in a worker thread."""
-        if not self._gathered:
-            # Once for each chunk: memory that is taken and given back again and again costs more than copying.
+        # To take a mebibyte from the system costs more than to copy one.
+        while self._memory and len(self._gathered) < self._gather_bytes:
+            self._gathered = self._memory.pop()
+        if len(self._gathered) < self._gather_bytes:
             self._gathered = memoryview(bytearray(self._gather_bytes))
         length = 0
         following: Block | None = raw
@@ -87,6 +96,9 @@ class AsyncChunk:
 
     async def _finish(self) -> None:
         self._decoder.finish()
+        if self._gathered:
+            self._memory.append(self._gathered)
+            self._gathered = memoryview(b"")
         await self._response.close()
 
 

@@ -463,7 +463,7 @@ class Download:
 
     def _store(self, response: Response, start: int, before: int, total: int, prefetcher: Prefetcher) -> int:
         """Write one chunk's content, after the `start` bytes of the `before` chunks out of `total`."""
-        chunk = Chunk(response)
+        chunk = Chunk(response, memory=prefetcher.memory)
         length = 0
         began = self._clock.monotonic()
         while (blocks := chunk.next_blocks()) is not None:

@@ -95,9 +95,11 @@ class _Prefetch:
         message_id: str,
         number: int,
         buffer: PrefetchBuffer,
+        memory: list[memoryview],
     ) -> None:
         self._mailbox = mailbox
         self._budget = budget
+        self._memory = memory
         self._message_id = message_id
         self._number = number
         self._response: Response | None = None
@@ -118,7 +120,7 @@ class _Prefetch:
             response = self._response = self._mailbox.retrieve_chunk(self._message_id, self._number, attempts=1)
             try:
                 responses.metadata("receive_file", self._message_id, response.headers)  # refuses another message's
-                chunk = Chunk(response)
+                chunk = Chunk(response, memory=self._memory)
                 while (blocks := chunk.next_blocks()) is not None:
                     self.buffer.write(blocks)
             finally:
@@ -170,6 +172,8 @@ class Prefetcher:
         self._max_chunks = min(2, max_chunks)
         self._length: int | None = None
         """How long all chunks but the last are thought to be; None before one is complete."""
+        self.memory: list[memoryview] = []
+        """That chunks no longer need, for those after them."""
         self._running: dict[int, tuple[_Prefetch, Task[PrefetchedChunk | None]]] = {}
 
     def start(self, after: int, total: int, end: int | None = None) -> None:
@@ -189,7 +193,7 @@ class Prefetcher:
                 self._budget.release()
                 self.give_up()
                 return
-            prefetch = _Prefetch(self._mailbox, self._budget, self._message_id, number, buffer)
+            prefetch = _Prefetch(self._mailbox, self._budget, self._message_id, number, buffer, self.memory)
             try:
                 self._running[number] = prefetch, self._background.start(prefetch.run, stop=prefetch.stop)
             except BaseException as error:

@@ -24,8 +24,11 @@ from typing import Any, Final, Protocol
 from nel_mesh.blocks import Block
 from nel_mesh.errors import IntegrityError
 
-OUTPUT_BLOCK_BYTES: Final = 112 * 1024
+OUTPUT_BLOCK_BYTES: Final = 224 * 1024
 """The most that one step of decompression gives."""
+
+_INPUT_BLOCK_BYTES: Final = 128 * 1024
+"""The most that one step is given: what it does not use at once it copies."""
 
 _GZIP_WBITS: Final = 31
 """zlib's `wbits` for a gzip header and trailer around the largest window."""
@@ -127,6 +130,11 @@ class _Gzip:
         self._has_member = False
 
     def feed(self, data: Block) -> Iterator[Block]:
+        view = memoryview(data)
+        for start in range(0, len(view), _INPUT_BLOCK_BYTES):
+            yield from self._content(view[start : start + _INPUT_BLOCK_BYTES])
+
+    def _content(self, data: Block) -> Iterator[Block]:
         while data:
             if self._member is None:
                 # ISA-L cannot resume a header that is split between two blocks.
