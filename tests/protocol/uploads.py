@@ -29,4 +29,4 @@ def make_plan(length: int = 5, limit: int = 5, local_id: str | None = None, **op
 def make_record(plan: UploadPlan | None = None, **changes: Any) -> SendRecord:
     plan = plan or make_plan()
     record = SendRecord.begin(plan, arguments=plan.digest(), modified_ns=7, now=NOW)
-    return record.model_copy(update=changes)
+    return dataclasses.replace(record, **changes)

@@ -6,6 +6,7 @@ The steps of a download follow `protocol/download.py`; this is the shell that ca
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -256,7 +257,7 @@ class AsyncDownload:
             await self.forget()
             raise
         if is_open:
-            record = record.model_copy(update={"is_checksum_open": True})
+            record = dataclasses.replace(record, is_checksum_open=True)
         name = await self._publish(record, metadata, file_name)
         if is_open:
             verified = await self._verify_published(name, record, metadata)
@@ -352,12 +353,11 @@ class AsyncDownload:
                         more, length = prefetched
                     else:
                         more, length = await self._fetch_chunk(sequence, record.length, prefetcher)
-                    record = record.model_copy(
-                        update={
-                            "chunks": sequence.total,
-                            "chunks_done": sequence.received,
-                            "length": record.length + length,
-                        }
+                    record = dataclasses.replace(
+                        record,
+                        chunks=sequence.total,
+                        chunks_done=sequence.received,
+                        length=record.length + length,
                     )
                     if more:
                         prefetcher.measure(length)
@@ -538,7 +538,7 @@ class AsyncDownload:
 
     def _give_name(self, record: DownloadRecord, names: Iterable[str]) -> str:
         for name in names:
-            self._record_file.write(record.model_copy(update={"name": name}).to_bytes())
+            self._record_file.write(dataclasses.replace(record, name=name).to_bytes())
             if self._upload.publish(name):
                 return name
         raise StorageError(f"{self._destination.location(name)}: something else is there, and is not replaced")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Mapping
 from typing import Any, Self
@@ -9,6 +10,7 @@ from typing import Any, Self
 from nel_mesh.protocol.record import Record
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DownloadRecord(Record):
     """A message on its way to a destination.
 
@@ -33,7 +35,7 @@ class DownloadRecord(Record):
 
     def at(self, length: int, state: Mapping[str, Any] | None) -> Self:
         """Return the record with what the destination says of the content."""
-        return self.model_copy(update={"length": length, "state": dict(state) if state else None})
+        return dataclasses.replace(self, length=length, state=dict(state) if state else None)
 
 
 class Partial(enum.Enum):

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Self
+import dataclasses
+import functools
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from nel_mesh.errors import StorageError
 
 
-class Record(BaseModel):
-    """How far a transfer has come, as a value that has a text."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """How far a transfer has come, as a value that has a text.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    It is made several times for each message, so not a model, whose values are checked each time: only a text is.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     version: int = 1
 
     def to_bytes(self) -> bytes:
         """Return the record's text."""
-        return self.model_dump_json(indent=1).encode() + b"\n"
+        return self._text().dump_json(self, indent=1) + b"\n"
 
     @classmethod
     def from_bytes(cls, content: bytes, place: str) -> Self:
@@ -29,9 +35,15 @@ class Record(BaseModel):
             place: where it is, for the error.
         """
         try:
-            return cls.model_validate_json(content)
+            record: Self = cls._text().validate_json(content)
         except ValidationError:
             raise StorageError(
                 f"{place}: this is no record of a transfer that this version can read ({cls.__name__}); "
                 "if it is in the way of a new transfer, remove it"
             ) from None
+        return record
+
+    @classmethod
+    @functools.cache
+    def _text(cls) -> TypeAdapter[Any]:
+        return TypeAdapter(cls)

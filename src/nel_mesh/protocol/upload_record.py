@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from datetime import datetime
@@ -13,6 +14,7 @@ from nel_mesh.protocol.upload_plan import MessageOptions, UploadPlan
 from nel_mesh.protocol.upload_states import Event
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SendRecord(Record):
     """How far a send has come; on disk it is never ahead of MESH.
 
@@ -85,14 +87,13 @@ class SendRecord(Record):
 
     def accepted(self, number: int, *, message_id: str, bytes_on_wire: int, digest: str) -> SendRecord:
         """Return the record after another chunk was accepted."""
-        return self.model_copy(
-            update={
-                "message_id": message_id,
-                "chunks_done": number,
-                "bytes_on_wire": self.bytes_on_wire + bytes_on_wire,
-                "digest": digest,
-                "sent": number == self.chunks,
-            }
+        return dataclasses.replace(
+            self,
+            message_id=message_id,
+            chunks_done=number,
+            bytes_on_wire=self.bytes_on_wire + bytes_on_wire,
+            digest=digest,
+            sent=number == self.chunks,
         )
 
     def delivered(self, message_id: str, *, bytes_on_wire: int) -> SendRecord:
@@ -101,15 +102,15 @@ class SendRecord(Record):
 
     def opened(self) -> SendRecord:
         """Return the record from which the only request may be made: from then on it may have been sent."""
-        return self.model_copy(update={"not_sent": False})
+        return dataclasses.replace(self, not_sent=False)
 
     def failed(self) -> SendRecord:
         """Return the record of a single request that certainly failed: the next attempt need not ask for it."""
-        return self.model_copy(update={"not_sent": True})
+        return dataclasses.replace(self, not_sent=True)
 
     def started_again(self) -> SendRecord:
         """Return the record of an upload that begins again at chunk 1."""
-        return self.model_copy(update={"message_id": None, "chunks_done": 0, "bytes_on_wire": 0, "digest": ""})
+        return dataclasses.replace(self, message_id=None, chunks_done=0, bytes_on_wire=0, digest="")
 
     def check(self, *, mailbox_id: str, arguments: str, stamp: tuple[int, int]) -> None:
         """Raise InvalidArgument or SourceError unless the record is of this very send.
