@@ -23,7 +23,7 @@ from nel_mesh import (
     Report,
     StorageError,
 )
-from nel_mesh.io.files import FileLock
+from nel_mesh.io.locks import FileLock
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Step, raw_answer
 

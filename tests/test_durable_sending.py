@@ -27,7 +27,7 @@ from nel_mesh import (
     Transfers,
 )
 from nel_mesh.io.content import OpenContent
-from nel_mesh.io.files import FileLock
+from nel_mesh.io.locks import FileLock
 from nel_mesh.sandbox import Sandbox
 from scripted_server import ScriptedServer, Step
 from variants import Connector, settings_for

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from nel_mesh.errors import StorageError
-from nel_mesh.io.files import FileLock, NewFile, SharedSync, is_open_to_others, make_folder, sync_folder, write_file
+from nel_mesh.io.files import NewFile, SharedSync, is_open_to_others, make_folder, sync_folder, write_file
 from nel_mesh.io.journal import JournalEntry, SqliteJournal
+from nel_mesh.io.locks import FileLock
 from nel_mesh.io.transfers import TransferRecords
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -27,7 +27,7 @@ def pretend():
 
 LOCK = """
 import errno
-from nel_mesh.io.files import FileLock
+from nel_mesh.io.locks import FileLock
 held, path = set(), folder / "x.lock"
 class Msvcrt(types.ModuleType):
     LK_NBLCK = 2

@@ -14,7 +14,7 @@ from nel_mesh.agent.configuration import load
 from nel_mesh.agent.dry_run import Planned, plan_of
 from nel_mesh.agent.running import FILE_NAME, compare
 from nel_mesh.agent.service import Agent
-from nel_mesh.io.files import FileLock
+from nel_mesh.io.locks import FileLock
 from nel_mesh.sandbox import Sandbox
 
 SENDS = '[[mailboxes.X26ABC1.send]]\nfrom = "out"\nto = "X26ABC2"\nworkflow_id = "WF"\n'

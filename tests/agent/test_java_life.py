@@ -19,7 +19,7 @@ from nel_mesh.agent.java.layout import ControlFileLayout
 from nel_mesh.agent.service import Agent
 from nel_mesh.agent.tables import SendRoute
 from nel_mesh.io.clock import Clock
-from nel_mesh.io.files import FileLock
+from nel_mesh.io.locks import FileLock
 from nel_mesh.sandbox import Sandbox
 
 CONTROL = (

@@ -19,7 +19,8 @@ from pydantic import BaseModel
 from nel_mesh import InvalidArgument, StorageError
 from nel_mesh.agent.configuration import AgentConfiguration
 from nel_mesh.check.effective import AS_TEXT, CERTIFICATES, HIDDEN, shown
-from nel_mesh.io.files import FileLock, write_file
+from nel_mesh.io.files import write_file
+from nel_mesh.io.locks import FileLock
 from nel_mesh.settings import MeshSettings
 
 FILE_NAME = "running.json"

@@ -29,7 +29,8 @@ from nel_mesh.agent.runner import Runner, Task, ThreadRunner
 from nel_mesh.agent.transfers import Transfers
 from nel_mesh.agent.versions import in_use, newest_good
 from nel_mesh.io.clock import Clock
-from nel_mesh.io.files import FileLock, make_folder
+from nel_mesh.io.files import make_folder
+from nel_mesh.io.locks import FileLock
 from nel_mesh.ledger.mailboxes import Fenced
 
 logger = logging.getLogger("nel_mesh.agent")

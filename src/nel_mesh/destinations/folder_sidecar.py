@@ -13,7 +13,8 @@ import time
 from io import FileIO
 from pathlib import Path
 
-from nel_mesh.io.files import FileLock, open_in_folder, sync_folder, translate_storage_errors, write_all
+from nel_mesh.io.files import open_in_folder, sync_folder, translate_storage_errors, write_all
+from nel_mesh.io.locks import FileLock
 
 ENDING = ".json"
 """What is added to the name of the file."""

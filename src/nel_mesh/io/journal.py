@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Protocol
 
 from nel_mesh.errors import StorageError
-from nel_mesh.io.files import FileLock, has_locks, make_folder, translate_storage_errors
+from nel_mesh.io.files import make_folder, translate_storage_errors
+from nel_mesh.io.locks import FileLock, has_locks
 from nel_mesh.models import MessageMetadata
 
 _BUSY_TIMEOUT_SECONDS = 30

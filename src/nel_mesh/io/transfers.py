@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from nel_mesh.io.files import FileLock, translate_storage_errors, write_file
+from nel_mesh.io.files import translate_storage_errors, write_file
+from nel_mesh.io.locks import FileLock
 
 
 class TransferRecord:

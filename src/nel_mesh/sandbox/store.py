@@ -22,7 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from nel_mesh.io.files import FileLock, write_file
+from nel_mesh.io.files import write_file
+from nel_mesh.io.locks import FileLock
 from nel_mesh.sandbox.configuration import INBOX_LIFE, UNCOLLECTED_LIFE
 from nel_mesh.sandbox.errors import DESCRIPTIONS, Refusal, invalid_range
 
