@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -59,9 +60,12 @@ class Bench:
             rounds = min(rounds, row.most_rounds)
             for number in range(rounds):
                 for client, done in runs.items():
-                    # A folder of its own for each run, so that nothing is left of the run before.
-                    with tempfile.TemporaryDirectory(dir=target) as own:
-                        done.append(self._run(row, client, server, port, Path(own), store))
+                    # A folder of its own for each run, so that nothing is left of the run before. Many small files
+                    # stay until the end: for minutes after files are removed, ext4 takes longer to make new ones.
+                    own = Path(tempfile.mkdtemp(dir=target))
+                    done.append(self._run(row, client, server, port, own, store))
+                    if row.small is None:
+                        shutil.rmtree(own)
                     print(f"  {row.name} {number + 1}/{rounds} {client}: {done[-1]}", file=sys.stderr)
         return Compared(row, runs)
 

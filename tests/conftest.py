@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import gc
 import importlib.util
 import logging
@@ -283,3 +285,15 @@ def server(request: pytest.FixtureRequest) -> Server:
         return settings_for(url, mailbox_id=mailbox_id, **{"password": "password", **more})
 
     return Server("official", settings, reset)
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share without locks between processes."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)

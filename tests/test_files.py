@@ -1,11 +1,9 @@
-"""Files, locks and the journal where a file system lacks something (A10), and at a start of many at once (R23)."""
+"""Files and the journal where a file system lacks something (A10), and at a start of many at once (R23)."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import socket
 import sqlite3
 import stat
 import subprocess
@@ -20,7 +18,6 @@ import pytest
 from nel_mesh.errors import StorageError
 from nel_mesh.io.files import NewFile, SharedSync, is_open_to_others, make_folder, sync_folder, write_file
 from nel_mesh.io.journal import JournalEntry, SqliteJournal
-from nel_mesh.io.locks import FileLock
 from nel_mesh.io.transfers import TransferRecords
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -28,17 +25,6 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 def entry(message_id: str) -> JournalEntry:
     return JournalEntry(mailbox_id="X26ABC1", message_id=message_id, delivered_at=NOW, bytes=7, sender="X26ABC2")
-
-
-@pytest.fixture
-def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A share without locks between processes."""
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    monkeypatch.setattr(fcntl, "lockf", refuse)
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
@@ -66,36 +52,6 @@ def test_a_disk_error_of_a_folder_is_an_error(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="Input/output"):
         sync_folder(tmp_path)
-
-
-@pytest.mark.usefixtures("no_locks")
-def test_without_locks_of_the_file_system_a_lock_is_a_name_a10(tmp_path: Path) -> None:
-    first, second = FileLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.lock")
-    assert first.acquire()
-    assert not second.acquire()
-    first.release()
-    assert second.acquire()
-    second.release()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.usefixtures("no_locks")
-def test_a_lock_by_name_dies_with_its_process_a10(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    ended = int(done.stdout)
-    (tmp_path / "a.locked").write_text(f"{socket.gethostname()} {ended}")
-    assert FileLock(tmp_path / "a.lock").acquire()
-    for held in (f"{socket.gethostname()} {os.getpid()}", f"another-host {ended}", ""):
-        (tmp_path / "b.locked").write_text(held)
-        assert not FileLock(tmp_path / "b.lock").acquire(), "nobody can tell that its process has ended"
-
-
-def test_a_lock_is_not_taken_through_a_symbolic_link_r18(tmp_path: Path) -> None:
-    (tmp_path / "target").write_bytes(b"theirs")
-    (tmp_path / "a.lock").symlink_to(tmp_path / "target")
-    with pytest.raises(StorageError):
-        FileLock(tmp_path / "a.lock").acquire()
-    assert (tmp_path / "target").read_bytes() == b"theirs"
 
 
 @pytest.mark.usefixtures("no_locks")

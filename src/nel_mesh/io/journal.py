@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import sqlite3
 import threading
@@ -19,7 +18,7 @@ from typing import Protocol
 
 from nel_mesh.errors import StorageError
 from nel_mesh.io.files import make_folder, translate_storage_errors
-from nel_mesh.io.locks import FileLock, has_locks
+from nel_mesh.io.locks import KeyLock, has_locks
 from nel_mesh.models import MessageMetadata
 
 _BUSY_TIMEOUT_SECONDS = 30
@@ -155,8 +154,7 @@ class SqliteJournal:
                     return None
                 self._held.add(key)
             return _Held(self._held, key, self._gathering)
-        name = hashlib.sha256(f"{mailbox_id} {message_id}".encode()).hexdigest()[:32]
-        lock = FileLock(self._path.with_name(f"{self._path.name}-{name}.lock"))
+        lock = KeyLock(self._path.with_name(f"{self._path.name}.lock"), f"{mailbox_id} {message_id}")
         return lock if lock.acquire() else None
 
     def find(self, mailbox_id: str, message_id: str) -> JournalEntry | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import socket
+import struct
+import sys
 import tempfile
 from pathlib import Path
 
@@ -73,6 +76,74 @@ class FileLock:
                 self._path.unlink(missing_ok=True)
             if os.name != "nt":
                 os.close(descriptor)
+
+
+class KeyLock:
+    """A lock on a key, as `FileLock` is one on a file. Those of many keys share one file, which stays.
+
+    A file for each key would be made and removed for each message. For minutes ext4 gives the inodes of removed files
+    to no new ones, and to make a file takes the longer the more there are of them (`recently_deleted` in
+    fs/ext4/ialloc.c). Where there are no locks on parts of a file that belong to one opening of it (open file
+    description locks, which Linux has), each key has a file.
+
+    Args:
+        path: the file.
+        key: what is locked, of any length.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        digest = hashlib.sha256(key.encode())
+        self._path = path
+        self._offset = int.from_bytes(digest.digest()[:8], "big") >> 2
+        self._descriptor: int | None = None
+        self._alone = FileLock(path.with_name(f"{path.name}-{digest.hexdigest()[:32]}.lock"))
+
+    def acquire(self) -> bool:
+        """Take the lock; False if somebody else has it. Raises StorageError if its file cannot be made."""
+        with translate_storage_errors(self._path.parent):
+            descriptor = self._open()
+            try:
+                is_taken = _lock_byte(descriptor, self._offset)
+                if is_taken:
+                    self._descriptor = descriptor
+            finally:
+                if self._descriptor is None:
+                    os.close(descriptor)
+        return self._alone.acquire() if is_taken is None else is_taken
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            # To open what is there takes no lock on the folder.
+            return os.open(self._path, flags)
+        except FileNotFoundError:
+            return open_in_folder(self._path, flags | os.O_CREAT, 0o600)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+        self._alone.release()
+
+
+def _lock_byte(descriptor: int, offset: int) -> bool | None:
+    """Lock a byte for this opening of a file; None where that cannot be done."""
+    if sys.platform != "linux":
+        return None
+    import fcntl
+
+    # struct flock: type, whence, start, length, and no process.
+    request = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
+    except OSError as error:
+        if error.errno in UNSUPPORTED:
+            return None
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
 
 
 def _lock(descriptor: int) -> bool:
