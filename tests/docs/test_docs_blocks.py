@@ -172,7 +172,7 @@ def test_blocks_run(
         if needs.mail is mail:
             lost = [one for one in unread_reports(mesh_sandbox, tmp_path) if one not in reader.printed]
             assert lost == [], "acknowledged, and neither stored nor shown (R4)"
-            assert [path for path in (tmp_path / "inbox").glob("*") if not path.stat().st_size] == []
+            assert [path for path in (tmp_path / "inbox").glob("[!.]*") if not path.stat().st_size] == []
     finally:
         reader.close()
 
