@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -412,6 +413,10 @@ def test_the_disk_is_not_waited_for_while_a_chunk_is_written(
     server.add("fsync", "stall")
     asked = server.count("fsync")
     upload.write([bytes(10 * MIB)])
+    # It was sent; the server counts it when it comes to it.
+    until = time.monotonic() + 20
+    while server.count("fsync") == asked and time.monotonic() < until:
+        time.sleep(0.01)
     assert server.count("fsync") == asked + 1
     upload.close()
 
