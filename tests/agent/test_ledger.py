@@ -96,6 +96,36 @@ def test_a_ledger_of_a_later_version_is_used_as_it_is(place: Path | str, ledger:
         assert [mailbox.mailbox_id for mailbox in earlier.mailboxes.all()] == [A, B]
 
 
+def test_a_connection_that_is_in_use_is_closed_once_it_is_given_back(ledger: Ledger) -> None:
+    with ledger.database.read() as connection:
+        driver = connection.connection.dbapi_connection
+        ledger.close()
+        assert connection.scalar(text("SELECT 1")) == 1
+    assert driver is not None
+    with pytest.raises(Exception, match="closed"):
+        driver.cursor().execute("SELECT 1")
+
+
+def test_a_ledger_that_cannot_be_opened_keeps_no_connection(place: Path | str, ledger: Ledger) -> None:
+    with ledger.database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0'"))
+    drivers: list[Any] = []
+
+    def note(driver: Any, _record: object) -> None:
+        drivers.append(driver)
+
+    event.listen(Engine, "connect", note)
+    try:
+        with pytest.raises(Exception, match="revision"):
+            Ledger(place).open()
+    finally:
+        event.remove(Engine, "connect", note)
+    assert len(drivers) > 1
+    for driver in drivers:
+        with pytest.raises(Exception, match="closed"):
+            driver.cursor().execute("SELECT 1")
+
+
 def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"not a database, but longer than its first page's head" * 50)
     with pytest.raises(StorageError, match=FILE_NAME), Ledger(tmp_path):

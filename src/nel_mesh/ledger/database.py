@@ -59,6 +59,7 @@ class Database:
         self._sync = SharedSync(self._sync_log)
         self._log: int | None = None
         self._kept: Connection | None = None
+        self._is_closed = False
 
     @classmethod
     def for_file(cls, path: Path) -> Database:
@@ -99,17 +100,28 @@ class Database:
                 make_folder(folder, 0o700)
                 # Names of files and subjects are in it.
                 Path(self._url.database).touch(mode=0o600)
-        with self._translated():
-            self._engine = self._make_engine()
-            # As long as one connection is open, the write-ahead log stays the same file.
-            self._kept = self._engine.connect()
-            self._migrate()
-        if self.is_sqlite:
-            path = Path(f"{self.place}-wal")
-            with translate_storage_errors(path.parent):
-                self._log = os.open(path, os.O_RDWR)
-                sync_folder(path.parent)
-                self._sync.sync()
+        self._is_closed = False
+        try:
+            with self._translated():
+                self._engine = self._make_engine()
+                event.listen(self._engine, "checkin", self._close_late)
+                # As long as one connection is open, the write-ahead log stays the same file.
+                self._kept = self._engine.connect()
+                self._migrate()
+            if self.is_sqlite:
+                path = Path(f"{self.place}-wal")
+                with translate_storage_errors(path.parent):
+                    self._log = os.open(path, os.O_RDWR)
+                    sync_folder(path.parent)
+                    self._sync.sync()
+        except BaseException:
+            self.close()
+            raise
+
+    def _close_late(self, connection: Any, _record: object) -> None:
+        """Close a connection that a thread gives back after `close`: its pool closes no more."""
+        if self._is_closed and connection is not None:
+            connection.close()
 
     def _sync_log(self) -> None:
         if self._log is not None:
@@ -210,7 +222,8 @@ class Database:
                 self._sync.sync()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that is in use, once it is given back."""
+        self._is_closed = True
         log, self._log = self._log, None
         if log is not None:
             os.close(log)
