@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from nel_mesh.blocks import Block
 from nel_mesh.destinations.base import Destination
 from nel_mesh.errors import ConnectionLost, IntegrityError, StorageError, add_context
-from nel_mesh.instrumentation.events import OperationSpan
+from nel_mesh.instrumentation.spans import OperationSpan
 from nel_mesh.io.async_concurrency import AsyncBackgroundTasks, AsyncTask, in_thread
 from nel_mesh.io.clock import AsyncClock
 from nel_mesh.models import MessageMetadata, ReceivedFile, ReceiveProgress, Report

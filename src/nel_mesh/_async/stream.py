@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from nel_mesh.blocks import Block
 from nel_mesh.errors import ConnectionLost, IntegrityError, NotFound, StorageError
 from nel_mesh.http.tls import BLOCK_BYTES
-from nel_mesh.instrumentation.events import Instrumentation, OperationSpan
+from nel_mesh.instrumentation.spans import Instrumentation, OperationSpan
 from nel_mesh.io.async_concurrency import GATHER_BYTES, in_thread
 from nel_mesh.io.buffers import MessageBuffer
 from nel_mesh.models import MessageMetadata, Report

@@ -25,7 +25,7 @@ from pathlib import Path
 from nel_mesh.destinations.base import Destination
 from nel_mesh.destinations.handler import HandlerDestination
 from nel_mesh.errors import Gone, HandlerError, IntegrityError, MeshError, NotFound, StorageError, add_context
-from nel_mesh.instrumentation.events import OperationSpan
+from nel_mesh.instrumentation.spans import OperationSpan
 from nel_mesh.io.buffers import MessageBuffer
 from nel_mesh.io.clock import Clock
 from nel_mesh.io.concurrency import GATHER_BYTES, call_handler

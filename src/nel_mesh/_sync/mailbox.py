@@ -10,9 +10,10 @@ from datetime import datetime
 
 from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, OutcomeUnknown, ResponseError, add_context
 from nel_mesh.http.exchange import header_lines
-from nel_mesh.instrumentation.events import Hook, Instrumentation, RequestSpan
+from nel_mesh.instrumentation.events import Hook
 from nel_mesh.instrumentation.logs import LogHook
 from nel_mesh.instrumentation.opentelemetry import OpenTelemetryHook
+from nel_mesh.instrumentation.spans import Instrumentation, RequestSpan
 from nel_mesh.io.clock import Clock
 from nel_mesh.models import InboxPage, Mailbox, MessageMetadata, Tracking
 from nel_mesh.protocol import endpoints, responses, retry, token, wire
