@@ -22,8 +22,8 @@ ANALYZE = shutil.which("systemd-analyze")
 PROMTOOL = shutil.which("promtool")
 
 
-# systemd comes with the machine, and not from a package that a test could ask for: containers have none.
-@pytest.mark.skipif(ANALYZE is None, reason="there is no systemd here")
+# Not in `make services`: a test need not bring an init system.
+@pytest.mark.skipif(ANALYZE is None, reason="`apt-get install systemd` brings systemd-analyze")
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     unit = (DEPLOY / "nel-mesh-agent.service").read_text(encoding="utf-8")
     here = tmp_path / "nel-mesh-agent.service"
@@ -62,6 +62,7 @@ tests:
 """A mailbox that is visited well, one that is not any more, one that never was, and a paused one."""
 
 
+# As above: 100 MB for one check.
 @pytest.mark.skipif(PROMTOOL is None, reason="`apt-get install prometheus` brings promtool (100 MB)")
 def test_an_alert_comes_for_a_mailbox_that_is_not_visited_or_never_was(tmp_path: Path) -> None:
     series = tmp_path / "series.yaml"

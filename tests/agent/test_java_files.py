@@ -272,7 +272,7 @@ KEYTOOL = shutil.which("keytool")
 
 
 # A second opinion by Java itself, which nothing else here needs.
-@pytest.mark.skipif(KEYTOOL is None, reason="there is no keytool here, which comes with Java")
+@pytest.mark.skipif(KEYTOOL is None, reason="`apt-get install default-jre-headless` brings keytool")
 def test_the_conversion_that_is_named_is_right(tmp_path: Path) -> None:
     """The command is run as it is printed; the passwords are typed."""
     store = tmp_path / "mesh.keystore"

@@ -56,7 +56,7 @@ def html_of(record: Mapping[str, Any]) -> str:
 
 
 class _Verdict(str):
-    """A verdict, which has a colour."""
+    """A verdict, which is marked by its kind."""
 
 
 def _facts(values: Mapping[str, Any], names: Iterable[str]) -> str:
