@@ -105,8 +105,9 @@ class Call(Generic[_Value]):
         """Wait for its end; return its value, or raise its error. An exception that interrupts this cancels it."""
         callers = self._running.callers
         try:
-            callers[self] = None
-            self._running.wake()
+            if not self._done:
+                callers[self] = None
+                self._running.wake()
             self._wait(lambda: self._done, self._wake)
         finally:
             callers.pop(self, None)
