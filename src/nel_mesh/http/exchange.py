@@ -25,15 +25,17 @@ _MAX_INTERIM_RESPONSES = 100
 """How many interim responses (1xx) may come before the final one."""
 
 _REQUEST_HEAD = re.compile(
-    rb"[A-Z]+ [!-~]+ HTTP/1\.1\r\n"
-    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: (?:[!-~](?:[ -~\t]*[!-~])?)?\r\n)*"
+    rb"[A-Z]++ [!-~]++ HTTP/1\.1\r\n"
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++: (?:[!-~]++(?:[ \t]++[!-~]++)*+)?+\r\n)*+"
     rb"\r\n"
 )
-"""A request's head in ASCII, no value of which begins or ends with a blank (RFC 9112, 3 and 5)."""
+"""A request's head in ASCII, no value of which begins or ends with a blank (RFC 9112, 3 and 5).
+
+Each part ends where no other can begin, so nothing is tried twice: the quantifiers are possessive."""
 
 _COMMON_HEAD = re.compile(
-    rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [ -~]*)?\r\n"
-    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ -~\t]*\r\n)*)"
+    rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [ -~]*+)?+\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[ -~\t]*+\r\n)*+)"
     rb"\r\n"
 )
 """A response's head in printable ASCII (RFC 9112, 4 and 5). It accepts nothing that h11 would refuse."""
@@ -113,7 +115,7 @@ class Exchange:
         head = _COMMON_HEAD.match(data)
         if head is None or head.end() > _MAX_HEAD_BYTES:
             return False
-        headers = _by_name([line.split(":", 1) for line in head[2].decode("ascii").split("\r\n")[:-1]])
+        headers = _by_name([line.split(":", 1) for line in head[2].decode("ascii").splitlines()])
         if "transfer-encoding" in headers or not _LENGTH.fullmatch(headers.get("content-length", "")):
             return False
         self._begin(int(head[1]), headers, is_1_1=True)

@@ -22,6 +22,12 @@ class Record:
 
     version: int = 1
 
+    def replaced(self, **values: Any) -> Self:
+        """Return the record with other values. As `dataclasses.replace`, which takes seven times as long."""
+        record = object.__new__(type(self))
+        vars(record).update(vars(self) | values)
+        return record
+
     def to_bytes(self) -> bytes:
         """Return the record's text."""
         return self._text().dump_json(self, indent=1) + b"\n"

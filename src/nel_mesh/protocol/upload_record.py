@@ -87,8 +87,7 @@ class SendRecord(Record):
 
     def accepted(self, number: int, *, message_id: str, bytes_on_wire: int, digest: str) -> SendRecord:
         """Return the record after another chunk was accepted."""
-        return dataclasses.replace(
-            self,
+        return self.replaced(
             message_id=message_id,
             chunks_done=number,
             bytes_on_wire=self.bytes_on_wire + bytes_on_wire,
@@ -102,15 +101,15 @@ class SendRecord(Record):
 
     def opened(self) -> SendRecord:
         """Return the record from which the only request may be made: from then on it may have been sent."""
-        return dataclasses.replace(self, not_sent=False)
+        return self.replaced(not_sent=False)
 
     def failed(self) -> SendRecord:
         """Return the record of a single request that certainly failed: the next attempt need not ask for it."""
-        return dataclasses.replace(self, not_sent=True)
+        return self.replaced(not_sent=True)
 
     def started_again(self) -> SendRecord:
         """Return the record of an upload that begins again at chunk 1."""
-        return dataclasses.replace(self, message_id=None, chunks_done=0, bytes_on_wire=0, digest="")
+        return self.replaced(message_id=None, chunks_done=0, bytes_on_wire=0, digest="")
 
     def check(self, *, mailbox_id: str, arguments: str, stamp: tuple[int, int]) -> None:
         """Raise InvalidArgument or SourceError unless the record is of this very send.

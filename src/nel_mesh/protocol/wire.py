@@ -85,15 +85,15 @@ def header_fault(header: str, value: str) -> str | None:
     limit = LIMITS.get(header)
     if limit is not None and len(value) > limit:
         return f"it has {len(value)} characters, and MESH takes at most {limit}"
-    bad = _NOT_PRINTABLE.search(value)
-    if bad is not None:
+    # The two methods are several times as fast as the search, which says where.
+    if not (value.isascii() and value.isprintable()) and (bad := _NOT_PRINTABLE.search(value)):
         where = f"U+{ord(bad[0]):04X} at position {bad.start() + 1}"
         return f"the character {where} cannot go into a header; use printable ASCII"
     if value != value.strip():
         return "it begins or ends with a space, which HTTP removes"
     if header == CHECKSUM and not CHECKSUM_FORM.fullmatch(value):
         return "a checksum may hold letters, digits, spaces, and : - / only"
-    if header in (TO, WORKFLOW_ID) and URL_FORM.search(value):
+    if header in (TO, WORKFLOW_ID) and "://" in value and URL_FORM.search(value):
         return "MESH refuses a URL here"
     return None
 
@@ -135,21 +135,20 @@ def message_headers(
 
     Raises InvalidArgument, naming the argument, for a value that `header_fault` finds fault with.
     """
-    arguments = {
-        "to": (TO, to),
-        "workflow_id": (WORKFLOW_ID, workflow_id),
-        "local_id": (LOCAL_ID, local_id),
-        "subject": (SUBJECT, subject),
-        "file_name": (FILE_NAME, file_name),
-        "checksum": (CHECKSUM, checksum),
-        "content_type": (CONTENT_TYPE, content_type),
-        "partner_id": (PARTNER_ID, partner_id),
-    }
     headers = {FROM: sender, CONTENT_TYPE: "application/octet-stream"}
-    for argument, (header, value) in arguments.items():
-        if not value and argument in ("to", "workflow_id"):
-            raise InvalidArgument(f"{argument}: it is empty; MESH needs it to deliver the message")
+    for argument, header, value in (
+        ("to", TO, to),
+        ("workflow_id", WORKFLOW_ID, workflow_id),
+        ("local_id", LOCAL_ID, local_id),
+        ("subject", SUBJECT, subject),
+        ("file_name", FILE_NAME, file_name),
+        ("checksum", CHECKSUM, checksum),
+        ("content_type", CONTENT_TYPE, content_type),
+        ("partner_id", PARTNER_ID, partner_id),
+    ):
         if value is None or value == "":
+            if header in (TO, WORKFLOW_ID):
+                raise InvalidArgument(f"{argument}: it is empty; MESH needs it to deliver the message")
             continue
         if not isinstance(value, str):
             raise InvalidArgument(f"{argument}: expected text, not {type(value).__name__}")
