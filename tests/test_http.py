@@ -31,7 +31,7 @@ from nel_mesh.errors import ConnectionFailed, ConnectionLost, InvalidArgument
 from nel_mesh.http.proxy import Origin
 from nel_mesh.http.sockets import TransportOptions
 from nel_mesh.http.tls import BLOCK_BYTES, Tls
-from nel_mesh.http.translation import translate_transfer_errors
+from nel_mesh.http.translation import transfer_error
 from variants import VARIANTS, Face
 
 BIG = bytes(range(256)) * 40_000
@@ -696,16 +696,12 @@ def test_an_alert_within_a_response_raises_at_each_read(serve: Serve, connect: C
 
 @pytest.mark.parametrize("reason", ["TLSV13_ALERT_CERTIFICATE_REQUIRED", "TLSV1_ALERT_ACCESS_DENIED"])
 def test_an_alert_means_a_refused_certificate_only_before_the_first_response(reason: str) -> None:
-    def alert() -> None:
-        error = ssl.SSLError(1, "alert")
-        error.reason = reason
-        raise error
-
-    with pytest.raises(ConnectionFailed) as refused, translate_transfer_errors(fresh=True):
-        alert()
-    assert not refused.value.transient
-    with pytest.raises(ConnectionLost), translate_transfer_errors():
-        alert()
+    alert = ssl.SSLError(1, "alert")
+    alert.reason = reason
+    refused = transfer_error(alert, fresh=True)
+    assert isinstance(refused, ConnectionFailed)
+    assert not refused.transient
+    assert isinstance(transfer_error(alert), ConnectionLost)
 
 
 def test_reading_a_closed_response_raises(serve: Serve, connect: Connect) -> None:

@@ -19,7 +19,7 @@ from nel_mesh.http.proxy import Origin, Proxy, ProxyRefused
 from nel_mesh.http.slots import Slot
 from nel_mesh.http.sockets import TransportOptions
 from nel_mesh.http.tls import BLOCK_BYTES, Tls
-from nel_mesh.http.translation import translate_connect_errors, translate_transfer_errors
+from nel_mesh.http.translation import CONNECT_ERRORS, TRANSFER_ERRORS, connect_error, transfer_error
 
 _COALESCE_LIMIT_BYTES = 16 * 1024
 """A first block of a body up to this length goes with the head: one packet, and one TLS record."""
@@ -201,11 +201,13 @@ class AsyncResponse:
         """
         if self._closed and not self._exchange.complete:
             raise ConnectionLost("the response was closed before its end was read")
-        with translate_transfer_errors():
+        try:
             while not (block := self._exchange.block()):
                 if self._exchange.complete:
                     return None
                 self._exchange.feed(await self._connection.receive(self._limit, into))
+        except TRANSFER_ERRORS as error:
+            raise transfer_error(error) from error
         self._received += len(block)
         return block
 
@@ -251,6 +253,10 @@ class AsyncConnectionPool:
             options.read_timeout_in_seconds,
             "no connection became free; raise max_connections or make fewer calls at once",
         )
+        self._head_wait = Wait(
+            options.response_head_timeout_in_seconds,
+            "no whole head of a response within response_head_timeout_in_seconds",
+        )
         self._closed = False
         self._start()
 
@@ -277,8 +283,10 @@ class AsyncConnectionPool:
         if self._process != os.getpid():
             await self._start_in_fork()
         blocks = None if body is None else _AsyncBody(body, length)
-        with translate_connect_errors(self._by_proxy):
+        try:
             slot = await self._slots.acquire(self._slot_wait)
+        except CONNECT_ERRORS as error:
+            raise connect_error(error, self._by_proxy) from error
         try:
             connection = await self._idle_connection() or await self._connect(slot)
             slot.connection = connection
@@ -330,16 +338,12 @@ class AsyncConnectionPool:
             while data and (sent := await self._is_sent(connection, data, limit, exchange)):
                 data, block = block or (await body.next_block() if body else b""), b""
             whole = sent
-            head_limit = Deadline(
-                Wait(
-                    self._options.response_head_timeout_in_seconds,
-                    "no whole head of a response within response_head_timeout_in_seconds",
-                ),
-                each=self._read_wait,
-            )
-            with translate_transfer_errors(advice=self._options.advice, fresh=connection.fresh):
+            head_limit = Deadline(self._head_wait, each=self._read_wait)
+            try:
                 while not exchange.status:
                     exchange.feed(await connection.receive(head_limit))
+            except TRANSFER_ERRORS as error:
+                raise self._transfer_error(error, connection) from error
         except ConnectionLost as lost:
             lost.request_complete = whole
             raise
@@ -356,17 +360,24 @@ class AsyncConnectionPool:
             return bool(exchange.status)
 
         try:
-            with translate_transfer_errors(advice=self._options.advice, fresh=connection.fresh):
-                return await connection.send(data, limit, is_answered)
-        except ConnectionLost as lost:
-            if isinstance(lost.__cause__, (TimeoutError, ProtocolError)):
-                raise
+            return await connection.send(data, limit, is_answered)
+        except TRANSFER_ERRORS as error:
+            failure = self._transfer_error(error, connection)
+            if isinstance(failure, ConnectionFailed) or isinstance(error, (TimeoutError, ProtocolError)):
+                raise failure from error
             return False
+
+    def _transfer_error(
+        self, error: OSError | ProtocolError, connection: AsyncConnection
+    ) -> ConnectionFailed | ConnectionLost:
+        return transfer_error(error, advice=self._options.advice, fresh=connection.fresh)
 
     def _check_head(self, exchange: Exchange, *, whole: bool) -> None:
         if exchange.status == 407 and self._proxy:
-            with translate_connect_errors(self._by_proxy):
+            try:
                 self._proxy.check(exchange.status, exchange.headers)
+            except ProxyRefused as error:
+                raise connect_error(error, self._by_proxy) from error
         if not whole and 200 <= exchange.status < 300:
             # A server that claims to have what it cannot have is not to be believed, in either direction.
             lost = ConnectionLost("the server answered with success before it had the whole request")
@@ -410,15 +421,20 @@ class AsyncConnectionPool:
         options, proxy = self._options, self._proxy
         limit = Deadline(Wait(options.connect_timeout_in_seconds, "no connection within the connect timeout"))
         first = proxy.origin if proxy else self._server
-        with translate_connect_errors(f"the proxy {first}" if proxy else str(first), of_proxy=proxy is not None):
+        try:
             connection = slot.connection = AsyncConnection(await AsyncSocket.connect(first.host, first.port, limit))
             if proxy and options.proxy_ssl_context is not None:
                 await connection.start_tls(options.proxy_ssl_context, first.tls_name, limit)
+        except CONNECT_ERRORS as error:
+            place = f"the proxy {first}" if proxy else str(first)
+            raise connect_error(error, place, of_proxy=proxy is not None) from error
         if options.ssl_context is not None:
-            with translate_connect_errors(self._by_proxy):
+            try:
                 if proxy:
                     await self._tunnel(connection, proxy, limit)
                 await connection.start_tls(options.ssl_context, self._server.tls_name, limit)
+            except CONNECT_ERRORS as error:
+                raise connect_error(error, self._by_proxy) from error
         return connection
 
     async def _tunnel(self, connection: AsyncConnection, proxy: Proxy, limit: Limit) -> None:

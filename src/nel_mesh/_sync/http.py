@@ -18,7 +18,7 @@ from nel_mesh.http.proxy import Origin, Proxy, ProxyRefused
 from nel_mesh.http.slots import ConnectionSlots, Slot
 from nel_mesh.http.sockets import Socket, TransportOptions
 from nel_mesh.http.tls import BLOCK_BYTES, Tls
-from nel_mesh.http.translation import translate_connect_errors, translate_transfer_errors
+from nel_mesh.http.translation import CONNECT_ERRORS, TRANSFER_ERRORS, connect_error, transfer_error
 
 _COALESCE_LIMIT_BYTES = 16 * 1024
 """A first block of a body up to this length goes with the head: one packet, and one TLS record."""
@@ -200,11 +200,13 @@ class Response:
         """
         if self._closed and not self._exchange.complete:
             raise ConnectionLost("the response was closed before its end was read")
-        with translate_transfer_errors():
+        try:
             while not (block := self._exchange.block()):
                 if self._exchange.complete:
                     return None
                 self._exchange.feed(self._connection.receive(self._limit, into))
+        except TRANSFER_ERRORS as error:
+            raise transfer_error(error) from error
         self._received += len(block)
         return block
 
@@ -250,6 +252,10 @@ class ConnectionPool:
             options.read_timeout_in_seconds,
             "no connection became free; raise max_connections or make fewer calls at once",
         )
+        self._head_wait = Wait(
+            options.response_head_timeout_in_seconds,
+            "no whole head of a response within response_head_timeout_in_seconds",
+        )
         self._closed = False
         self._start()
 
@@ -276,8 +282,10 @@ class ConnectionPool:
         if self._process != os.getpid():
             self._start_in_fork()
         blocks = None if body is None else _Body(body, length)
-        with translate_connect_errors(self._by_proxy):
+        try:
             slot = self._slots.acquire(self._slot_wait)
+        except CONNECT_ERRORS as error:
+            raise connect_error(error, self._by_proxy) from error
         try:
             connection = self._idle_connection() or self._connect(slot)
             slot.connection = connection
@@ -329,16 +337,12 @@ class ConnectionPool:
             while data and (sent := self._is_sent(connection, data, limit, exchange)):
                 data, block = block or (body.next_block() if body else b""), b""
             whole = sent
-            head_limit = Deadline(
-                Wait(
-                    self._options.response_head_timeout_in_seconds,
-                    "no whole head of a response within response_head_timeout_in_seconds",
-                ),
-                each=self._read_wait,
-            )
-            with translate_transfer_errors(advice=self._options.advice, fresh=connection.fresh):
+            head_limit = Deadline(self._head_wait, each=self._read_wait)
+            try:
                 while not exchange.status:
                     exchange.feed(connection.receive(head_limit))
+            except TRANSFER_ERRORS as error:
+                raise self._transfer_error(error, connection) from error
         except ConnectionLost as lost:
             lost.request_complete = whole
             raise
@@ -355,17 +359,24 @@ class ConnectionPool:
             return bool(exchange.status)
 
         try:
-            with translate_transfer_errors(advice=self._options.advice, fresh=connection.fresh):
-                return connection.send(data, limit, is_answered)
-        except ConnectionLost as lost:
-            if isinstance(lost.__cause__, (TimeoutError, ProtocolError)):
-                raise
+            return connection.send(data, limit, is_answered)
+        except TRANSFER_ERRORS as error:
+            failure = self._transfer_error(error, connection)
+            if isinstance(failure, ConnectionFailed) or isinstance(error, (TimeoutError, ProtocolError)):
+                raise failure from error
             return False
+
+    def _transfer_error(
+        self, error: OSError | ProtocolError, connection: Connection
+    ) -> ConnectionFailed | ConnectionLost:
+        return transfer_error(error, advice=self._options.advice, fresh=connection.fresh)
 
     def _check_head(self, exchange: Exchange, *, whole: bool) -> None:
         if exchange.status == 407 and self._proxy:
-            with translate_connect_errors(self._by_proxy):
+            try:
                 self._proxy.check(exchange.status, exchange.headers)
+            except ProxyRefused as error:
+                raise connect_error(error, self._by_proxy) from error
         if not whole and 200 <= exchange.status < 300:
             # A server that claims to have what it cannot have is not to be believed, in either direction.
             lost = ConnectionLost("the server answered with success before it had the whole request")
@@ -409,15 +420,20 @@ class ConnectionPool:
         options, proxy = self._options, self._proxy
         limit = Deadline(Wait(options.connect_timeout_in_seconds, "no connection within the connect timeout"))
         first = proxy.origin if proxy else self._server
-        with translate_connect_errors(f"the proxy {first}" if proxy else str(first), of_proxy=proxy is not None):
+        try:
             connection = slot.connection = Connection(Socket.connect(first.host, first.port, limit))
             if proxy and options.proxy_ssl_context is not None:
                 connection.start_tls(options.proxy_ssl_context, first.tls_name, limit)
+        except CONNECT_ERRORS as error:
+            place = f"the proxy {first}" if proxy else str(first)
+            raise connect_error(error, place, of_proxy=proxy is not None) from error
         if options.ssl_context is not None:
-            with translate_connect_errors(self._by_proxy):
+            try:
                 if proxy:
                     self._tunnel(connection, proxy, limit)
                 connection.start_tls(options.ssl_context, self._server.tls_name, limit)
+            except CONNECT_ERRORS as error:
+                raise connect_error(error, self._by_proxy) from error
         return connection
 
     def _tunnel(self, connection: Connection, proxy: Proxy, limit: Limit) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from types import TracebackType
 
 from nel_mesh.errors import ConnectionFailed, ConnectionLost
 from nel_mesh.http.exchange import ProtocolError
@@ -24,66 +23,47 @@ _CERTIFICATE_ALERTS = (
 )
 
 
-class translate_connect_errors:  # noqa: N801  as contextlib.suppress
-    """Translate errors raised while connecting into ConnectionFailed: no request was sent.
+CONNECT_ERRORS = (OSError, ProxyRefused)
+"""What is raised while connecting; `connect_error` says what it means."""
+
+TRANSFER_ERRORS = (OSError, ProtocolError)
+"""What is raised on an open connection; `transfer_error` says what it means."""
+
+
+def connect_error(error: OSError | ProxyRefused, place: str, *, of_proxy: bool = False) -> ConnectionFailed:
+    """Return the error for one that was raised while connecting: no request was sent.
 
     Args:
+        error: what was raised.
         place: the party that was to be reached; the error names it.
         of_proxy: whether that party is the proxy.
     """
-
-    __slots__ = ("_of_proxy", "_place")
-
-    def __init__(self, place: str, *, of_proxy: bool = False) -> None:
-        self._place = place
-        self._of_proxy = of_proxy
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not isinstance(error, (OSError, ProxyRefused)):
-            return
-        failed = ConnectionFailed(_connect_reason(error, self._place, of_proxy=self._of_proxy))
-        if isinstance(error, ProxyRefused):
-            failed.transient = error.transient
-        else:
-            # A server that hangs up in the middle has said nothing about our certificate.
-            failed.transient = not isinstance(error, ssl.SSLError) or isinstance(error, _HUNG_UP)
-        raise failed from error
+    failed = ConnectionFailed(_connect_reason(error, place, of_proxy=of_proxy))
+    if isinstance(error, ProxyRefused):
+        failed.transient = error.transient
+    else:
+        # A server that hangs up in the middle has said nothing about our certificate.
+        failed.transient = not isinstance(error, ssl.SSLError) or isinstance(error, _HUNG_UP)
+    return failed
 
 
-class translate_transfer_errors:  # noqa: N801  as contextlib.suppress
-    """Translate errors raised on an open connection into ConnectionLost.
+def transfer_error(
+    error: OSError | ProtocolError, *, advice: str = "", fresh: bool = False
+) -> ConnectionFailed | ConnectionLost:
+    """Return the error for one that was raised on an open connection.
 
     Args:
+        error: what was raised.
         advice: what to look at first if the server hangs up without a word.
         fresh: whether nothing has been answered on the connection yet. Then an alert can mean that the server refuses
             our certificate: ConnectionFailed.
     """
-
-    __slots__ = ("_advice", "_fresh")
-
-    def __init__(self, *, advice: str = "", fresh: bool = False) -> None:
-        self._advice = advice
-        self._fresh = fresh
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not isinstance(error, (OSError, ProtocolError)):
-            return
-        if self._fresh and _is_certificate_refused(error):
-            failed = ConnectionFailed(_tls_reason(error) or "TLS failed")
-            failed.transient = False
-            raise failed from error
-        reason = _tls_reason(error) or _timeout_reason(error)
-        raise ConnectionLost(reason or _with_text("the connection broke", error, self._advice)) from error
+    if fresh and _is_certificate_refused(error):
+        failed = ConnectionFailed(_tls_reason(error) or "TLS failed")
+        failed.transient = False
+        return failed
+    reason = _tls_reason(error) or _timeout_reason(error)
+    return ConnectionLost(reason or _with_text("the connection broke", error, advice))
 
 
 def _is_certificate_refused(error: Exception) -> bool:
