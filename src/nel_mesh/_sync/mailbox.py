@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, OutcomeUnknown, ResponseError, add_context
+from nel_mesh.errors import ConnectionLost, MeshError, NotFound, Outcome, OutcomeUnknown, ResponseError
 from nel_mesh.http.exchange import header_lines
 from nel_mesh.instrumentation.events import Hook
 from nel_mesh.instrumentation.logs import LogHook
@@ -90,14 +90,13 @@ class MailboxOperations:
         policy = self.policy if attempts is None else dataclasses.replace(self.policy, max_attempts=attempts)
         for attempt in itertools.count(1):
             try:
-                with (
-                    add_context(operation=request.operation, message_id=message_id),
-                    self.instrumentation.attempt(
-                        request.operation, request.method, request.template, attempt, length, message_id
-                    ) as span,
-                ):
+                with self.instrumentation.attempt(
+                    request.operation, request.method, request.template, attempt, length, message_id
+                ) as span:
                     return self._attempt(request, body, length, span, streamed=streamed)
             except MeshError as failure:
+                failure.operation = failure.operation or request.operation
+                failure.message_id = failure.message_id or message_id
                 failure.may_have_acted = may_have_acted = may_have_acted or retry.may_have_acted(failure)
                 delay = retry.delay_before_retry(
                     policy,

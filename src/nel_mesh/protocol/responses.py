@@ -237,7 +237,8 @@ def _object(body: bytes) -> dict[str, Any]:
     if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_JSON_VALUES:
         return {}
     try:
-        found = json.loads(body)
+        # UTF-8 (RFC 8259, 8.1): to let `json` find out the encoding takes as long as to read a short body.
+        found = json.loads(body.decode("utf-8", "surrogatepass").removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
