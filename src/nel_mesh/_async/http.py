@@ -138,9 +138,11 @@ class _AsyncBody:
 
     async def next_block(self) -> bytes:
         """Return the next block; b"" after the last."""
+        if not self._left:
+            return b""
         block = await anext(self._blocks, b"")
         self._left -= len(block)
-        if self._left < 0 or (self._left and not block):
+        if not block or self._left < 0:
             # More would be taken for the next request; for less the server would wait.
             raise ValueError("a body that is not as long as announced")
         return block

@@ -34,6 +34,9 @@ _OUTCOME_TEXTS = {
     Outcome.UNKNOWN: "the message may have been sent",
 }
 
+_WITHOUT_RECEIPT = frozenset({State.NOT_SENT, State.UNKNOWN})
+"""The ends of a send that raise."""
+
 
 class _Stopped(Exception):
     """Carries an error that the caller's `progress` raised past everything that would take it for a failed request."""
@@ -244,7 +247,7 @@ class _Upload:
                 event = self._start_again()
         following = TRANSITIONS[self._state][event]
         self._state = following.state
-        if self._state in (State.NOT_SENT, State.UNKNOWN):
+        if self._state in _WITHOUT_RECEIPT:
             self._end_without_receipt(event)
             failure = self._failure or MeshError("it was interrupted")
             error = upload_events.error(following, failure)

@@ -8,6 +8,10 @@ import time
 from datetime import UTC, datetime
 
 
+_VARIANTS = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""The digit of an id that names its form, two bits of which are random."""
+
+
 class _Clock:
     def now(self) -> datetime:
         """Return the present time, in UTC."""
@@ -27,7 +31,7 @@ class _Clock:
         It is a UUID of version 4 (RFC 9562, 5.4). `uuid.uuid4` takes three times as long, and a message needs several.
         """
         digits = os.urandom(16).hex()
-        variant = "89ab"[int(digits[16], 16) % 4]
+        variant = _VARIANTS[digits[16]]
         return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
