@@ -6,7 +6,6 @@ The steps of a download follow `protocol/download.py`; this is the shell that ca
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -257,7 +256,7 @@ class AsyncDownload:
             await self.forget()
             raise
         if is_open:
-            record = dataclasses.replace(record, is_checksum_open=True)
+            record = record.replaced(is_checksum_open=True)
         name = await self._publish(record, metadata, file_name)
         if is_open:
             verified = await self._verify_published(name, record, metadata)
@@ -353,8 +352,7 @@ class AsyncDownload:
                         more, length = prefetched
                     else:
                         more, length = await self._fetch_chunk(sequence, record.length, prefetcher)
-                    record = dataclasses.replace(
-                        record,
+                    record = record.replaced(
                         chunks=sequence.total,
                         chunks_done=sequence.received,
                         length=record.length + length,
@@ -538,7 +536,7 @@ class AsyncDownload:
 
     def _give_name(self, record: DownloadRecord, names: Iterable[str]) -> str:
         for name in names:
-            self._record_file.write(dataclasses.replace(record, name=name).to_bytes())
+            self._record_file.write(record.replaced(name=name).to_bytes())
             if self._upload.publish(name):
                 return name
         raise StorageError(f"{self._destination.location(name)}: something else is there, and is not replaced")

@@ -7,7 +7,6 @@ The steps of a download follow `protocol/download.py`; this is the shell that ca
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -258,7 +257,7 @@ class Download:
             self.forget()
             raise
         if is_open:
-            record = dataclasses.replace(record, is_checksum_open=True)
+            record = record.replaced(is_checksum_open=True)
         name = self._publish(record, metadata, file_name)
         if is_open:
             verified = self._verify_published(name, record, metadata)
@@ -352,8 +351,7 @@ class Download:
                         more, length = prefetched
                     else:
                         more, length = self._fetch_chunk(sequence, record.length, prefetcher)
-                    record = dataclasses.replace(
-                        record,
+                    record = record.replaced(
                         chunks=sequence.total,
                         chunks_done=sequence.received,
                         length=record.length + length,
@@ -533,7 +531,7 @@ class Download:
 
     def _give_name(self, record: DownloadRecord, names: Iterable[str]) -> str:
         for name in names:
-            self._record_file.write(dataclasses.replace(record, name=name).to_bytes())
+            self._record_file.write(record.replaced(name=name).to_bytes())
             if self._upload.publish(name):
                 return name
         raise StorageError(f"{self._destination.location(name)}: something else is there, and is not replaced")

@@ -35,7 +35,7 @@ class DownloadRecord(Record):
 
     def at(self, length: int, state: Mapping[str, Any] | None) -> Self:
         """Return the record with what the destination says of the content."""
-        return dataclasses.replace(self, length=length, state=dict(state) if state else None)
+        return self.replaced(length=length, state=dict(state) if state else None)
 
 
 class Partial(enum.Enum):
