@@ -434,16 +434,20 @@ def test_what_cannot_be_removed_after_success_is_no_failure_r20(
     scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R20: errors of the disk while locks and records are removed; the success is told, the lock is released."""
-    unlink = Path.unlink
+    unlink = os.unlink
+    refused: list[str] = []
 
-    def refuse(path: Path, missing_ok: bool = False) -> None:
-        if path.name.startswith(".") and path.suffix in (".json", ".lock"):
+    def refuse(path: Any) -> None:
+        name = Path(path).name
+        if name.startswith(".") and name.endswith((".json", ".lock")):
+            refused.append(name)
             raise OSError(28, "No space left on device")
-        unlink(path, missing_ok=missing_ok)
+        unlink(path)
 
     mesh, _ = scripted(inbox(["M1"]))
-    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(os, "unlink", refuse)
     assert mesh.receive_messages(tmp_path).delivered == ["M1"]
+    assert refused == [".M1.json", ".M1.json.lock"]
     assert mesh.receive_messages(tmp_path).already_delivered == ["M1"], "the lock is free"
     assert visible(tmp_path) == ["M1.dat"]
 

@@ -447,20 +447,20 @@ def test_r2_a_transfer_under_way_is_not_forgotten(tmp_path: Path) -> None:
 
 def refuse(*paths: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the operating system refuse to open or remove these files."""
-    opened, unlink = os.open, Path.unlink
+    opened, unlink = os.open, os.unlink
 
     def refuse_open(name: Any, *arguments: Any, **keywords: Any) -> int:
         if any(Path(name) == path or (path.is_dir() and Path(name).parent == path) for path in paths):
             raise OSError(number, os.strerror(number))
         return opened(name, *arguments, **keywords)
 
-    def refuse_unlink(self: Path, *arguments: Any, **keywords: Any) -> None:
-        if self in paths:
+    def refuse_unlink(name: Any, *arguments: Any, **keywords: Any) -> None:
+        if Path(name) in paths:
             raise OSError(number, os.strerror(number))
-        unlink(self, *arguments, **keywords)
+        unlink(name, *arguments, **keywords)
 
     monkeypatch.setattr(os, "open", refuse_open)
-    monkeypatch.setattr(Path, "unlink", refuse_unlink)
+    monkeypatch.setattr(os, "unlink", refuse_unlink)
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -17,7 +18,7 @@ from nel_mesh.destinations.folder_sidecar import FolderSidecar, rename_if_free
 from nel_mesh.destinations.metadata import sidecar_of
 from nel_mesh.errors import StorageError
 from nel_mesh.io.buffers import PlacedBuffer, PrefetchBuffer
-from nel_mesh.io.files import open_in_folder, sync_folder, translate_storage_errors, write_all
+from nel_mesh.io.files import StrPath, open_in_folder, sync_folder, translate_storage_errors, write_all
 from nel_mesh.io.journal import SqliteJournal
 from nel_mesh.io.transfers import TransferRecords
 from nel_mesh.models import MessageMetadata, Report
@@ -56,7 +57,7 @@ class FolderDestination:
 
     def upload(self, message_id: str) -> FolderUpload:
         """Return the file for a message's content; nothing is opened yet."""
-        return FolderUpload(self.folder / f".{message_id}.part", mode=self.file_mode, sidecar=self.sidecar)
+        return FolderUpload(os.path.join(self.folder, f".{message_id}.part"), mode=self.file_mode, sidecar=self.sidecar)
 
     def names(self, metadata: MessageMetadata, file_name: str | None) -> Iterator[str]:
         """Give the names to try, the best first."""
@@ -92,16 +93,16 @@ class FolderUpload:
         sidecar: also write the metadata, as JSON, to the name with `.json` added.
     """
 
-    def __init__(self, path: Path, *, mode: int = 0o600, sidecar: bool = False) -> None:
-        self._path = path
-        self._folder = path.parent
+    def __init__(self, path: StrPath, *, mode: int = 0o600, sidecar: bool = False) -> None:
+        self._path = os.fspath(path)
+        self._folder = os.path.dirname(self._path) or os.curdir
         self._mode = mode
         self._file: FileIO | None = None
         self._digest: hashlib._Hash | None = None
         self._digested = 0
         self._has_temporary_name = True
         """Whether there may be a file of that name."""
-        self._sidecar = FolderSidecar(path.with_suffix(".sidecar"), mode=mode) if sidecar else None
+        self._sidecar = FolderSidecar(Path(path).with_suffix(".sidecar"), mode=mode) if sidecar else None
         self._metadata: MessageMetadata | None = None
         self._is_resumed = False
 
@@ -115,7 +116,8 @@ class FolderUpload:
             try:
                 descriptor = open_in_folder(self._path, flags, self._mode)
             except FileExistsError:
-                self._path.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path)
                 descriptor = os.open(self._path, flags, self._mode)
             self._file = FileIO(descriptor, "r+")
             self._has_temporary_name = True
@@ -159,8 +161,8 @@ class FolderUpload:
         can be foretold is written there.
         """
         if position is None:
-            return PrefetchBuffer(self._folder, limit)
-        return PlacedBuffer(self._path, position, limit)
+            return PrefetchBuffer(Path(self._folder), limit)
+        return PlacedBuffer(Path(self._path), position, limit)
 
     def append(self, buffer: PrefetchBuffer) -> None:
         """Write what is in a buffer."""
@@ -189,7 +191,7 @@ class FolderUpload:
         """
         if self._digest is None:
             self._digest, self._digested = hashlib.new(algorithm, usedforsecurity=False), 0
-        with translate_storage_errors(self._folder), self._path.open("rb", buffering=0) as file:
+        with translate_storage_errors(self._folder), open(self._path, "rb", buffering=0) as file:
             file.seek(self._digested)
             while self._digested < length and (block := file.read(min(_DIGEST_BLOCK_BYTES, length - self._digested))):
                 self._digest.update(block)
@@ -216,7 +218,7 @@ class FolderUpload:
             return self._give_name(name)
         if self._metadata is None:
             raise StorageError("the partial file has not been opened")
-        if os.path.lexists(self._folder / name) and not self._has_name(name):
+        if os.path.lexists(self._final(name)) and not self._has_name(name):
             return False
         if not self._sidecar.publish(name, sidecar_of(self._metadata), is_resumed=self._is_resumed):
             return False
@@ -228,7 +230,7 @@ class FolderUpload:
     def _give_name(self, name: str) -> bool:
         with translate_storage_errors(self._folder):
             try:
-                os.link(self._path, self._folder / name)
+                os.link(self._path, self._final(name))
             except FileExistsError:
                 # On NFS a link can have been made although the answer said otherwise.
                 if not self._has_name(name):
@@ -240,16 +242,16 @@ class FolderUpload:
             sync_folder(self._folder)
             # Windows removes no file that is open.
             self.close()
-            self._path.unlink()
+            os.unlink(self._path)
             self._has_temporary_name = False
         return True
 
     def _rename(self, name: str) -> bool:
         """Name the file where there are no hard links. Windows renames no file that is open."""
-        if os.path.lexists(self._folder / name):
+        if os.path.lexists(self._final(name)):
             return False
         self.close()
-        if not rename_if_free(self._path, self._folder / name):
+        if not rename_if_free(Path(self._path), Path(self._final(name))):
             self._file = FileIO(os.open(self._path, os.O_RDWR | _NO_FOLLOW | getattr(os, "O_BINARY", 0)), "r+")
             return False
         self._has_temporary_name = False
@@ -257,13 +259,16 @@ class FolderUpload:
 
     def withdraw(self, name: str) -> None:
         """Remove the file of that name. Not needed here: it is read before it has one."""
-        with translate_storage_errors(self._folder):
-            (self._folder / name).unlink(missing_ok=True)
+        with translate_storage_errors(self._folder), contextlib.suppress(FileNotFoundError):
+            os.unlink(self._final(name))
+
+    def _final(self, name: str) -> str:
+        return os.path.join(self._folder, name)
 
     def _has_name(self, name: str) -> bool:
         with translate_storage_errors(self._folder):
             try:
-                is_same = os.path.samestat(os.lstat(self._folder / name), os.fstat(self._opened().fileno()))
+                is_same = os.path.samestat(os.lstat(self._final(name)), os.fstat(self._opened().fileno()))
             except FileNotFoundError:
                 return False
             if is_same:
@@ -276,8 +281,8 @@ class FolderUpload:
         if self._sidecar is not None:
             self._sidecar.remove()
         if self._has_temporary_name:
-            with translate_storage_errors(self._folder):
-                self._path.unlink(missing_ok=True)
+            with translate_storage_errors(self._folder), contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
 
     def close(self) -> None:
         """Close the file; what has arrived stays."""

@@ -7,7 +7,6 @@ import random
 import time
 from datetime import UTC, datetime
 
-
 _VARIANTS = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 """The digit of an id that names its form, two bits of which are random."""
 

@@ -18,6 +18,9 @@ from typing import BinaryIO, Self
 from nel_mesh.blocks import Block
 from nel_mesh.errors import SourceError, StorageError
 
+StrPath = str | os.PathLike[str]
+"""A path. Where many are made for each message they are texts: to make a `Path` takes several times as long."""
+
 UNSUPPORTED = frozenset(
     getattr(errno, name) for name in ("EINVAL", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "ENOLCK") if hasattr(errno, name)
 )
@@ -45,7 +48,7 @@ class translate_storage_errors:  # noqa: N801  as contextlib.suppress
 
     __slots__ = ("_place",)
 
-    def __init__(self, place: Path | None = None) -> None:
+    def __init__(self, place: StrPath | None = None) -> None:
         self._place = place
 
     def __enter__(self) -> None:
@@ -76,12 +79,12 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
         sync_folder(made.parent)
 
 
-def open_in_folder(path: Path, flags: int, mode: int) -> int:
+def open_in_folder(path: StrPath, flags: int, mode: int) -> int:
     """Make and open a file; its folder is made when there is none."""
     try:
         return os.open(path, flags, mode)
     except FileNotFoundError:
-        make_folder(path.parent)
+        make_folder(Path(path).parent)
         return os.open(path, flags, mode)
 
 
@@ -111,16 +114,18 @@ class SharedSync:
 _folder_syncs: weakref.WeakValueDictionary[str, SharedSync] = weakref.WeakValueDictionary()
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: StrPath) -> None:
     """Make the names in a folder durable, where the file system can do that; threads that wait share one sync.
 
     Windows cannot open a folder, and keeps names without being asked; some shares answer EINVAL.
     """
     if os.name != "nt":
-        _folder_syncs.setdefault(str(folder), SharedSync(partial(_sync_folder, folder))).sync()
+        name = str(folder)
+        shared = _folder_syncs.get(name) or _folder_syncs.setdefault(name, SharedSync(partial(_sync_folder, name)))
+        shared.sync()
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -141,7 +146,7 @@ def is_open_to_others(path: Path) -> bool:
         return False
 
 
-def write_file(path: Path, content: bytes, *, replace: bool = True) -> bool:
+def write_file(path: StrPath, content: bytes, *, replace: bool = True) -> bool:
     """Write a whole file, durably, for its owner only; False if `replace` is False and there is one of that name.
 
     Raises StorageError when it cannot be stored.
@@ -169,10 +174,11 @@ class NewFile:
         replace: whether a file of that name is replaced.
     """
 
-    def __init__(self, path: Path, *, replace: bool = True) -> None:
-        self._path = path
+    def __init__(self, path: StrPath, *, replace: bool = True) -> None:
+        self._path = os.fspath(path)
+        self._folder = os.path.dirname(self._path) or os.curdir
         self._replace = replace
-        self._temporary = path.parent / f".{secrets.token_hex(8)}.part"
+        self._temporary = os.path.join(self._folder, f".{secrets.token_hex(8)}.part")
         self._file: FileIO | None = None
         self._has_name = False
         self._discarded = False
@@ -180,31 +186,31 @@ class NewFile:
 
     def open(self) -> None:
         """Make the temporary file, and the folders above it."""
-        with self._lock, translate_storage_errors(self._path.parent):
+        with self._lock, translate_storage_errors(self._folder):
             # An async caller may have gone away while this was under way in its thread.
             if self._discarded:
                 return
-            if self._path.is_dir():
+            if os.path.isdir(self._path):
                 raise StorageError("path: it is a folder; name a file in it")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             self._file = FileIO(open_in_folder(self._temporary, flags, 0o600), "w")
 
     def write(self, block: bytes) -> None:
         """Write the whole block."""
-        with translate_storage_errors(self._path.parent):
+        with translate_storage_errors(self._folder):
             write_all(self._opened(), block)
 
     def commit(self) -> bool:
         """Make the content durable, then the name; False if there is a file of that name that must stay."""
-        with translate_storage_errors(self._path.parent):
+        with translate_storage_errors(self._folder):
             os.fsync(self._opened().fileno())
             self._opened().close()
             if self._replace:
-                self._temporary.replace(self._path)
+                os.replace(self._temporary, self._path)
             elif not _rename_if_free(self._temporary, self._path):
                 return False
             self._has_name = True
-            sync_folder(self._path.parent)
+            sync_folder(self._folder)
         return True
 
     def discard(self) -> None:
@@ -215,7 +221,7 @@ class NewFile:
                 self._file.close()
             # Also if it was interrupted (Ctrl-C) between the file's making and its being known here.
             if not self._has_name:
-                self._temporary.unlink(missing_ok=True)
+                os.unlink(self._temporary)
 
     def _opened(self) -> FileIO:
         if self._file is None:
@@ -236,7 +242,7 @@ class NewFile:
         self.discard()
 
 
-def _rename_if_free(temporary: Path, path: Path) -> bool:
+def _rename_if_free(temporary: str, path: str) -> bool:
     try:
         # Unlike a rename, a link never replaces a file that somebody else made meanwhile.
         os.link(temporary, path)
@@ -246,7 +252,7 @@ def _rename_if_free(temporary: Path, path: Path) -> bool:
         # No hard links here (FAT, some shares).
         if os.path.lexists(path):
             return False
-        temporary.rename(path)
+        os.rename(temporary, path)
     else:
-        temporary.unlink()
+        os.unlink(temporary)
     return True

@@ -154,7 +154,7 @@ class SqliteJournal:
                     return None
                 self._held.add(key)
             return _Held(self._held, key, self._gathering)
-        lock = KeyLock(self._path.with_name(f"{self._path.name}-locks"), f"{mailbox_id} {message_id}")
+        lock = KeyLock(f"{self._path}-locks", f"{mailbox_id} {message_id}")
         return lock if lock.acquire() else None
 
     def find(self, mailbox_id: str, message_id: str) -> JournalEntry | None:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nel_mesh.io.files import UNSUPPORTED, open_in_folder, translate_storage_errors
+from nel_mesh.io.files import UNSUPPORTED, StrPath, open_in_folder, translate_storage_errors
 
 
 class FileLock:
@@ -22,13 +22,13 @@ class FileLock:
     this machine's name and the process id, so that one left behind by a process that has ended here is taken over.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: StrPath) -> None:
+        self._path = os.fspath(path)
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
         """Take the lock; False if somebody else has it. Raises StorageError if its file cannot be made."""
-        with translate_storage_errors(self._path.parent):
+        with translate_storage_errors(os.path.dirname(self._path) or os.curdir):
             while True:
                 flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
                 descriptor = open_in_folder(self._path, flags, 0o600)
@@ -50,16 +50,16 @@ class FileLock:
 
     def _acquire_by_name(self) -> bool:
         owner = f"{socket.gethostname()} {os.getpid()}"
-        name = self._path.with_name(f"{self._path.name}ed")
+        name = f"{self._path}ed"
         for _ in range(2):
             try:
                 self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             except FileExistsError:
                 if not _is_left_behind(name):
                     return False
-                name.unlink(missing_ok=True)
+                _remove(name)
             else:
-                self._path.unlink(missing_ok=True)
+                _remove(self._path)
                 self._path = name
                 os.write(self._descriptor, owner.encode())
                 return True
@@ -73,7 +73,7 @@ class FileLock:
             if os.name == "nt":
                 os.close(descriptor)
             with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
+                os.unlink(self._path)
             if os.name != "nt":
                 os.close(descriptor)
 
@@ -91,16 +91,16 @@ class KeyLock:
         key: what is locked, of any length.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: StrPath, key: str) -> None:
         digest = hashlib.sha256(key.encode())
-        self._path = path
+        self._path = os.fspath(path)
         self._offset = int.from_bytes(digest.digest()[:8], "big") >> 2
         self._descriptor: int | None = None
-        self._alone = FileLock(path.with_name(f"{path.name}-{digest.hexdigest()[:32]}.lock"))
+        self._alone = FileLock(f"{self._path}-{digest.hexdigest()[:32]}.lock")
 
     def acquire(self) -> bool:
         """Take the lock; False if somebody else has it. Raises StorageError if its file cannot be made."""
-        with translate_storage_errors(self._path.parent):
+        with translate_storage_errors(os.path.dirname(self._path) or os.curdir):
             descriptor = self._open()
             try:
                 is_taken = _lock_byte(descriptor, self._offset)
@@ -163,6 +163,11 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
 def has_locks(folder: Path) -> bool:
     """Whether the file system of a folder has locks between processes (fcntl)."""
     if os.name == "nt":
@@ -177,10 +182,10 @@ def has_locks(folder: Path) -> bool:
     return True
 
 
-def _is_left_behind(path: Path) -> bool:
+def _is_left_behind(path: str) -> bool:
     """Whether the process that made a lock by name has ended; only one on this machine can be asked."""
     try:
-        host, _, process = path.read_text().partition(" ")
+        host, _, process = Path(path).read_text().partition(" ")
         if host != socket.gethostname() or not process.isdigit():
             return False
         os.kill(int(process), 0)
@@ -191,8 +196,8 @@ def _is_left_behind(path: Path) -> bool:
     return False
 
 
-def _is_same_file(path: Path, descriptor: int) -> bool:
+def _is_same_file(path: str, descriptor: int) -> bool:
     try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
         return False

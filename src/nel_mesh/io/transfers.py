@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from nel_mesh.io.files import translate_storage_errors, write_file
+from nel_mesh.io.files import StrPath, translate_storage_errors, write_file
 from nel_mesh.io.locks import FileLock
 
 
@@ -17,23 +18,30 @@ class TransferRecord:
         path: the file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: StrPath) -> None:
+        self._path = os.fspath(path)
+        self._folder = os.path.dirname(self._path) or os.curdir
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self._path)
 
     @property
     def place(self) -> str:
         """The file, for error texts."""
-        return str(self.path)
+        return self._path
 
     def lock(self) -> FileLock:
         """Return the lock to be acquired before work under this record."""
-        return FileLock(self.path.with_name(f"{self.path.name}.lock"))
+        return FileLock(f"{self._path}.lock")
 
     def read(self) -> bytes | None:
         """Read the record; None if there is none, or no such folder, or one that this user cannot enter."""
-        with translate_storage_errors(self.path.parent):
+        with translate_storage_errors(self._folder):
             try:
-                return self.path.read_bytes()
+                with open(self._path, "rb") as file:
+                    return file.read()
             except (FileNotFoundError, NotADirectoryError):
                 return None
             except PermissionError:
@@ -43,16 +51,16 @@ class TransferRecord:
 
     def exists(self) -> bool:
         """Whether there is a record, as far as this user can see."""
-        return os.path.lexists(self.path)
+        return os.path.lexists(self._path)
 
     def write(self, content: bytes) -> None:
         """Replace the record, durably."""
-        write_file(self.path, content)
+        write_file(self._path, content)
 
     def forget(self) -> None:
         """Remove the record, if it is there."""
-        with translate_storage_errors(self.path.parent):
-            self.path.unlink(missing_ok=True)
+        with translate_storage_errors(self._folder), contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
 
 
 class TransferRecords:
@@ -69,7 +77,7 @@ class TransferRecords:
 
     def record(self, key: str) -> TransferRecord:
         """Return the record of a key, whether or not there is one yet."""
-        return TransferRecord(self.folder / f"{self._prefix}{key}.json")
+        return TransferRecord(os.path.join(self.folder, f"{self._prefix}{key}.json"))
 
     def keys(self) -> Iterator[str]:
         """List the keys of all records, in the order of their names."""
