@@ -13,14 +13,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import anyio
 import anyio.lowlevel
 import pytest
 
+from nel_mesh.io import worker_threads
 from nel_mesh.io.async_concurrency import in_thread
 from nel_mesh.io.concurrency import BackgroundTasks, for_each
+from nel_mesh.io.worker_threads import WorkerThreads
 
 SECONDS = 20
 
@@ -142,6 +144,48 @@ def test_calls_run_at_once_in_as_few_threads_as_will_do() -> None:
     assert len(at_once) == 2
     assert threading.get_ident() not in at_once | in_turn
     assert len(in_turn) < 20
+
+
+def test_short_calls_have_a_few_threads_however_many_there_are() -> None:
+    threads = WorkerThreads()
+    left = threading.Semaphore(0)
+    for _ in range(1000):
+        threads.submit(lambda: left.release)
+    for _ in range(1000):
+        assert left.acquire(timeout=SECONDS)
+    assert threads.count() <= 4
+
+
+def test_calls_that_wait_for_one_another_get_more_threads() -> None:
+    """A network, a pipe or a slow disk; or a call that another task's call ends."""
+    all_of_them = threading.Barrier(30)
+
+    async def run() -> None:
+        async with asyncio.timeout(SECONDS):
+            await asyncio.gather(*(in_thread(all_of_them.wait, SECONDS) for _ in range(30)))
+
+    asyncio.run(run())
+
+
+def test_threads_end_that_are_not_needed_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_threads, "_IDLE_SECONDS", 0.05)
+    threads = WorkerThreads()
+    go_on = threading.Event()
+
+    def wait() -> Callable[[], object]:
+        go_on.wait(SECONDS)
+        return int
+
+    for _ in range(20):
+        threads.submit(wait)
+    while threads.look():
+        time.sleep(0.01)
+    assert threads.count() >= 20
+    go_on.set()
+    until = time.monotonic() + SECONDS
+    while threads.count() > 4 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert threads.count() <= 4
 
 
 def test_more_calls_than_threads_are_all_made() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
@@ -17,7 +18,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from nel_mesh.errors import InvalidArgument
-from nel_mesh.io.worker_threads import WorkerThreads
+from nel_mesh.io.worker_threads import LOOK_SECONDS, WorkerThreads
 
 _Item = TypeVar("_Item")
 _Value = TypeVar("_Value")
@@ -27,6 +28,8 @@ GATHER_BYTES = 1024 * 1024
 
 
 _workers = WorkerThreads()
+_looking: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+"""The event loops that will look soon whether more threads are needed."""
 
 
 async def in_thread(function: Callable[..., _Value], *arguments: Any) -> _Value:
@@ -45,7 +48,17 @@ async def in_thread(function: Callable[..., _Value], *arguments: Any) -> _Value:
         return value
     call = _Call(loop, partial(copy_context().run, function, *arguments))
     _workers.submit(call.run)
+    if loop not in _looking:
+        _looking.add(loop)
+        loop.call_later(LOOK_SECONDS, _look, loop)
     return await call.result()
+
+
+def _look(loop: asyncio.AbstractEventLoop) -> None:
+    if _workers.look():
+        loop.call_later(LOOK_SECONDS, _look, loop)
+    else:
+        _looking.discard(loop)
 
 
 class _Call(Generic[_Value]):
