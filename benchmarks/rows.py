@@ -110,11 +110,12 @@ def _send_plain(material: Material, sizes: Sizes) -> Row:
         name="send-plain",
         work=f"send {size_name(sizes.big)} uncompressed, in chunks",
         job={"operation": "send", "path": str(path), "parts": parts},
-        clients=WITH_CURL,
+        clients=(*WITH_CURL, FLOOR),
         megabytes=path.stat().st_size / 1e6,
         target=1.5,
         of_curl=0.9,
         uploads=path.stat().st_size,
+        why="reading the file, TLS, and copies into the kernel, one after another in one thread",
     )
 
 

@@ -38,8 +38,8 @@ class Connection:
         self._socket = context.wrap_socket(raw, server_hostname=place.hostname)
         self._buffer = memoryview(bytearray(BLOCK))
 
-    def send(self, request: bytes) -> None:
-        """Send a request whole."""
+    def send(self, request: bytes | memoryview) -> None:
+        """Send a request, or a part of one, whole."""
         self._socket.sendall(request)
 
     def body(self) -> Iterator[memoryview]:
@@ -62,8 +62,8 @@ class Connection:
 
 
 def request(asked: dict[str, Any], method: str, path: str, content: bytes = b"", more: str = "") -> bytes:
-    """A request with the headers that MESH wants."""
-    length = f"Content-Length: {len(content)}\r\n" if method != "GET" else ""
+    """A request with the headers that MESH wants; with the length of its content, unless `more` has it."""
+    length = "" if method == "GET" or "Content-Length" in more else f"Content-Length: {len(content)}\r\n"
     path = f"/messageexchange/{asked['mailbox']}/{path}"
     head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {TOKEN}\r\n{more}{length}\r\n"
     return head.encode() + content
@@ -101,6 +101,21 @@ def _decompressed(blocks: Iterator[memoryview]) -> Iterator[bytes]:
             yield member.decompress(b"", BLOCK)
 
 
+def send(asked: dict[str, Any]) -> None:
+    """Send one chunk after another over one connection, from files of their own, as one client must."""
+    connection = Connection(asked)
+    buffer = memoryview(bytearray(BLOCK))
+    for number, part in enumerate(asked["parts"], 1):
+        with Path(part).open("rb", buffering=0) as file:
+            left = os.fstat(file.fileno()).st_size
+            more = f"Content-Length: {left}\r\nMex-Chunk-Range: {number}:{len(asked['parts'])}\r\n"
+            connection.send(request(asked, "POST", f"outbox{'' if number == 1 else f'/BENCH1/{number}'}", more=more))
+            while length := file.readinto(buffer):
+                connection.send(buffer[:length])
+        for _ in connection.body():
+            pass
+
+
 def send_many(asked: dict[str, Any]) -> None:
     """Send one request after another, all of the same bytes."""
     connection = Connection(asked)
@@ -135,7 +150,7 @@ def empty_inbox(asked: dict[str, Any]) -> None:
                 pass
 
 
-JOBS = {"receive": receive, "send_many": send_many, "empty_inbox": empty_inbox}
+JOBS = {"receive": receive, "send": send, "send_many": send_many, "empty_inbox": empty_inbox}
 
 if __name__ == "__main__":
     work = job()
