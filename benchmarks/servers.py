@@ -95,12 +95,14 @@ class Prepared:
         message_id: its id.
         chunks: the files.
         gzipped: whether they are gzip.
+        rate: how fast each response comes at most, such as `100m`, bytes a second; empty for no limit.
         headers: further Mex headers.
     """
 
     message_id: str
     chunks: Sequence[Path]
     gzipped: bool = False
+    rate: str = ""
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -200,7 +202,8 @@ def _locations(message: Prepared) -> Iterator[str]:
             **({"Content-Encoding": "gzip"} if message.gzipped else {}),
             **(message.headers if number == 1 else {}),
         }
-        serve = f"root {file.parent}; try_files /{file.name} =404;" + "".join(
+        limit = f"limit_rate {message.rate}; " if message.rate else ""
+        serve = f"{limit}root {file.parent}; try_files /{file.name} =404;" + "".join(
             f' add_header {name} "{value}";' for name, value in headers.items()
         )
         if number == total:
