@@ -19,7 +19,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from nel_mesh.io import worker_threads
+from nel_mesh.io import async_concurrency, worker_threads
 from nel_mesh.io.async_concurrency import in_thread
 from nel_mesh.io.concurrency import BackgroundTasks, for_each
 from nel_mesh.io.worker_threads import WorkerThreads
@@ -167,6 +167,19 @@ def test_calls_that_wait_for_one_another_get_more_threads() -> None:
     asyncio.run(run())
 
 
+def test_calls_that_wait_a_little_get_more_threads_where_the_process_is_not_busy() -> None:
+    """More of them are begun in 10 ms than there are threads."""
+
+    def wait() -> int:
+        time.sleep(0.004)
+        return threading.get_ident()
+
+    async def run() -> set[int]:
+        return set(await asyncio.gather(*(in_thread(wait) for _ in range(1000))))
+
+    assert len(asyncio.run(run())) > 4
+
+
 def test_threads_end_that_are_not_needed_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_threads, "_IDLE_SECONDS", 0.05)
     threads = WorkerThreads()
@@ -260,6 +273,48 @@ def test_a_call_in_a_thread_is_made_in_a_cancelled_task_too(backend: str) -> Non
     anyio.run(close_when_cancelled, backend=backend)
     assert len(called) == 1
     assert called != [threading.get_ident()]
+
+
+def test_a_call_of_an_interrupted_caller_does_not_begin_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller may have let go of the lock that the call relies on."""
+    monkeypatch.setattr(worker_threads, "_MAX_THREADS", 1)
+    monkeypatch.setattr(async_concurrency, "_workers", WorkerThreads())
+    go_on = threading.Event()
+    called: list[str] = []
+
+    async def run() -> None:
+        first = asyncio.ensure_future(in_thread(go_on.wait, SECONDS))
+        await asyncio.sleep(0)
+        interrupted = in_thread(called.append, "interrupted")
+        interrupted.send(None)
+        with pytest.raises(Interrupted):
+            interrupted.throw(Interrupted())
+        go_on.set()
+        await first
+        await in_thread(called.append, "next")
+
+    asyncio.run(run())
+    assert called == ["next"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_look_in_a_forked_process_begins_nothing_of_the_parents() -> None:
+    threads = WorkerThreads()
+    go_on = threading.Event()
+
+    def wait() -> Callable[[], object]:
+        go_on.wait(SECONDS)
+        return int
+
+    for _ in range(6):
+        threads.submit(wait)
+    child = os.fork()
+    if not child:
+        os._exit(threads.look() or threads.count())
+    assert os.waitpid(child, 0)[1] == 0
+    assert threads.look(), "two calls wait"
+    go_on.set()
 
 
 async def in_thread_once() -> None:

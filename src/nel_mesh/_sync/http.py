@@ -129,7 +129,7 @@ class Connection:
 
 
 class _Body:
-    """The body of a request, and whether it is as long as announced."""
+    """The body of a request: as much of it as was announced, and no less."""
 
     def __init__(self, blocks: Iterable[bytes], length: int) -> None:
         self._blocks: Iterator[bytes] = iter(blocks)
@@ -364,8 +364,11 @@ class ConnectionPool:
             return connection.send(data, limit, is_answered)
         except TRANSFER_ERRORS as error:
             failure = self._transfer_error(error, connection)
-            if isinstance(failure, ConnectionFailed) or isinstance(error, (TimeoutError, ProtocolError)):
-                raise failure from error
+            try:
+                if isinstance(failure, ConnectionFailed) or isinstance(error, (TimeoutError, ProtocolError)):
+                    raise failure from error
+            finally:
+                del failure  # its traceback refers to this frame, and so to what was sent
             return False
 
     def _transfer_error(

@@ -26,16 +26,17 @@ _MAX_INTERIM_RESPONSES = 100
 
 _REQUEST_HEAD = re.compile(
     rb"[A-Z]++ [!-~]++ HTTP/1\.1\r\n"
-    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++: (?:[!-~]++(?:[ \t]++[!-~]++)*+)?+\r\n)*+"
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++: (?:[!-~]++(?:[ \t]++[!-~]++)*)?\r\n)*"
     rb"\r\n"
 )
 """A request's head in ASCII, no value of which begins or ends with a blank (RFC 9112, 3 and 5).
 
-Each part ends where no other can begin, so nothing is tried twice: the quantifiers are possessive."""
+Each run of characters ends where no other can begin, so nothing is tried twice: the quantifiers are possessive. Those
+of groups are not, as CPython before 3.11.5 goes wrong with them (gh-106052)."""
 
 _COMMON_HEAD = re.compile(
-    rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [ -~]*+)?+\r\n"
-    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[ -~\t]*+\r\n)*+)"
+    rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [ -~]*+)?\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[ -~\t]*+\r\n)*)"
     rb"\r\n"
 )
 """A response's head in printable ASCII (RFC 9112, 4 and 5). It accepts nothing that h11 would refuse."""

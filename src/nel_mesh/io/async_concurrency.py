@@ -47,18 +47,24 @@ async def in_thread(function: Callable[..., _Value], *arguments: Any) -> _Value:
         await anyio.lowlevel.checkpoint_if_cancelled()
         return value
     call = _Call(loop, partial(copy_context().run, function, *arguments))
-    _workers.submit(call.run)
     if loop not in _looking:
-        _looking.add(loop)
+        # In this order: interrupted in between, it looks once more than needed. So does `_look`.
         loop.call_later(LOOK_SECONDS, _look, loop)
-    return await call.result()
+        _looking.add(loop)
+    try:
+        _workers.submit(call.run)
+        return await call.result()
+    except BaseException:
+        # Interrupted before its end: whoever waited for it may let go of a lock now, so it must not begin any more.
+        call.is_abandoned = True
+        raise
 
 
 def _look(loop: asyncio.AbstractEventLoop) -> None:
-    if _workers.look():
-        loop.call_later(LOOK_SECONDS, _look, loop)
-    else:
+    following = loop.call_later(LOOK_SECONDS, _look, loop)
+    if not _workers.look():
         _looking.discard(loop)
+        following.cancel()
 
 
 class _Call(Generic[_Value]):
@@ -71,11 +77,14 @@ class _Call(Generic[_Value]):
         self._error: BaseException | None = None
         self._has_ended = False
         self._waiter: asyncio.Future[None] = loop.create_future()
+        self.is_abandoned = False
+        """Whether it must not begin."""
 
     def run(self) -> Callable[[], object]:
         """Make the call, in the worker thread; return what tells the event loop that it has ended."""
         try:
-            self._values.append(self._function())
+            if not self.is_abandoned:
+                self._values.append(self._function())
         except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
             self._error = error
         return self._tell

@@ -3,11 +3,12 @@
 anyio's take 60 microseconds of a processor for each call: a third of all that a small message needs. These take 10.
 
 Short calls are made by a few threads: more of them take the interpreter's lock from one another, and an inbox of small
-messages takes up to twice as long. Calls that wait for a network, a pipe or a slow disk get more, up to forty. Which
-they are shows by how many calls are begun: `look` counts them.
+messages takes longer. Calls that wait for a network, a pipe or a slow disk get more, up to forty. Which they are shows
+by how many calls are begun, and by how busy the process is: `look` measures both.
 
-Nothing is locked, as a signal handler may raise between any two steps (`concurrency.py`), so a count can be wrong by
-one for a moment. No thread keeps a process from ending.
+Nothing is locked, as a signal handler may raise between any two steps (`concurrency.py`). So a step that is left out
+may lead to a thread too many, or to a look too many, and not to a call that is never made. No thread keeps a process
+from ending.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ _FEW_THREADS = 4
 _MAX_THREADS = 40
 
 LOOK_SECONDS = 0.01
-"""How long a thread may take for a call, on average, before there are more threads."""
+"""How often to look whether more threads are needed."""
+
+_BUSY = 0.75
+"""The part of one processor that this process uses at least where more threads would only be in one another's way."""
 
 _IDLE_SECONDS = 5.0
 """How long a thread waits for a call before it ends, if there are more than a few."""
@@ -35,29 +39,51 @@ class WorkerThreads:
     """Threads that are started as they are needed, for the whole process."""
 
     def __init__(self) -> None:
-        self._start()
+        self._threads = _Threads()
 
-    def _start(self) -> None:
-        self._process = os.getpid()
+    def _own(self) -> _Threads:
+        """Return the threads of this process: a fork copies none."""
+        threads = self._threads
+        if threads.process != os.getpid():
+            threads = self._threads = _Threads()
+        return threads
+
+    def count(self) -> int:
+        """Return how many threads there are."""
+        return self._own().count()
+
+    def submit(self, call: Call) -> None:
+        """Have a thread call it; where no thread can be had, it is called here. Who submits must also `look`."""
+        self._own().submit(call)
+
+    def look(self) -> bool:
+        """Start another thread, if calls wait and it would be of use.
+
+        To be called `LOOK_SECONDS` after `submit`, and again and again after these while it returns True: calls wait.
+        """
+        return self._own().look()
+
+
+class _Threads:
+    """Those of one process."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
-        self._submitted = 0
         self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
         """An entry for each thread that may still be started."""
         for _ in range(_MAX_THREADS):
             self._permits.put(None)
+        self._submitted = 0
         self._looked = time.monotonic()
+        self._used = time.process_time()
         self._begun = 0
-        """How many calls had been begun by then."""
+        """How many calls had been begun when somebody last looked."""
 
     def count(self) -> int:
-        """Return how many threads there are."""
         return _MAX_THREADS - self._permits.qsize()
 
     def submit(self, call: Call) -> None:
-        """Have a thread call it; where no thread can be had, it is called here. Who submits must also `look`."""
-        if self._process != os.getpid():
-            # A fork copies no threads.
-            self._start()
         if (count := self.count()) < _FEW_THREADS and not self._start_thread() and not count:
             call()()
             return
@@ -65,17 +91,15 @@ class WorkerThreads:
         self._submitted += 1
 
     def look(self) -> bool:
-        """Start another thread, if calls wait, and the threads have begun less than one each since the last look.
-
-        To be called `LOOK_SECONDS` after `submit`, and again and again after these while it returns True: calls wait.
-        """
         waiting = self._calls.qsize()
-        now, begun = time.monotonic(), self._submitted - waiting
+        now = time.monotonic()
         # Several event loops may look, each in its turn.
-        if now >= self._looked + LOOK_SECONDS:
-            if waiting and begun - self._begun < max(self.count(), 1):
+        if (seconds := now - self._looked) >= LOOK_SECONDS:
+            used, begun = time.process_time(), self._submitted - waiting
+            is_stuck = begun - self._begun < max(self.count(), 1)
+            if waiting and (is_stuck or used - self._used < _BUSY * seconds):
                 self._start_thread()
-            self._looked, self._begun = now, begun
+            self._looked, self._used, self._begun = now, used, begun
         return bool(waiting)
 
     def _start_thread(self) -> bool:
@@ -89,19 +113,25 @@ class WorkerThreads:
         except RuntimeError:
             self._permits.put(None)
             return False
+        except BaseException:
+            # Whether it was started is not known: one too many does no harm.
+            self._permits.put(None)
+            raise
         return True
 
 
 def _work(calls: queue.SimpleQueue[Call], permits: queue.SimpleQueue[None]) -> None:
-    while True:
-        try:
-            call = calls.get(timeout=_IDLE_SECONDS)
-        except queue.Empty:
-            if _MAX_THREADS - permits.qsize() > _FEW_THREADS:
-                permits.put(None)
-                return
-            continue
-        ended = call()
-        del call
-        ended()
-        del ended
+    try:
+        while True:
+            try:
+                call = calls.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                if _MAX_THREADS - permits.qsize() > _FEW_THREADS:
+                    return
+                continue
+            ended = call()
+            del call
+            ended()
+            del ended
+    finally:
+        permits.put(None)
