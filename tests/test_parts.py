@@ -195,12 +195,20 @@ def test_the_next_chunk_does_not_wait_for_the_parts_of_the_one_before() -> None:
 
 def test_a_part_that_failed_is_never_left_out() -> None:
     """The chunk is fetched again after damage, and a part before it had failed unseen in the background."""
-    store = MemoryStore()
+    go_on = threading.Event()
+
+    class SlowStore(MemoryStore):
+        def put_part(self, key: str, upload_id: str, number: int, content: PartContent, sha256: str) -> Part:
+            assert go_on.wait(20)
+            return super().put_part(key, upload_id, number, content, sha256)
+
+    store = SlowStore()
     store.refused_parts = {1}
     upload = upload_into(store)
     upload.start(METADATA)
     upload.write([content_of(6 * KIB)])
     upload.checkpoint()
+    go_on.set()
     upload.write([b"damaged"])
     with pytest.raises(StorageError, match="the store is full"):
         upload.truncate(6 * KIB)
