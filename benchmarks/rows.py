@@ -33,8 +33,8 @@ FLOOR = "floor"
 """Not a client: the work that none can leave out (workers/floor.py), beside those that miss a target."""
 WITH_FLOOR = (*PYTHONS, FLOOR)
 WITH_CURL = (*PYTHONS, "curl")
-CHECKED_RATE = "100m"
-"""How fast each response comes at most where a core is to be free: for two at once, a third of what a core receives."""
+CHECKED_RATE = "50m"
+"""How fast each response comes at most where a core is to be free: for two at once, a sixth of what a core receives."""
 AT_ONCE = 64
 """How many small messages are under way at once."""
 

@@ -14,6 +14,7 @@ from ending.
 from __future__ import annotations
 
 import _thread
+import itertools
 import os
 import queue
 import time
@@ -75,6 +76,8 @@ class _Threads:
         for _ in range(_MAX_THREADS):
             self._permits.put(None)
         self._submitted = 0
+        self._ends = itertools.count(1)
+        self._ended = 0
         self._looked = time.monotonic()
         self._used = time.process_time()
         self._begun = 0
@@ -84,7 +87,9 @@ class _Threads:
         return _MAX_THREADS - self._permits.qsize()
 
     def submit(self, call: Call) -> None:
-        if (count := self.count()) < _FEW_THREADS and not self._start_thread() and not count:
+        count = self.count()
+        # A thread that was used lately is faster than another one, so there are no more than are needed at once.
+        if count < _FEW_THREADS and self._submitted - self._ended >= count and not self._start_thread() and not count:
             call()()
             return
         self._calls.put(call)
@@ -109,7 +114,7 @@ class _Threads:
         except queue.Empty:
             return False
         try:
-            _thread.start_new_thread(_work, (self._calls, self._permits))
+            _thread.start_new_thread(self._work, ())
         except RuntimeError:
             self._permits.put(None)
             return False
@@ -119,19 +124,20 @@ class _Threads:
             raise
         return True
 
-
-def _work(calls: queue.SimpleQueue[Call], permits: queue.SimpleQueue[None]) -> None:
-    try:
-        while True:
-            try:
-                call = calls.get(timeout=_IDLE_SECONDS)
-            except queue.Empty:
-                if _MAX_THREADS - permits.qsize() > _FEW_THREADS:
-                    return
-                continue
-            ended = call()
-            del call
-            ended()
-            del ended
-    finally:
-        permits.put(None)
+    def _work(self) -> None:
+        try:
+            while True:
+                try:
+                    call = self._calls.get(timeout=_IDLE_SECONDS)
+                except queue.Empty:
+                    if self.count() > _FEW_THREADS:
+                        return
+                    continue
+                ended = call()
+                del call
+                # First, as the next call may follow at once.
+                self._ended = next(self._ends)
+                ended()
+                del ended
+        finally:
+            self._permits.put(None)
