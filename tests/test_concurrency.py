@@ -180,6 +180,31 @@ def test_calls_that_wait_a_little_get_more_threads_where_the_process_is_not_busy
     assert len(asyncio.run(run())) > 4
 
 
+def test_calls_that_have_only_just_come_get_no_more_threads() -> None:
+    """Each thread keeps memory of its own."""
+    threads = WorkerThreads()
+    go_on, begun = threading.Event(), threading.Semaphore(0)
+
+    def wait() -> Callable[[], object]:
+        begun.release()
+        go_on.wait(SECONDS)
+        return int
+
+    for _ in range(4):
+        threads.submit(wait)
+    for _ in range(4):
+        assert begun.acquire(timeout=SECONDS)
+    threads.look()
+    time.sleep(0.02)
+    threads.submit(wait)
+    assert threads.look()
+    assert threads.count() == 4
+    time.sleep(0.02)
+    threads.look()
+    assert threads.count() == 5
+    go_on.set()
+
+
 def test_threads_end_that_are_not_needed_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_threads, "_IDLE_SECONDS", 0.05)
     threads = WorkerThreads()

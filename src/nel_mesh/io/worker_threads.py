@@ -81,7 +81,9 @@ class _Threads:
         self._looked = time.monotonic()
         self._used = time.process_time()
         self._begun = 0
-        """How many calls had been begun when somebody last looked."""
+        """How many calls had been begun when somebody last looked,"""
+        self._known = 0
+        """and how many submitted."""
 
     def count(self) -> int:
         return _MAX_THREADS - self._permits.qsize()
@@ -102,9 +104,11 @@ class _Threads:
         if (seconds := now - self._looked) >= LOOK_SECONDS:
             used, begun = time.process_time(), self._submitted - waiting
             is_stuck = begun - self._begun < max(self.count(), 1)
-            if waiting and (is_stuck or used - self._used < _BUSY * seconds):
+            # Not for a call that has just come, which a thread is about to take.
+            has_waited = begun < self._known
+            if has_waited and (is_stuck or used - self._used < _BUSY * seconds):
                 self._start_thread()
-            self._looked, self._used, self._begun = now, used, begun
+            self._looked, self._used, self._begun, self._known = now, used, begun, self._submitted
         return bool(waiting)
 
     def _start_thread(self) -> bool:
