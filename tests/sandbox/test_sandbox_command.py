@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import inspect
 import json
@@ -65,6 +66,16 @@ def test_it_runs_until_it_is_stopped(number: signal.Signals) -> None:
         process.send_signal(number)
         _, errors = process.communicate(timeout=20)
         assert (process.returncode, errors) == (0, "Stopped.\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux sends a signal to one thread of another process")
+def test_a_signal_that_does_not_wake_the_main_thread_stops_it_too() -> None:
+    """As one that comes just before that thread begins to wait: Python notes it, and the wait goes on."""
+    with running(program=FRESH) as (process, _):
+        threads = {int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()} - {process.pid}
+        # There is a function for it in the C library, and none in Python.
+        assert ctypes.CDLL(None).tgkill(process.pid, max(threads), signal.SIGTERM) == 0
+        assert process.communicate(timeout=20)[1] == "Stopped.\n"
 
 
 @pytest.mark.parametrize("half", [0, 1])

@@ -47,7 +47,7 @@ class Runner(Protocol):
         """Do short work again and again, in the thread of `run`."""
 
     def wake(self) -> None:
-        """Do what is repeated now, not at its time. May be called in a signal handler."""
+        """Do what is repeated now, not at its time. Not for a signal handler."""
 
     def running(self) -> dict[str, datetime]:
         """Return the keys of the tasks that run in this process, and since when."""

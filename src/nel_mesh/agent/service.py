@@ -106,7 +106,7 @@ class Agent:
         return ThreadRunner(self.configuration.agent.workers, self.clock, self.do, self.report)
 
     def stop(self) -> None:
-        """Begin no more work; `run` returns when what is under way has ended. May be called in a signal handler."""
+        """Begin no more work; `run` returns when what is under way has ended. Not for a signal handler."""
         self._stopped.set()
         self._runner.wake()
 

@@ -17,7 +17,7 @@ import typer
 from nel_mesh.cli.app import Command, Group
 from nel_mesh.cli.exit_codes import ExitCode
 from nel_mesh.cli.failures import CommandFailed, missing_extra, simple
-from nel_mesh.cli.session import VARIABLE, Session, session_of
+from nel_mesh.cli.session import SIGNAL_WAIT_SECONDS, VARIABLE, Session, session_of
 
 if TYPE_CHECKING:
     from nel_mesh.sandbox import Sandbox, SandboxConfiguration, SandboxMailbox, Workflow
@@ -225,7 +225,7 @@ def serve(
             server.deliver_report(mailbox_id, linked_message_id=linked_message_id)
         _greet(session, server, written, kept=kept is not None)
         while True:
-            time.sleep(3600)
+            time.sleep(SIGNAL_WAIT_SECONDS)
     session.out.note("Stopped.")
 
 

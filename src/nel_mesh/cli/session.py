@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 VARIABLE = "MESH_SETTINGS"
 """The environment variable that names the settings file."""
 
+SIGNAL_WAIT_SECONDS = 0.25
+"""How long the main thread of a server waits at a time: a signal that comes just before a wait does not end it."""
+
 HERE = ("appsettings.Development.json", "mesh.toml")
 """Settings files that are looked for in the working directory."""
 

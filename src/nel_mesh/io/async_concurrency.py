@@ -55,7 +55,7 @@ async def in_thread(function: Callable[..., _Value], *arguments: Any) -> _Value:
         _workers.submit(call.run)
         return await call.result()
     except BaseException:
-        # Interrupted before its end: whoever waited for it may let go of a lock now, so it must not begin any more.
+        # Interrupted before its end: its caller may release a lock now, so it must not begin any more.
         call.is_abandoned = True
         raise
 

@@ -20,13 +20,13 @@ import queue
 import time
 from collections.abc import Callable
 
-_FEW_THREADS = 4
+_MIN_THREADS = 4
 _MAX_THREADS = 40
 
 LOOK_SECONDS = 0.01
 """How often to look whether more threads are needed."""
 
-_BUSY = 0.75
+_BUSY_SHARE = 0.75
 """The part of one processor that this process uses at least where more threads would only be in one another's way."""
 
 _IDLE_SECONDS = 5.0
@@ -54,7 +54,7 @@ class WorkerThreads:
         return self._own().count()
 
     def submit(self, call: Call) -> None:
-        """Have a thread call it; where no thread can be had, it is called here. Who submits must also `look`."""
+        """Have a thread call it; where no thread can be had, it is called here. The caller must also `look`."""
         self._own().submit(call)
 
     def look(self) -> bool:
@@ -91,7 +91,7 @@ class _Threads:
     def submit(self, call: Call) -> None:
         count = self.count()
         # A thread that was used lately is faster than another one, so there are no more than are needed at once.
-        if count < _FEW_THREADS and self._submitted - self._ended >= count and not self._start_thread() and not count:
+        if count < _MIN_THREADS and self._submitted - self._ended >= count and not self._start_thread() and not count:
             call()()
             return
         self._calls.put(call)
@@ -106,7 +106,7 @@ class _Threads:
             is_stuck = begun - self._begun < max(self.count(), 1)
             # Not for a call that has just come, which a thread is about to take.
             has_waited = begun < self._known
-            if has_waited and (is_stuck or used - self._used < _BUSY * seconds):
+            if has_waited and (is_stuck or used - self._used < _BUSY_SHARE * seconds):
                 self._start_thread()
             self._looked, self._used, self._begun, self._known = now, used, begun, self._submitted
         return bool(waiting)
@@ -134,7 +134,7 @@ class _Threads:
                 try:
                     call = self._calls.get(timeout=_IDLE_SECONDS)
                 except queue.Empty:
-                    if self.count() > _FEW_THREADS:
+                    if self.count() > _MIN_THREADS:
                         return
                     continue
                 ended = call()

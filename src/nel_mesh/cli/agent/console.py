@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,7 @@ import typer
 from nel_mesh.cli.agent.app import ConfigOption, ReasonOption, app, configuration_in_use, open_ledger_of, person
 from nel_mesh.cli.app import Command
 from nel_mesh.cli.failures import CommandFailed, missing_extra
-from nel_mesh.cli.session import Session, session_of
+from nel_mesh.cli.session import SIGNAL_WAIT_SECONDS, Session, session_of
 from nel_mesh.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -175,11 +175,16 @@ def _password(check: Callable[[str], None]) -> str:
 
 
 def _serve(session: Session, configuration: AgentConfiguration, listen: str | None) -> None:
-    stopped = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Not an Event: the handler would wait for its lock, if it interrupts this thread while it has it.
+    signals: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: signals.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         with served_console(session, lambda: configuration, listen):
-            stopped.wait()
+            while not signals:
+                time.sleep(SIGNAL_WAIT_SECONDS)
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import dataclasses
 import os
 import signal
 import sys
-import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -208,14 +209,16 @@ def _signals(agent: Agent) -> Iterator[None]:
     """Stop the agent on SIGINT and SIGTERM, hard after its time limit; load its configuration again on SIGHUP."""
     limit = agent.configuration.agent.stop_within_in_seconds
 
+    # In threads of their own, and not by `threading`: a handler may interrupt the main thread while that has the very
+    # lock which `stop` and `reload` wait for.
     def stop(number: int, frame: object) -> None:
-        agent.stop()
-        # What is cut off there is resumed by the next agent, as after a kill.
-        timer = threading.Timer(limit, os._exit, [128 + number])
-        timer.daemon = True
-        timer.start()
+        _thread.start_new_thread(_end_after, (limit, 128 + number))
+        _thread.start_new_thread(agent.stop, ())
 
-    names = {"SIGINT": stop, "SIGTERM": stop, "SIGBREAK": stop, "SIGHUP": lambda *_: agent.reload()}
+    def reload(number: int, frame: object) -> None:
+        _thread.start_new_thread(agent.reload, ())
+
+    names = {"SIGINT": stop, "SIGTERM": stop, "SIGBREAK": stop, "SIGHUP": reload}
     before = {}
     for name, handler in names.items():
         if hasattr(signal, name):
@@ -226,6 +229,12 @@ def _signals(agent: Agent) -> Iterator[None]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+def _end_after(seconds: float, code: int) -> None:
+    """End this process, if it has not ended by then. What is cut off is resumed by the next agent, as after a kill."""
+    time.sleep(seconds)
+    os._exit(code)
 
 
 def _log(session: Session) -> None:
