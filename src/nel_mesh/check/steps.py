@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nel_mesh._sync.client import MeshClient
-from nel_mesh._sync.http import Connection, ConnectionPool
+from nel_mesh._sync.connection import Connection
+from nel_mesh._sync.http import ConnectionPool
 from nel_mesh._sync.transport import transport_options
 from nel_mesh.check import advice, authorities
 from nel_mesh.check.loading import Loaded, LoadSettings, load_partially
